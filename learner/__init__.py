@@ -1,0 +1,1 @@
+"""The central learner on Ray: receive, store, train, release."""

@@ -1,0 +1,117 @@
+"""``learner.toml``: one frozen dataclass tree, checked when it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from protocol.configuration import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeysConfig:
+    """Key files; every secret one has mode 0600."""
+
+    server_secret: Path
+    """The learner's CURVE secret key."""
+    release_secret: Path
+    """The Ed25519 key that signs releases."""
+    registry: Path
+    """Folder of enrolled robots' public keys (see fleet enrol)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatewayConfig:
+    """Where robots deliver their episodes."""
+
+    bind: str = "tcp://127.0.0.1:5701"
+    store: Path = Path("episodes")
+    """Folder of the episode store, relative to this file."""
+    max_store_bytes: PositiveInt = 200_000_000_000
+    window_bytes: PositiveInt = 8_000_000
+    """Unacked bytes that each robot may have under way."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleasesConfig:
+    """Where robots fetch releases, and how often there is a new one."""
+
+    bind: str = "tcp://127.0.0.1:5702"
+    folder: Path = Path("releases")
+    interval_s: PositiveFloat = 5.0
+    """Shortest time between two releases."""
+    keep: PositiveInt = 20
+    """Release files kept on disk, newest first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig:
+    """How the Q-function is fitted."""
+
+    batch_size: PositiveInt = 256
+    learning_rate: PositiveFloat = 2e-3
+    final_learning_rate: PositiveFloat = 2e-4
+    decay_examples: PositiveInt = 4_000_000
+    """Examples over which the learning rate falls from the first to the final value."""
+    weight_decay: NonNegativeFloat = 1e-3
+    average_decay: Fraction = 0.998
+    """Of the weights' moving average, which is what gets released."""
+    max_visits: PositiveFloat = 22.0
+    """Mean number of times an example may be used; training waits for data beyond it."""
+    first_after_attempts: PositiveInt = 200
+    """Train when this many attempts are there."""
+    bfloat16: bool = True
+    held_out_fraction: Fraction = 0.05
+    """Share of episodes kept out of training to measure calibration on."""
+    checkpoint_interval_s: PositiveFloat = 30.0
+    threads: PositiveInt = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CollectionConfig:
+    """How robots are told to explore (Levine et al. 2016: random first, then on policy)."""
+
+    random_attempts: NonNegativeInt = 1000
+    """Attempts of the whole fleet before the network may choose."""
+    random_fraction: Fraction = 0.1
+    explore_fraction: Fraction = 0.4
+    first_max_moves: PositiveInt = 2
+    final_max_moves: PositiveInt = 10
+    attempts_to_final_moves: PositiveInt = 4000
+    """Attempts of the whole fleet over which the moves grow from first to final."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RayConfig:
+    """Which Ray the learner runs on."""
+
+    address: str = ""
+    """"" starts a Ray of its own; "auto" joins the one on this machine."""
+    dashboard: bool = False
+    object_store_bytes: PositiveInt = 100_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnerConfig:
+    """The learner."""
+
+    run_folder: Path
+    """Checkpoints, metrics and the record of the run."""
+    seed: NonNegativeInt = 0
+    network: Literal["patch", "levine2016"] = "patch"
+    keys: KeysConfig
+    gateway: GatewayConfig = GatewayConfig()
+    releases: ReleasesConfig = ReleasesConfig()
+    training: TrainingConfig = TrainingConfig()
+    collection: CollectionConfig = CollectionConfig()
+    ray: RayConfig = field(default_factory=RayConfig)
+    metrics_port: NonNegativeInt = 0
+    """Prometheus endpoint; 0 means none."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"

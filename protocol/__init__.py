@@ -1,0 +1,1 @@
+"""What robots and learner must agree on; imports nothing else of GraspFleet."""

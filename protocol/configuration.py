@@ -1,0 +1,80 @@
+"""TOML files into frozen dataclasses: one file per process, no unknown key, no silent default.
+
+Ranges stand as ``msgspec.Meta`` on the field; relative paths are taken from the file's folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from protocol.errors import ConfigurationError
+
+PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
+NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
+PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
+NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+T = TypeVar("T")
+
+
+def load_toml(path: Path, into: type[T]) -> T:
+    """Read one TOML file into a frozen dataclass tree.
+
+    Raises:
+        ConfigurationError: the file is missing or unreadable, a key is unknown (the nearest known
+            name is given), a value has the wrong type or is out of range.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not TOML: {error}") from error
+    return from_table(table, into, name=str(path), folder=path.resolve().parent)
+
+
+def from_table(table: dict[str, Any], into: type[T], *, name: str, folder: Path) -> T:
+    """Turn a parsed table into ``into``; ``name`` is what an error calls the table."""
+    _refuse_unknown(table, into, name, prefix="")
+
+    def decode(kind: type[Any], value: Any) -> Any:
+        if kind is Path and isinstance(value, str):
+            return folder / Path(value).expanduser()
+        raise TypeError(f"expected {kind.__name__}, got {value!r}")
+
+    try:
+        return msgspec.convert(table, into, dec_hook=decode)
+    except msgspec.ValidationError as error:
+        where = re.sub(r" - at `\$\.?(.*)`$", r" (at \1)", str(error))
+        raise ConfigurationError(f"{name}: {where}") from error
+
+
+def _refuse_unknown(table: dict[str, Any], into: Any, name: str, prefix: str) -> None:
+    hints = typing.get_type_hints(into)
+    for key, value in table.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1, cutoff=0.5)
+            known = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(hints)}"
+            raise ConfigurationError(f"{name}: unknown key {prefix + key!r}; {known}")
+        inner = _dataclass_in(hints[key])
+        if inner is not None and isinstance(value, dict):
+            _refuse_unknown(value, inner, name, prefix=f"{prefix}{key}.")
+
+
+def _dataclass_in(hint: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return hint
+    if isinstance(hint, types.UnionType):
+        return next((_dataclass_in(part) for part in typing.get_args(hint)), None)
+    return None

@@ -1,0 +1,73 @@
+"""Everything that GraspFleet raises on purpose.
+
+GraspFleetError
+├── ConfigurationError         a file or option is wrong: correct it, start again
+├── TransientError             the same call may succeed later: retry
+│   └── OutboxFullError        the robot's disk budget is spent: wait or drop
+├── RejectedMessageError       bytes from outside that are not what they must be: refuse
+│   ├── RejectedEpisodeError
+│   └── RejectedReleaseError
+├── AuthenticationError        a key is unknown, revoked or of another server
+├── StoreError                 the episode store is damaged or of another version
+├── NonFiniteScoreError        a network returned NaN or infinity
+├── HandEyeError               a hand-eye map that cannot be right
+└── RobotError                 the attempt is aborted
+    ├── CameraError            no picture, a stale picture, or one of the wrong size
+    └── SafetyFault            stop the robot; only a person resumes
+"""
+
+
+class GraspFleetError(Exception):
+    """Root of every error that GraspFleet raises on purpose."""
+
+
+class ConfigurationError(GraspFleetError):
+    """A configuration file, option, key file or environment is wrong; a person must mend it."""
+
+
+class TransientError(GraspFleetError):
+    """The same call may succeed later."""
+
+
+class OutboxFullError(TransientError):
+    """The outbox reached its size limit and its policy is to stop."""
+
+
+class RejectedMessageError(GraspFleetError):
+    """A message from outside is malformed, oversized or out of range."""
+
+
+class RejectedEpisodeError(RejectedMessageError):
+    """An episode record fails its digest, its schema or its limits."""
+
+
+class RejectedReleaseError(RejectedMessageError):
+    """A release fails its digest, signature, signature shapes or finiteness."""
+
+
+class AuthenticationError(GraspFleetError):
+    """A key is unknown, revoked, or belongs to another server."""
+
+
+class StoreError(GraspFleetError):
+    """The episode store is damaged or was written by another version."""
+
+
+class NonFiniteScoreError(GraspFleetError):
+    """A network returned NaN or infinity where a success probability belongs."""
+
+
+class HandEyeError(GraspFleetError):
+    """A hand-eye map cannot be right."""
+
+
+class RobotError(GraspFleetError):
+    """The robot could not carry out a motion; the attempt is aborted."""
+
+
+class CameraError(RobotError):
+    """The camera gave no picture, a stale one, or one of the wrong size."""
+
+
+class SafetyFault(RobotError):
+    """The robot must stop and only a person may resume."""

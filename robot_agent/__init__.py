@@ -1,0 +1,1 @@
+"""One robot's process: look, predict, move, close, lift, label, send."""

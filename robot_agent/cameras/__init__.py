@@ -1,0 +1,1 @@
+"""Camera drivers: one file each, all behind the Camera protocol in base."""

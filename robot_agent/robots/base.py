@@ -1,0 +1,105 @@
+"""The Robot protocol: what the agent asks of a gripper robot, and nothing more.
+
+A driver is any class that satisfies it; ``robot.toml`` names it as ``module:Class``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.episode import GripperPose, ReferenceOutcome
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RobotState:
+    """Measured state of hand and gripper."""
+
+    pose: GripperPose
+    opening_m: float
+    measured_at_ns: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GripperModel:
+    """What a gripper's data sheet says of its outside: enough to recognise it in a picture."""
+
+    max_opening_m: float
+    body_boxes: NDArray[np.float64]
+    """float64[K, 2, 3]: per box its lower and upper corner in the gripper frame (origin between
+    the finger tips, z up along the hand, y the closing direction), metres: palm and what is
+    above it."""
+    finger_box: NDArray[np.float64]
+    """float64[2, 3]: lower and upper corner of the finger on the +y side when the gripper is
+    closed; the other finger is its mirror image in y. Each finger moves by half the opening."""
+
+    def boxes(self, opening_m: float) -> NDArray[np.float64]:
+        """Return float64[K + 2, 2, 3]: body and fingers at ``opening_m``, gripper frame."""
+        left = self.finger_box + np.array([0.0, opening_m / 2, 0.0])
+        right = left * np.array([1.0, -1.0, 1.0])
+        right = np.stack([right.min(axis=0), right.max(axis=0)])
+        return np.concatenate([self.body_boxes, left[None], right[None]])
+
+
+class Robot(Protocol):
+    """One gripper robot. Every motion blocks until it ended, stalled or timed out.
+
+    Motions raise RobotError when the attempt must be aborted, SafetyFault when only a person may
+    resume. Poses are in the base frame (see protocol.episode).
+    """
+
+    @classmethod
+    def open(cls, options: Mapping[str, Any]) -> Self:
+        """Connect to the robot. Raises ConfigurationError for an unknown or unusable option."""
+        ...
+
+    @property
+    def gripper(self) -> GripperModel:
+        """The gripper's data sheet."""
+        ...
+
+    def state(self) -> RobotState:
+        """Measure pose and opening now."""
+        ...
+
+    def move_to(self, pose: GripperPose) -> RobotState:
+        """Move in a straight line to ``pose``; return where the hand ended, also if blocked."""
+        ...
+
+    def open_gripper(self) -> float:
+        """Open fully; return the measured opening in metres."""
+        ...
+
+    def close_gripper(self) -> float:
+        """Close until the fingers stop; return the measured opening in metres."""
+        ...
+
+    def retreat(self) -> RobotState:
+        """Move hand and arm out of the camera's view of the bin, keeping the gripper as it is."""
+        ...
+
+    def prepare_attempt(self) -> bool:
+        """Make the bin ready for an attempt; the hand is out of view. True if the bin changed
+        (refilled, objects put back), so that pictures taken before no longer hold."""
+        ...
+
+    def stop(self) -> None:
+        """Hold still, from any state, at once."""
+        ...
+
+    def close(self) -> None:
+        """Bring the robot to its safe state and disconnect. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class InstrumentedRobot(Protocol):
+    """A robot with an independent instrument that knows whether an object is held."""
+
+    def reference_outcome(self) -> ReferenceOutcome:
+        """Say what is held now. Called after the lift, before the gripper opens."""
+        ...
