@@ -1,0 +1,206 @@
+"""The patch network: looks at the place where the gripper would close.
+
+A departure from Levine et al. 2016, whose network sees the whole image and the displacement
+only. Here the commanded final pose goes through the hand-eye map to the image, and a patch of
+the workspace, as wide as the open gripper and turned to the commanded yaw, is rectified from the
+two pictures (a spatial transformer, Jaderberg et al. 2015). The patch looks alike whatever the
+camera's pose, which is what lets one network serve every robot.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from learner.networks.base import GraspNetwork, normalised_images
+
+# B batch or candidates, P patch points, C channels, R patch rows, S patch columns
+
+ROWS = 16
+COLUMNS = 16
+LENGTH_M = 0.09
+"""Extent of the patch along the fingers' faces (gripper x)."""
+WIDTH_M = 0.12
+"""Extent of the patch along the closing direction (gripper y)."""
+HIGHEST_PLANE_M = 0.04
+"""The patch lies on the plane of the commanded height, but no higher than this."""
+
+
+class PatchNetwork(GraspNetwork):
+    """Logit of success from a rectified patch, the commanded height and the line of sight."""
+
+    def __init__(self, *, height_px: int, width_px: int) -> None:
+        super().__init__(height_px=height_px, width_px=width_px)
+        x = (torch.arange(ROWS) + 0.5) / ROWS - 0.5
+        y = (torch.arange(COLUMNS) + 0.5) / COLUMNS - 0.5
+        grid_RS2 = torch.stack(torch.meshgrid(x * LENGTH_M, y * WIDTH_M, indexing="ij"), dim=-1)
+        self.register_buffer("grid_P2", grid_RS2.reshape(-1, 2), persistent=False)
+        self.head = PatchHead()
+
+    def forward(
+        self,
+        first_image_BHWC: Tensor,
+        image_BHWC: Tensor,
+        pose_B4: Tensor,
+        map_B34: Tensor,
+        action_B5: Tensor,
+        mirror_B2: Tensor | None = None,
+    ) -> Tensor:
+        """Return logits float32[B].
+
+        Args:
+            first_image_BHWC: uint8, the bin without the hand.
+            image_BHWC: uint8, the bin now.
+            pose_B4: measured poses.
+            map_B34: hand-eye maps.
+            action_B5: displacements to the final poses.
+            mirror_B2: +1 or -1 for the patch's x and y; a grasp seen in a mirror is as good.
+        """
+        target_B4 = final_pose(pose_B4, action_B5)
+        grid_BP2 = self.grid_P2[None].expand(len(target_B4), -1, -1)
+        if mirror_B2 is not None:
+            grid_BP2 = grid_BP2 * mirror_B2[:, None, :]
+        uv_BP2 = project(patch_points(grid_BP2, target_B4), map_B34)
+        patch_BCRS = functional.grid_sample(
+            normalised_images(first_image_BHWC, image_BHWC),
+            uv_BP2.reshape(-1, ROWS, COLUMNS, 2),
+            align_corners=False,
+        )
+        sight_B2 = line_of_sight(target_B4, map_B34)
+        if mirror_B2 is not None:
+            sight_B2 = sight_B2 * mirror_B2
+        logit_B: Tensor = self.head(patch_BCRS, target_B4[:, 2], sight_B2)
+        return logit_B
+
+    def encode_graph(self) -> nn.Module:
+        """Return the graph that packs both pictures for sampling."""
+        return _Encode()
+
+    def score_graph(self) -> nn.Module:
+        """Return the graph that samples a patch per candidate and scores it."""
+        return _Score(self)
+
+
+class PatchHead(nn.Module):
+    """Convolutions over the patch; height and line of sight join after the second one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(6, 24, 3, padding=1)
+        self.conv2 = nn.Conv2d(24, 32, 3, padding=1)
+        self.conv3 = nn.Conv2d(32, 48, 3, padding=1)
+        self.condition = nn.Sequential(nn.Linear(5, 32), nn.ReLU(), nn.Linear(32, 32))
+        self.drop = nn.Dropout(0.1)
+        self.hidden = nn.Linear(48 * (ROWS // 8) * (COLUMNS // 8), 64)
+        self.out = nn.Linear(64, 1)
+
+    def forward(self, patch_BCRS: Tensor, height_B: Tensor, sight_B2: Tensor) -> Tensor:
+        """Return logits float32[B]; height in metres, sight as metres sideways per metre up."""
+        z_B1 = height_B[:, None]
+        condition_B5 = torch.cat(
+            [z_B1 * 50.0 - 0.5, z_B1.clamp(max=0.03) * 100.0 - 1.0, z_B1 * 10.0, sight_B2], dim=1
+        )
+        x = functional.max_pool2d(functional.relu(self.conv1(patch_BCRS)), 2)
+        x = self.conv2(x) + self.condition(condition_B5)[:, :, None, None]
+        x = functional.max_pool2d(functional.relu(x), 2)
+        x = functional.max_pool2d(functional.relu(self.conv3(x)), 2)
+        x = functional.relu(self.hidden(self.drop(x.flatten(1))))
+        logit_B1: Tensor = self.out(self.drop(x))
+        return logit_B1[:, 0]
+
+
+def final_pose(pose_B4: Tensor, action_B5: Tensor) -> Tensor:
+    """Return float32[B, 4]: the pose that each action leads to."""
+    yaw_B1 = pose_B4[:, 3:4] + torch.atan2(action_B5[:, 3:4], action_B5[:, 4:5])
+    return torch.cat([pose_B4[:, :3] + action_B5[:, :3], yaw_B1], dim=1)
+
+
+def patch_points(grid_BP2: Tensor, target_B4: Tensor) -> Tensor:
+    """Return float32[B, P, 3]: where the patch's points lie in the base frame, metres."""
+    sin_B1, cos_B1 = target_B4[:, 3:4].sin(), target_B4[:, 3:4].cos()
+    gx_BP, gy_BP = grid_BP2[..., 0], grid_BP2[..., 1]
+    x_BP = target_B4[:, 0:1] + cos_B1 * gx_BP - sin_B1 * gy_BP
+    y_BP = target_B4[:, 1:2] + sin_B1 * gx_BP + cos_B1 * gy_BP
+    z_BP = target_B4[:, 2:3].clamp(max=HIGHEST_PLANE_M) + torch.zeros_like(gx_BP)
+    return torch.stack([x_BP, y_BP, z_BP], dim=-1)
+
+
+def project(points_BP3: Tensor, map_B34: Tensor) -> Tensor:
+    """Return image coordinates float32[B, P, 2] in [-1, 1] (see protocol.hand_eye)."""
+    q_BP3 = points_BP3 @ map_B34[:, :, :3].transpose(1, 2) + map_B34[:, None, :, 3]
+    return q_BP3[..., :2] / q_BP3[..., 2:].clamp(min=1e-3)
+
+
+def line_of_sight(target_B4: Tensor, map_B34: Tensor) -> Tensor:
+    """Return float32[B, 2]: how far the ray through the target moves sideways per metre up.
+
+    In the gripper's frame. It tells the network from which side the patch is seen, hence which
+    way things of some height lean in it.
+    """
+    uv_B12 = project(target_B4[:, None, :3], map_B34)
+    u_B1, v_B1 = uv_B12[:, 0, 0:1], uv_B12[:, 0, 1:2]
+    rows = map_B34[:, :, :3]
+    a, b = rows[:, 0] - u_B1 * rows[:, 2], rows[:, 1] - v_B1 * rows[:, 2]
+    # The cross product by hand: its ONNX export needs a fixed batch.
+    ray_x = a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1]
+    ray_y = a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2]
+    ray_z = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    # Maps look down, so |ray_z| is far from zero; keep its sign, bound the slope.
+    slope_x = (ray_x / (ray_z + 1e-9)).clamp(-3.0, 3.0)
+    slope_y = (ray_y / (ray_z + 1e-9)).clamp(-3.0, 3.0)
+    sin_B, cos_B = target_B4[:, 3].sin(), target_B4[:, 3].cos()
+    return torch.stack(
+        [cos_B * slope_x + sin_B * slope_y, cos_B * slope_y - sin_B * slope_x], dim=1
+    )
+
+
+class _Encode(nn.Module):
+    """Packs each cell between four pixels into one row, so that sampling is a single gather."""
+
+    def forward(self, first_image: Tensor, image: Tensor) -> Tensor:
+        """Return float32[H + 1, W + 1, 24]: the corners 00, 01, 10, 11 of every cell, 6 channels
+        each, with a border of zeros like ``grid_sample``'s."""
+        pixels = normalised_images(first_image, image)[0]
+        padded = functional.pad(pixels, (1, 1, 1, 1)).permute(1, 2, 0)
+        return torch.cat(
+            [padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]], dim=-1
+        )
+
+
+class _Score(nn.Module):
+    """Bilinear patches by one gather per point, then the head."""
+
+    def __init__(self, network: PatchNetwork) -> None:
+        super().__init__()
+        self.head = network.head
+        self.height_px, self.width_px = network.height_px, network.width_px
+        self.register_buffer("grid_P2", network.grid_P2, persistent=False)
+
+    def forward(
+        self, features: Tensor, pose: Tensor, hand_eye_map: Tensor, actions: Tensor
+    ) -> Tensor:
+        """Return success probabilities float32[N]."""
+        target_N4 = final_pose(pose[None], actions)
+        map_134 = hand_eye_map[None]
+        uv_NP2 = project(patch_points(self.grid_P2[None], target_N4), map_134)
+        patch_NPC = self._sample(features, uv_NP2)
+        patch_NCRS = patch_NPC.permute(0, 2, 1).reshape(-1, 6, ROWS, COLUMNS)
+        sight_N2 = line_of_sight(target_N4, map_134)
+        return torch.sigmoid(self.head(patch_NCRS, target_N4[:, 2], sight_N2))
+
+    def _sample(self, features: Tensor, uv_NP2: Tensor) -> Tensor:
+        # A pixel's centre lies half a pixel in; the border adds one pixel.
+        column = ((uv_NP2[..., 0] + 1.0) * (self.width_px / 2) + 0.5).clamp(
+            0.0, self.width_px + 0.999
+        )
+        row = ((uv_NP2[..., 1] + 1.0) * (self.height_px / 2) + 0.5).clamp(
+            0.0, self.height_px + 0.999
+        )
+        j, i = column.floor(), row.floor()
+        index_NP = (i * (self.width_px + 1) + j).long()
+        corners_NP24 = functional.embedding(index_NP, features.reshape(-1, 24))
+        right, low = (column - j)[..., None], (row - i)[..., None]
+        top = corners_NP24[..., 0:6] * (1 - right) + corners_NP24[..., 6:12] * right
+        bottom = corners_NP24[..., 12:18] * (1 - right) + corners_NP24[..., 18:24] * right
+        return top * (1 - low) + bottom * low
