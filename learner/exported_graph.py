@@ -1,0 +1,134 @@
+"""One half of a network as an ONNX graph whose weights can be replaced.
+
+Exporting takes seconds, replacing weights less than a millisecond. The exporter runs without
+optimisation: with it, whatever depends on weights alone is folded into new constants, and a
+replaced weight would silently change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from protocol.errors import RejectedReleaseError
+
+
+class ExportedGraph:
+    """An exported module and the network's state that each of its initialisers comes from."""
+
+    def __init__(self, model: onnx.ModelProto, sources: Mapping[str, str]) -> None:
+        """Keep the graph and, by initialiser name, the network's state_dict key."""
+        self._model = model
+        self._sources = dict(sources)
+        self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+
+    @property
+    def state_keys(self) -> frozenset[str]:
+        """Keys of the network's state_dict that this graph uses."""
+        return frozenset(self._sources.values())
+
+    def with_weights(self, state: Mapping[str, torch.Tensor]) -> bytes:
+        """Return the ONNX file with the weights of ``state``.
+
+        Raises:
+            RejectedReleaseError: a weight is missing or has another shape or type.
+        """
+        for name, key in self._sources.items():
+            if key not in state:
+                raise RejectedReleaseError(f"release: the weights lack {key!r}")
+            _replace(self._tensors[name], key, state[key])
+        data: bytes = self._model.SerializeToString()
+        return data
+
+
+def export_graph(
+    part: nn.Module,
+    network: nn.Module,
+    *,
+    example: Sequence[torch.Tensor],
+    input_names: Sequence[str],
+    output_name: str,
+    free_batch_of: str | None = None,
+) -> ExportedGraph:
+    """Export ``part``, a module that shares the parameters of ``network``.
+
+    Args:
+        part: the module to export.
+        network: owner of the state_dict that releases will be built from.
+        example: one tensor per input of ``part.forward``.
+        input_names: names of the graph's inputs, in the order of ``part.forward``.
+        output_name: name of the graph's only output.
+        free_batch_of: input whose first dimension may differ from the example's.
+
+    Raises:
+        RejectedReleaseError: the graph holds a weight that is not in the network's state.
+    """
+    free = torch.export.Dim("candidates", min=1)
+    program = torch.onnx.export(
+        part.eval(),
+        # Clones: an example that appears twice would become one graph input used twice.
+        tuple(tensor.clone() for tensor in example),
+        dynamo=True,
+        optimize=False,
+        verbose=False,
+        input_names=list(input_names),
+        output_names=[output_name],
+        dynamic_shapes=tuple({0: free} if name == free_batch_of else {} for name in input_names),
+    )
+    if program is None or program.exported_program is None:
+        raise RejectedReleaseError(f"release: the exporter returned no graph of {output_name}")
+    model = program.model_proto
+    _strip(model)
+    return ExportedGraph(model, _sources(model, part, network, program.exported_program.constants))
+
+
+def _sources(
+    model: onnx.ModelProto, part: nn.Module, network: nn.Module, constants: Mapping[str, object]
+) -> dict[str, str]:
+    """Map initialiser names to keys of the network's state, by identity of the tensors."""
+    owners = {id(tensor): key for key, tensor in network.state_dict(keep_vars=True).items()}
+    names: dict[str, torch.Tensor] = dict(part.named_parameters(remove_duplicate=False))
+    names.update(part.named_buffers(remove_duplicate=False))
+    sources: dict[str, str] = {}
+    for tensor in model.graph.initializer:
+        key = owners.get(id(names.get(tensor.name)))
+        if key is not None:
+            sources[tensor.name] = key
+        elif tensor.name not in constants:
+            raise RejectedReleaseError(
+                f"release: the exported graph holds {tensor.name!r}, which is neither in the"
+                " network's state nor a constant; it could not be replaced"
+            )
+    return sources
+
+
+def _replace(target: onnx.TensorProto, key: str, tensor: torch.Tensor) -> None:
+    array = np.ascontiguousarray(tensor.detach().cpu().numpy())
+    if list(array.shape) != list(target.dims):
+        raise RejectedReleaseError(
+            f"release: weight {key!r} has shape {list(array.shape)}, the graph {list(target.dims)}"
+        )
+    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    if kind != target.data_type:
+        raise RejectedReleaseError(
+            f"release: weight {key!r} is {array.dtype}, the graph expects"
+            f" {onnx.helper.tensor_dtype_to_np_dtype(target.data_type)}"
+        )
+    for other in ("float_data", "int32_data", "int64_data", "double_data"):
+        target.ClearField(other)
+    target.raw_data = array.tobytes()
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what only a debugger reads: stack traces, scopes, descriptions, inferred shapes."""
+    model.ClearField("metadata_props")
+    model.ClearField("doc_string")
+    graph = model.graph
+    graph.ClearField("value_info")
+    for entry in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        entry.ClearField("metadata_props")
+        entry.ClearField("doc_string")
