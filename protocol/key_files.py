@@ -1,0 +1,108 @@
+"""Key files on disk: written whole or not at all, secrets readable by their owner alone."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from protocol.errors import ConfigurationError
+
+SECRET_MODE = 0o600
+PUBLIC_MODE = 0o644
+MAX_KEY_FILE_BYTES = 16_384
+
+
+def write_new(path: Path, content: bytes, *, mode: int) -> None:
+    """Write a file that did not exist; it has its mode from the first byte on.
+
+    Raises:
+        ConfigurationError: the file exists already, or the folder cannot be written.
+    """
+    try:
+        written = _write_beside(path, content, mode)
+        try:
+            # Unlike a rename, a link refuses to replace a key that is in use.
+            os.link(written, path)
+        finally:
+            written.unlink()
+        _sync_folder(path.parent)
+    except FileExistsError as error:
+        raise ConfigurationError(
+            f"key file {path} exists already; move it away if it is to be replaced"
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(f"key file {path} cannot be written: {error.strerror}") from error
+
+
+def write_over(path: Path, content: bytes, *, mode: int) -> None:
+    """Write a file in place of an older one; a reader sees the old or the new, never a part.
+
+    Raises:
+        ConfigurationError: the folder cannot be written.
+    """
+    try:
+        _write_beside(path, content, mode).replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise ConfigurationError(f"file {path} cannot be written: {error.strerror}") from error
+
+
+def read_secret(path: Path) -> bytes:
+    """Read a secret that only its owner may read.
+
+    Raises:
+        ConfigurationError: the file is missing, unreadable, too large, or open to others.
+    """
+    return _read(path, secret=True)
+
+
+def read_public(path: Path) -> bytes:
+    """Read a key file that anyone may read.
+
+    Raises:
+        ConfigurationError: the file is missing, unreadable or too large.
+    """
+    return _read(path, secret=False)
+
+
+def _read(path: Path, *, secret: bool) -> bytes:
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(MAX_KEY_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"key file {path} is missing; 'fleet enrol' makes it, or copy it from the bundle"
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(f"key file {path} cannot be read: {error.strerror}") from error
+    if secret and mode & 0o077:
+        raise ConfigurationError(
+            f"secret key {path}: mode {mode:04o} lets others read it; run: chmod 600 {path}"
+        )
+    if len(content) > MAX_KEY_FILE_BYTES:
+        raise ConfigurationError(f"key file {path}: larger than {MAX_KEY_FILE_BYTES} bytes")
+    return content
+
+
+def _write_beside(path: Path, content: bytes, mode: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        # The process's umask may have taken bits away that a public file should have.
+        os.fchmod(descriptor, mode)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    return beside
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,164 @@
+"""Who may speak to the learner: a folder with one small file per enrolled key.
+
+``NAME.key`` is TOML: ``public_key`` (Z85) and ``role``. Revoking renames it to ``NAME.revoked``.
+The folder may change under a running learner: every look-up notices.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from protocol.configuration import load_toml
+from protocol.errors import ConfigurationError
+from protocol.key_files import PUBLIC_MODE, write_new
+from protocol.security import is_curve_key
+
+logger = logging.getLogger(__name__)
+
+Role = Literal["robot", "operator"]
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
+_SETTLED_NS = 100_000_000
+"""A folder changed less than this ago may change again within the same clock tick."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegistryEntry:
+    """Content of one key file."""
+
+    public_key: str
+    """40 characters Z85."""
+    role: Role = "robot"
+
+    def __post_init__(self) -> None:
+        if not is_curve_key(self.public_key):
+            raise ConfigurationError(f"public_key {self.public_key!r}: not 40 characters of Z85")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One party that may speak."""
+
+    name: str
+    role: Role
+
+
+class Registry:
+    """The enrolled and the revoked keys of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read_at_ns = -1
+        self._folder_changed_ns = -2
+        self._members: dict[str, Member] = {}
+        self._revoked: dict[str, str] = {}
+
+    def member_for_key(self, public_key: str) -> Member | None:
+        """Return who holds this key (Z85), or None when it is unknown or revoked.
+
+        Cheap enough to ask for every message: one ``stat`` unless the folder changed.
+        """
+        self._refresh()
+        return self._members.get(public_key)
+
+    def robot_for_key(self, public_key: str) -> str | None:
+        """Return the name of the robot that holds this key, or None."""
+        member = self.member_for_key(public_key)
+        return member.name if member is not None and member.role == "robot" else None
+
+    def refusal_reason(self, public_key: str) -> str:
+        """Say in words why a key that ``member_for_key`` does not know is refused."""
+        self._refresh()
+        name = self._revoked.get(public_key)
+        if name is not None:
+            return f"the key of {name} was revoked; enrol it again to let it back in"
+        return f"key {public_key[:8]}… is not enrolled; run 'fleet enrol' and copy the bundle"
+
+    def members(self) -> list[Member]:
+        """Return everyone who may speak, by name."""
+        self._refresh()
+        return sorted(self._members.values(), key=lambda member: member.name)
+
+    def enrol(self, name: str, public_key: str, role: Role = "robot") -> None:
+        """Let the holder of ``public_key`` speak as ``name``.
+
+        Raises:
+            ConfigurationError: the name is malformed or taken, or the key is known already.
+        """
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"robot name {name!r}: use 1 to 64 of A-Z a-z 0-9 _ . - and no leading dot"
+            )
+        entry = RegistryEntry(public_key=public_key, role=role)
+        if self._folder.exists():
+            self._refresh()
+            holder = self._members.get(public_key)
+            if holder is not None:
+                raise ConfigurationError(f"this key is enrolled already, as {holder.name}")
+        content = f'public_key = "{entry.public_key}"\nrole = "{entry.role}"\n'
+        write_new(self._key_file(name), content.encode("ascii"), mode=PUBLIC_MODE)
+
+    def revoke(self, name: str) -> None:
+        """Shut ``name`` out, also on a connection that is open now.
+
+        Raises:
+            ConfigurationError: nobody of that name is enrolled.
+        """
+        try:
+            self._key_file(name).rename(self._folder / f"{name}.revoked")
+        except OSError as error:
+            known = ", ".join(member.name for member in self.members()) or "nobody"
+            raise ConfigurationError(f"{name!r} is not enrolled; enrolled: {known}") from error
+
+    def _key_file(self, name: str) -> Path:
+        return self._folder / f"{name}.key"
+
+    def _refresh(self) -> None:
+        try:
+            changed_ns = self._folder.stat().st_mtime_ns
+        except OSError as error:
+            raise ConfigurationError(
+                f"registry {self._folder}: {error.strerror}; 'fleet enrol' makes it"
+            ) from error
+        settled = self._read_at_ns - self._folder_changed_ns > _SETTLED_NS
+        if changed_ns == self._folder_changed_ns and settled:
+            return
+        self._read_at_ns = time.time_ns()
+        self._folder_changed_ns = changed_ns
+        self._members = self._read_members()
+        self._revoked = {
+            entry.public_key: path.stem
+            for path in self._folder.glob("*.revoked")
+            if (entry := _read_entry(path)) is not None
+        }
+
+    def _read_members(self) -> dict[str, Member]:
+        entries = [
+            (path.stem, entry)
+            for path in sorted(self._folder.glob("*.key"))
+            if _NAME.fullmatch(path.stem) and (entry := _read_entry(path)) is not None
+        ]
+        holders = Counter(entry.public_key for _, entry in entries)
+        shared = [name for name, entry in entries if holders[entry.public_key] > 1]
+        if shared:
+            logger.error("several names share one key; all of them are refused: %s", shared)
+        return {
+            entry.public_key: Member(name=name, role=entry.role)
+            for name, entry in entries
+            if name not in shared
+        }
+
+
+def _read_entry(path: Path) -> RegistryEntry | None:
+    # One damaged file must not shut out the rest of the fleet.
+    try:
+        return load_toml(path, RegistryEntry)
+    except ConfigurationError as error:
+        logger.warning("registry entry ignored: %s", error)
+        return None

@@ -1,0 +1,104 @@
+"""ZeroMQ sockets with every option set before bind or connect, always under CURVE.
+
+libzmq ignores most options on a socket that is already bound or connected, without a word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import zmq
+
+from protocol.errors import ConfigurationError
+from protocol.security import CurveKeys
+
+ZAP_DOMAIN = "graspfleet"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SocketLimits:
+    """Queue lengths and the largest frame that a socket accepts."""
+
+    frame_bytes: int
+    """A peer that sends a larger frame is disconnected."""
+    receive_queue: int = 64
+    """Messages per peer that wait to be read; then TCP holds the peer back."""
+    send_queue: int = 1024
+    """Messages per peer that wait to be sent."""
+
+
+def make_router(
+    context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys, limits: SocketLimits
+) -> zmq.Socket[bytes]:
+    """Return an unbound ROUTER that admits only clients whose key the ZAP domain accepts."""
+    socket = context.socket(zmq.ROUTER)
+    _limit(socket, limits)
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+    # Without a domain libzmq would not ask the authenticator and let every key in.
+    socket.setsockopt_string(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+    return socket
+
+
+def make_dealer(
+    context: zmq.Context[zmq.Socket[bytes]],
+    keys: CurveKeys,
+    server_public: bytes,
+    limits: SocketLimits,
+) -> zmq.Socket[bytes]:
+    """Return an unconnected DEALER that speaks only to the owner of ``server_public``."""
+    socket = context.socket(zmq.DEALER)
+    _limit(socket, limits)
+    # Queue nothing for a learner that is not there: the outbox is the only queue.
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.RECONNECT_IVL, 200)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 5_000)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, 10_000)
+    socket.setsockopt(zmq.CURVE_SERVERKEY, server_public)
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+    return socket
+
+
+def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
+    """Bind and return the endpoint in use, with the port that ``tcp://host:*`` was given.
+
+    Raises:
+        ConfigurationError: the port is in use, or the endpoint is malformed or not of this machine.
+    """
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EADDRINUSE:
+            raise ConfigurationError(
+                f"{endpoint}: the port is in use; stop the other process or choose another port"
+            ) from error
+        raise ConfigurationError(f"{endpoint}: cannot listen here: {error.strerror}") from error
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Start connecting; libzmq goes on trying in the background.
+
+    Raises:
+        ConfigurationError: the endpoint is malformed.
+    """
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        raise ConfigurationError(
+            f"{endpoint}: not an endpoint (tcp://host:port): {error.strerror}"
+        ) from error
+
+
+def _limit(socket: zmq.Socket[bytes], limits: SocketLimits) -> None:
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, limits.frame_bytes)
+    socket.setsockopt(zmq.RCVHWM, limits.receive_queue)
+    socket.setsockopt(zmq.SNDHWM, limits.send_queue)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
+    # A peer whose network vanished would otherwise look connected until TCP gives up.
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 2_000)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 8_000)
+    socket.setsockopt(zmq.HEARTBEAT_TTL, 8_000)
