@@ -52,7 +52,7 @@ class ChildProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env={**os.environ, **extra_environment},
-                preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509
+                preexec_fn=lambda: _die_with(parent),
             )
         self.started_at = time.monotonic()
         logger.info("process started", extra={"process": self.name, "pid": self.pid})

@@ -83,7 +83,7 @@ def _draw_rolling(axes: Axes, rows: Sequence[CurveRow]) -> None:
     settled = [row for row in rows if row.rolling_all.attempts >= WINDOW // 2]
     axes.plot(
         [row.time_s / 60 for row in settled],
-        [row.rolling_all.rate for row in settled],
+        [row.rolling_all.rate or 0.0 for row in settled],
         color=_ALL,
         linewidth=1.4,
         label=f"all attempts, last {WINDOW}",
@@ -96,7 +96,7 @@ def _draw_rolling(axes: Axes, rows: Sequence[CurveRow]) -> None:
     axes.fill_between(times, intervals[:, 0], intervals[:, 1], color=_GREEDY, alpha=0.16, lw=0)
     axes.plot(
         times,
-        [row.rolling.rate for row in greedy],
+        [row.rolling.rate or 0.0 for row in greedy],
         color=_GREEDY,
         linewidth=2.2,
         label=f"greedy attempts, last {WINDOW}, 95 % interval",
@@ -117,13 +117,12 @@ def _draw_releases(axes: Axes, rows: Sequence[CurveRow]) -> None:
 
 
 def _draw_held_out(axes: Axes, held_out: Proportion, end_min: float) -> None:
-    assert held_out.rate is not None
-    assert held_out.interval is not None
-    low, high = held_out.interval
+    low, high = held_out.interval or (0.0, 1.0)
+    rate = held_out.rate or 0.0
     axes.errorbar(
         [end_min * 1.025],
-        [held_out.rate],
-        yerr=[[held_out.rate - low], [high - held_out.rate]],
+        [rate],
+        yerr=[[rate - low], [high - rate]],
         color=_HELD_OUT,
         marker="o",
         markersize=6,

@@ -95,9 +95,7 @@ def _jaw(pose: GripperPose, opening_m: float, finger_m: float = 0.02) -> NDArray
     across = np.array([-np.sin(pose.yaw_rad), np.cos(pose.yaw_rad), 0.0]) * opening_m / 2
     middle = np.array([pose.x_m, pose.y_m, pose.z_m])
     up = np.array([0.0, 0.0, finger_m])
-    return np.stack(
-        [middle - across, middle - across + up, middle + across + up, middle + across]
-    )
+    return np.stack([middle - across, middle - across + up, middle + across + up, middle + across])
 
 
 def _draw_jaw(axes: Axes, uv: NDArray[np.float64], colour: str, width: float) -> None:

@@ -170,9 +170,7 @@ def _cells(robot: RobotStatus) -> list[str]:
 def _warnings(status: StatusReply | None) -> list[str]:
     if status is None:
         return []
-    return [
-        f"{robot.robot_id}: {warning}" for robot in status.robots for warning in robot.warnings
-    ]
+    return [f"{robot.robot_id}: {warning}" for robot in status.robots for warning in robot.warnings]
 
 
 def _sum(proportions: Iterable[Proportion]) -> Proportion:
