@@ -1,8 +1,8 @@
 """One half of a network as an ONNX graph whose weights can be replaced.
 
-Exporting takes seconds, replacing weights less than a millisecond. The exporter runs without
-optimisation: with it, whatever depends on weights alone is folded into new constants, and a
-replaced weight would silently change nothing.
+Exporting takes seconds, replacing weights less than a millisecond. The exporter's optimisation is
+off: it folds whatever depends on weights alone into new constants, so that a replaced weight would
+silently change nothing. The graph is simplified here instead, with its weights out of sight.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
+import onnx_ir
 import torch
+from onnxscript import optimizer
 from torch import nn
 
 from protocol.errors import RejectedReleaseError
@@ -81,29 +83,45 @@ def export_graph(
     )
     if program is None or program.exported_program is None:
         raise RejectedReleaseError(f"release: the exporter returned no graph of {output_name}")
-    model = program.model_proto
+    names = set(program.model.graph.initializers) - set(program.exported_program.constants)
+    sources = _sources(names, part, network)
+    model = _simplified(program.model)
     _strip(model)
-    return ExportedGraph(model, _sources(model, part, network, program.exported_program.constants))
+    kept = {tensor.name for tensor in model.graph.initializer}
+    return ExportedGraph(model, {name: key for name, key in sources.items() if name in kept})
 
 
-def _sources(
-    model: onnx.ModelProto, part: nn.Module, network: nn.Module, constants: Mapping[str, object]
-) -> dict[str, str]:
+def _sources(names: set[str], part: nn.Module, network: nn.Module) -> dict[str, str]:
     """Map initialiser names to keys of the network's state, by identity of the tensors."""
-    owners = {id(tensor): key for key, tensor in network.state_dict(keep_vars=True).items()}
-    names: dict[str, torch.Tensor] = dict(part.named_parameters(remove_duplicate=False))
-    names.update(part.named_buffers(remove_duplicate=False))
-    sources: dict[str, str] = {}
-    for tensor in model.graph.initializer:
-        key = owners.get(id(names.get(tensor.name)))
-        if key is not None:
-            sources[tensor.name] = key
-        elif tensor.name not in constants:
-            raise RejectedReleaseError(
-                f"release: the exported graph holds {tensor.name!r}, which is neither in the"
-                " network's state nor a constant; it could not be replaced"
-            )
+    keys = {id(tensor): key for key, tensor in network.state_dict(keep_vars=True).items()}
+    tensors: dict[str, torch.Tensor] = dict(part.named_parameters(remove_duplicate=False))
+    tensors.update(part.named_buffers(remove_duplicate=False))
+    sources = {name: keys.get(id(tensors.get(name)), "") for name in names}
+    foreign = sorted(name for name, key in sources.items() if not key)
+    if foreign:
+        raise RejectedReleaseError(
+            f"release: the exported graph holds {foreign}, which are neither in the network's"
+            " state nor constants; they could not be replaced"
+        )
     return sources
+
+
+def _simplified(model: onnx_ir.Model) -> onnx.ModelProto:
+    """Fold shapes and constants while the weights are inputs, which nothing can fold."""
+    graph = model.graph
+    weights = {value: value.const_value for value in graph.initializers.values()}
+    for value in weights:
+        del graph.initializers[str(value.name)]
+        value.const_value = None
+        graph.inputs.append(value)
+    optimizer.optimize_ir(model)
+    for value, tensor in weights.items():
+        graph.inputs.remove(value)
+        value.const_value = tensor
+        # One that nothing reads any more (an unused buffer) is left out of the file.
+        if value.uses():
+            graph.register_initializer(value)
+    return onnx_ir.to_proto(model)
 
 
 def _replace(target: onnx.TensorProto, key: str, tensor: torch.Tensor) -> None:
