@@ -1,0 +1,214 @@
+"""The simulated robot: an ordinary driver whose motors, bin and instrument are MuJoCo's."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.episode import GripperPose, ReferenceOutcome
+from protocol.errors import RobotError
+from robot_agent.robots.base import GripperModel, RobotState
+from robot_agent.robots.simulated.hand import (
+    GRIP_FORCE_N,
+    GRIPPER,
+    MAX_OPENING_M,
+)
+from robot_agent.robots.simulated.motion import STEPS_PER_SETPOINT, plan_line
+from robot_agent.robots.simulated.options import SimulationOptions, parse_options
+from robot_agent.robots.simulated.scene import TIMESTEP_S, Scene, build_scene
+from robot_agent.robots.simulated.truth import grasp_truth, nearest_object
+
+logger = logging.getLogger(__name__)
+
+PARK_POSITION = np.array([0.03, 0.0, 0.40, 0.0])
+"""Where the hand is out of every camera's view: x, y, z (metres), yaw (radians)."""
+CLEARANCE_M = 0.07
+"""Finger-tip height above which the hand may move sideways freely."""
+
+_SETTLE_BLOCK = 3
+_SETTLE_BLOCKS = 20
+_REST_SPEED = np.array([0.02, 0.02, 0.02, 0.2])
+"""m/s and rad/s below which the hand counts as still."""
+_AT_TARGET = np.array([0.001, 0.001, 0.001, 0.02])
+_JAW_BLOCK = 4
+_JAW_LIMIT_S = 0.6
+_JAW_REST_SPEED = 0.004
+_WEAR_OFFSET_M = 0.0008
+
+
+class SimulatedRobot:
+    """A gantry hand over a bin of objects; satisfies Robot and InstrumentedRobot.
+
+    Time in the simulation passes only while a method runs. Not for use from several threads.
+    """
+
+    def __init__(self, options: SimulationOptions) -> None:
+        self.options = options
+        self.scene_resets = 0
+        """Scenes rebuilt before their time, because an object left the bin or the physics broke."""
+        self._random = np.random.default_rng(options.seed)
+        self._noise = np.random.default_rng([options.seed, 1])
+        self._scene = build_scene(options, self._random, PARK_POSITION)
+        self._attempts_in_scene = 0
+        self._prepared = False
+        self._closed_at: tuple[int, NDArray[np.float64]] | None = None
+
+    @classmethod
+    def open(cls, options: Mapping[str, Any]) -> Self:
+        """Fill a bin and park the hand above it.
+
+        Raises:
+            ConfigurationError: an option is unknown or out of range.
+        """
+        return cls(parse_options(options))
+
+    @property
+    def scene(self) -> Scene:
+        """The scene at present; another one after the bin was refilled."""
+        return self._scene
+
+    @property
+    def gripper(self) -> GripperModel:
+        """The gripper's data sheet."""
+        return GRIPPER
+
+    def state(self) -> RobotState:
+        """Measure pose and opening now."""
+        x, y, z, yaw = self._position()
+        return RobotState(
+            pose=GripperPose(x_m=float(x), y_m=float(y), z_m=float(z), yaw_rad=_wrap(float(yaw))),
+            opening_m=self._measure_opening(),
+            measured_at_ns=time.time_ns(),
+        )
+
+    def move_to(self, pose: GripperPose) -> RobotState:
+        """Move in a straight line to ``pose``; return where the hand ended, also if blocked."""
+        position = self._position()
+        turn = _wrap(pose.yaw_rad - float(position[3]))
+        self._travel(np.array([pose.x_m, pose.y_m, pose.z_m, position[3] + turn]))
+        return self.state()
+
+    def open_gripper(self) -> float:
+        """Open fully; return the measured opening in metres."""
+        return self._drive_jaw(GRIP_FORCE_N)
+
+    def close_gripper(self) -> float:
+        """Close until the fingers stop; return the measured opening in metres."""
+        opening = self._drive_jaw(-GRIP_FORCE_N)
+        self._closed_at = (
+            nearest_object(self._scene, self._position()[:3]),
+            self._object_heights().copy(),
+        )
+        return opening
+
+    def retreat(self) -> RobotState:
+        """Rise above the walls, then move out of view above the bin, jaw as it is."""
+        position = self._position()
+        if position[2] < CLEARANCE_M:
+            self._travel(np.array([position[0], position[1], CLEARANCE_M, position[3]]))
+        self._travel(np.array([*PARK_POSITION[:3], position[3]]))
+        return self.state()
+
+    def prepare_attempt(self) -> bool:
+        """Refill the bin when it is due or an object left it; wait until all objects rest."""
+        outside = self._scene.objects_outside()
+        stable = self._scene.is_stable()
+        due = self._attempts_in_scene >= self.options.attempts_per_scene
+        if outside or not stable:
+            self.scene_resets += 1
+            logger.info(
+                "bin refilled before its time",
+                extra={"objects_outside": outside, "physics_stable": stable},
+            )
+        refilled = bool(outside or due or not stable)
+        if refilled:
+            self._scene = build_scene(self.options, self._random, PARK_POSITION)
+            self._attempts_in_scene = 0
+        else:
+            self._scene.settle()
+        self._closed_at = None
+        self._attempts_in_scene += 1
+        changed = refilled or not self._prepared
+        self._prepared = True
+        return changed
+
+    def reference_outcome(self) -> ReferenceOutcome:
+        """Say what is held now, from the simulator's own contacts."""
+        nearest, heights = self._closed_at or (None, self._object_heights())
+        return grasp_truth(self._scene, heights, nearest, self._position()[:3])
+
+    def stop(self) -> None:
+        """Hold still where the hand is."""
+        self._scene.data.ctrl[:4] = self._position()
+
+    def close(self) -> None:
+        """Hold still; the simulation needs no disconnecting."""
+        self.stop()
+
+    def _position(self) -> NDArray[np.float64]:
+        """Return float64[4]: x, y, z, yaw as MuJoCo has them."""
+        return np.asarray(self._scene.data.qpos[self._scene.hand_qpos], np.float64)
+
+    def _object_heights(self) -> NDArray[np.float64]:
+        return np.asarray(self._scene.data.xipos[self._scene.object_bodies, 2], np.float64)
+
+    def _step(self, steps: int) -> None:
+        mujoco.mj_step(self._scene.model, self._scene.data, nstep=steps)
+
+    def _travel(self, target: NDArray[np.float64]) -> None:
+        """Follow a straight line to ``target`` and wait until the hand rests, there or blocked."""
+        scene = self._scene
+        if self.options.latency_s > 0:
+            self._step(math.ceil(self.options.latency_s / TIMESTEP_S))
+        for setpoint in plan_line(self._position(), target, gain=self.options.actuator_gain):
+            scene.data.ctrl[:4] = setpoint
+            self._step(STEPS_PER_SETPOINT)
+        scene.data.ctrl[:4] = target
+        arrived = False
+        for _ in range(_SETTLE_BLOCKS):
+            self._step(_SETTLE_BLOCK)
+            if (np.abs(scene.data.qvel[:4]) < _REST_SPEED).all():
+                arrived = bool((np.abs(self._position() - target) < _AT_TARGET).all())
+                break
+        if not arrived:
+            # Blocked: hold here instead of pressing on whatever is in the way.
+            self.stop()
+        self._check_physics()
+
+    def _drive_jaw(self, force: float) -> float:
+        """Push both fingers with ``force`` (newtons, positive opens) until they stop."""
+        data = self._scene.data
+        data.ctrl[4:6] = force
+        first = int(self._scene.finger_qpos[0])
+        for block in range(math.ceil(_JAW_LIMIT_S / TIMESTEP_S / _JAW_BLOCK)):
+            self._step(_JAW_BLOCK)
+            if block and abs(data.qvel[first]) < _JAW_REST_SPEED:
+                break
+        self._check_physics()
+        return self._measure_opening()
+
+    def _measure_opening(self) -> float:
+        """Read the opening as the gripper's own sensor would, with its wear, drift and noise."""
+        opening = float(self._scene.data.qpos[self._scene.finger_qpos].sum())
+        opening += self.options.opening_drift_m + _WEAR_OFFSET_M * self.options.gripper_wear
+        opening += float(self._noise.normal(0.0, self.options.opening_noise_m))
+        return min(max(opening, 0.0), MAX_OPENING_M + 0.005)
+
+    def _check_physics(self) -> None:
+        if not self._scene.is_stable():
+            raise RobotError(
+                "simulated robot: the physics became unstable; the bin is refilled before the "
+                "next attempt"
+            )
+
+
+def _wrap(angle_rad: float) -> float:
+    """Return the same direction in [-pi, pi]."""
+    return math.remainder(angle_rad, 2 * math.pi)

@@ -1,0 +1,72 @@
+"""What the simulator knows and no robot could: which object is held."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.episode import ReferenceOutcome
+from robot_agent.robots.simulated.scene import Scene
+
+RISE_M = 0.02
+"""An object counts as lifted when its centre rose by this much since the gripper closed."""
+
+
+def nearest_object(scene: Scene, point: NDArray[np.float64]) -> int:
+    """Return the index of the object whose surface boxes are nearest to ``point`` (float64[3])."""
+    model, data = scene.model, scene.data
+    rotation = data.geom_xmat.reshape(-1, 3, 3)
+    local = np.einsum("gji,gj->gi", rotation, point - data.geom_xpos) - model.geom_aabb[:, :3]
+    outside = np.maximum(np.abs(local) - model.geom_aabb[:, 3:], 0.0)
+    distance = np.linalg.norm(outside, axis=1)
+    per_object = [distance[model.geom_bodyid == body].min() for body in scene.object_bodies]
+    return int(np.argmin(per_object))
+
+
+def grasp_truth(
+    scene: Scene,
+    heights_at_close: NDArray[np.float64],
+    nearest: int | None,
+    point: NDArray[np.float64],
+) -> ReferenceOutcome:
+    """Say whether an object hangs between the fingers, free of floor and walls.
+
+    Args:
+        scene: the scene after the lift.
+        heights_at_close: float64[N], heights of the objects when the gripper last closed.
+        nearest: index of the object nearest to the fingers at that moment, None if they never
+            closed.
+        point: float64[3], midway between the finger tips now.
+    """
+    held = _held_object(scene, heights_at_close)
+    if held is not None:
+        index = held
+    elif nearest is not None:
+        index = nearest
+    else:
+        index = nearest_object(scene, point)
+    return ReferenceOutcome(success=held is not None, object_kind=scene.objects[index].kind.name)
+
+
+def _held_object(scene: Scene, heights_at_close: NDArray[np.float64]) -> int | None:
+    # Contacts belong to the last step's beginning; bring them up to the present.
+    mujoco.mj_forward(scene.model, scene.data)
+    pairs = scene.data.contact.geom
+    owners = scene.model.geom_bodyid[pairs]
+    touching = [_bodies_touching(owners, pairs, geom) for geom in scene.finger_geoms]
+    grounded = _bodies_touching_world(owners)
+    heights = scene.data.xipos[scene.object_bodies, 2]
+    for index, body in enumerate(scene.object_bodies):
+        lifted = heights[index] - heights_at_close[index] > RISE_M and body not in grounded
+        if lifted and all(body in bodies for bodies in touching):
+            return index
+    return None
+
+
+def _bodies_touching(owners: NDArray[np.int32], pairs: NDArray[np.int32], geom: int) -> set[int]:
+    return {int(body) for column in (0, 1) for body in owners[pairs[:, column] == geom, 1 - column]}
+
+
+def _bodies_touching_world(owners: NDArray[np.int32]) -> set[int]:
+    return {int(body) for column in (0, 1) for body in owners[owners[:, column] == 0, 1 - column]}
