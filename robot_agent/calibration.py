@@ -1,0 +1,287 @@
+"""A robot finds its hand-eye map by its own motion, without a ruler.
+
+The hand goes to poses that it knows, the camera sees which pixels change against the empty bin,
+and a pinhole camera is fitted so that the gripper's data-sheet shape, projected from those poses,
+covers the changed pixels and no others. Shadows count neither for nor against. A rough
+description of the camera is where the fit starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.episode import GripperPose, ImageArray
+from protocol.errors import HandEyeError
+from protocol.hand_eye import HandEyeMap
+from robot_agent.cameras.base import Camera
+from robot_agent.config import AgentConfig, CameraDescription
+from robot_agent.robots.base import GripperModel, Robot
+from robot_agent.safety import Workspace
+
+logger = logging.getLogger(__name__)
+
+VIEWS = 32
+"""Poses that the hand visits."""
+LOWEST_VIEW_M = 0.05
+"""The fingers stay above what lies in the bin."""
+FINENESS = 3
+"""Silhouettes are drawn this much finer than the picture's pixels."""
+CHANGED_LEVELS = 18.0
+"""A pixel that differs by this much, of 255, has changed."""
+SHADOW_RATIOS = (0.35, 0.95)
+"""A shadow leaves this share of the light, about the same share in every colour."""
+SHADOW_SPREAD = 0.12
+"""How much those shares may differ between colours."""
+ROUNDS = ((160, 24, 1.0), (96, 16, 0.35), (96, 16, 0.12))
+"""Of the search: candidates, iterations, and the share of FIRST_SD to start with."""
+FIRST_SD = np.array([0.02, 0.02, 0.02, 0.05, 0.05, 0.03, 0.10])
+"""How far off a description may be: position (m), pan, tilt, roll (rad), log focal length."""
+LOWEST_SCORE = 0.6
+"""Below this the silhouettes do not agree with any camera: the map is not to be trusted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """A hand-eye map and how well it explains what was seen."""
+
+    hand_eye_map: HandEyeMap
+    residual: float
+    """Share of the changed pixels left unexplained, less what was explained wrongly; 0 is best."""
+    trusted: bool
+    """False: no camera explains the pictures; ``hand_eye_map`` is the description's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """The hand at a known pose, and which pixels it changed."""
+
+    pose: GripperPose
+    opening_m: float
+    evidence: NDArray[np.float32]
+    """float32[H, W]: +1 changed, -1 unchanged, 0 perhaps a shadow."""
+
+
+def find_hand_eye_map(
+    robot: Robot, camera: Camera, config: AgentConfig, rng: np.random.Generator
+) -> Calibration:
+    """Move the hand through the camera's view and fit the camera to what was seen.
+
+    Takes 32 short motions above the bin. The hand ends out of view with the gripper open.
+
+    Raises:
+        RobotError: the robot or the camera failed on the way.
+        HandEyeError: not a single pixel changed: camera and robot do not look at the same bin.
+    """
+    views = _collect(robot, camera, Workspace(config.workspace), rng)
+    changed = sum(int((view.evidence > 0).sum()) for view in views)
+    if changed < VIEWS:
+        raise HandEyeError(
+            f"{config.name}: {changed} pixels changed over {VIEWS} motions of the hand; "
+            "the camera does not see the gripper: check where it points"
+        )
+    return fit_camera(views, robot.gripper, config.camera_description, rng)
+
+
+def fit_camera(
+    views: list[View],
+    gripper: GripperModel,
+    description: CameraDescription,
+    rng: np.random.Generator,
+) -> Calibration:
+    """Fit a pinhole camera to silhouettes by cross-entropy search, wide first, then fine."""
+    silhouettes = _Silhouettes(views, gripper)
+    start = _parameters(description)
+    best, best_score = start, silhouettes.score(camera_matrix(start))
+    for candidates, iterations, share in ROUNDS:
+        mean, sd = best, FIRST_SD * share
+        for _ in range(iterations):
+            samples = mean + rng.standard_normal((candidates, 7)) * sd
+            scores = np.array([silhouettes.score(camera_matrix(s)) for s in samples])
+            elites = samples[np.argsort(-scores)[: candidates // 8]]
+            mean, sd = elites.mean(axis=0), elites.std(axis=0) + FIRST_SD * 2e-3
+            if scores.max() > best_score:
+                best, best_score = elites[0], float(scores.max())
+    trusted = best_score >= LOWEST_SCORE
+    if not trusted:
+        logger.warning("hand-eye map cannot be right: silhouettes agree to %.2f only", best_score)
+    matrix = camera_matrix(best if trusted else start)
+    return Calibration(
+        hand_eye_map=HandEyeMap(matrix=matrix.astype(np.float32)),
+        residual=1.0 - best_score,
+        trusted=trusted,
+    )
+
+
+def described_map(description: CameraDescription) -> HandEyeMap:
+    """Return the map of the camera exactly as it is described."""
+    return HandEyeMap(matrix=camera_matrix(_parameters(description)).astype(np.float32))
+
+
+def camera_matrix(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return float64[3, 4] (see protocol.hand_eye) of a square-pixelled pinhole camera.
+
+    Args:
+        parameters: position x, y, z (m), pan, tilt (down is negative), roll (rad), log focal
+            length (half image heights).
+    """
+    x, y, z, pan, tilt, roll, log_focal = parameters
+    sin_p, cos_p, sin_t, cos_t = np.sin(pan), np.cos(pan), np.sin(tilt), np.cos(tilt)
+    forward = np.array([cos_p * cos_t, sin_p * cos_t, sin_t])
+    right = np.array([sin_p, -cos_p, 0.0])
+    down = np.array([cos_p * sin_t, sin_p * sin_t, -cos_t])
+    sin_r, cos_r, focal = np.sin(roll), np.cos(roll), np.exp(log_focal)
+    rows = np.stack(
+        [(cos_r * right + sin_r * down) * focal, (cos_r * down - sin_r * right) * focal, forward]
+    )
+    return np.concatenate([rows, -(rows @ np.array([x, y, z]))[:, None]], axis=1)
+
+
+def _parameters(description: CameraDescription) -> NDArray[np.float64]:
+    position = np.array(description.position_m)
+    dx, dy, dz = np.array(description.look_at_m) - position
+    pan, tilt = np.arctan2(dy, dx), np.arctan2(dz, np.hypot(dx, dy))
+    focal = -np.log(np.tan(np.deg2rad(description.vertical_fov_deg) / 2))
+    return np.array([*position, pan, tilt, 0.0, focal])
+
+
+def _collect(
+    robot: Robot, camera: Camera, workspace: Workspace, rng: np.random.Generator
+) -> list[View]:
+    robot.open_gripper()
+    robot.retreat()
+    robot.prepare_attempt()
+    empty = camera.capture().image
+    views = []
+    low, high = workspace.low.copy(), workspace.high
+    low[2] = min(LOWEST_VIEW_M, float(high[2]))
+    for index in range(VIEWS):
+        x, y, z, yaw = (float(value) for value in rng.uniform(low, high))
+        robot.move_to(GripperPose(x_m=x, y_m=y, z_m=z, yaw_rad=yaw))
+        if index == VIEWS // 2:
+            robot.close_gripper()
+        state = robot.state()
+        views.append(
+            View(
+                pose=state.pose,
+                opening_m=state.opening_m,
+                evidence=_evidence(empty, camera.capture().image),
+            )
+        )
+    robot.retreat()
+    robot.open_gripper()
+    return views
+
+
+def _evidence(empty: ImageArray, image: ImageArray) -> NDArray[np.float32]:
+    """Return +1 where the hand is, -1 where it is not, 0 where its shadow may be."""
+    before, now = empty.astype(np.float32), image.astype(np.float32)
+    changed = np.abs(now - before).max(axis=2) >= CHANGED_LEVELS
+    ratio = (now + 2.0) / (before + 2.0)
+    dimmed = (ratio > SHADOW_RATIOS[0]) & (ratio < SHADOW_RATIOS[1])
+    shadow = dimmed.all(axis=2) & (ratio.max(axis=2) - ratio.min(axis=2) < SHADOW_SPREAD)
+    return np.where(changed, np.where(shadow, 0.0, 1.0), -1.0).astype(np.float32)
+
+
+class _Silhouettes:
+    """Scores a camera by how well the projected gripper covers the evidence."""
+
+    def __init__(self, views: list[View], gripper: GripperModel) -> None:
+        height, width = views[0].evidence.shape
+        self._size = (height * FINENESS, width * FINENESS)
+        self._evidence = np.stack(
+            [
+                cv2.resize(view.evidence, self._size[::-1], interpolation=cv2.INTER_NEAREST)
+                for view in views
+            ]
+        )
+        self._positive = float((self._evidence > 0).sum())
+        self._corners = np.stack([_corners(view, gripper) for view in views])
+        self._canvas = np.zeros(self._evidence.shape, np.uint8)
+
+    def score(self, matrix: NDArray[np.float64]) -> float:
+        """Return explained less wrongly explained pixels as a share of those to explain."""
+        q = self._corners @ matrix[:, :3].T + matrix[:, 3]
+        if (q[..., 2] < 0.02).any():
+            return -1.0
+        height, width = self._size
+        scale = np.array([width, height]) / 2
+        pixels = (q[..., :2] / q[..., 2:3] + 1.0) * scale - 0.5
+        fixed = np.clip(np.round(pixels * 16), -(2**20), 2**20).astype(np.int32)
+        self._canvas[:] = 0
+        for canvas, boxes in zip(self._canvas, fixed, strict=True):
+            for box in boxes:
+                cv2.fillConvexPoly(canvas, cv2.convexHull(box), 1, shift=4)
+        return float(self._evidence[self._canvas > 0].sum()) / self._positive
+
+
+def _corners(view: View, gripper: GripperModel) -> NDArray[np.float64]:
+    """Return float64[K, 8, 3]: the corners of the gripper's boxes in the base frame."""
+    boxes = gripper.boxes(view.opening_m)
+    choice = np.array([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)])
+    corners = np.take_along_axis(
+        boxes[:, :, None, :].repeat(8, axis=2), choice[None, None], axis=1
+    )[:, 0]
+    sin, cos = np.sin(view.pose.yaw_rad), np.cos(view.pose.yaw_rad)
+    turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    return corners @ turn.T + np.array([view.pose.x_m, view.pose.y_m, view.pose.z_m])
+
+
+class _Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The calibration file; it holds only for the camera that was described when it was made."""
+
+    description_sha256: str
+    matrix: list[float]
+    residual: float
+    trusted: bool
+
+
+def load_or_find(
+    robot: Robot, camera: Camera, config: AgentConfig, rng: np.random.Generator
+) -> Calibration:
+    """Return the saved calibration, or find one and save it in the state folder.
+
+    It is found anew when ``camera_description`` or the picture's size has changed.
+    """
+    path = config.state_folder / "calibration.json"
+    key = _description_digest(config)
+    saved = _load(path)
+    if saved is not None and saved.description_sha256 == key:
+        matrix = np.array(saved.matrix, np.float32).reshape(3, 4)
+        return Calibration(
+            hand_eye_map=HandEyeMap(matrix=matrix), residual=saved.residual, trusted=saved.trusted
+        )
+    found = find_hand_eye_map(robot, camera, config, rng)
+    fresh = _Saved(
+        description_sha256=key,
+        matrix=[float(value) for value in found.hand_eye_map.matrix.ravel()],
+        residual=found.residual,
+        trusted=found.trusted,
+    )
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(msgspec.json.encode(fresh))
+    partial.replace(path)
+    return found
+
+
+def _load(path: Path) -> _Saved | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Saved)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        logger.warning("%s is damaged (%s); the hand-eye map is found anew", path, error)
+        return None
+
+
+def _description_digest(config: AgentConfig) -> str:
+    camera = config.camera
+    facts = (config.camera_description, camera.driver, camera.height_px, camera.width_px)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
