@@ -1,0 +1,196 @@
+"""Makes the files of a one-machine fleet: keys, registry, ``learner.toml``, ``robot.toml``."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from fleet.camera_description import falsify
+from fleet.run_folder import RunFolder, write_atomically
+from fleet.toml_text import toml_text
+from learner.config import LearnerConfig
+from protocol.configuration import load_toml
+from protocol.errors import ConfigurationError
+from protocol.registry import Registry
+from protocol.security import create_curve_keys, create_release_keys, load_curve_keys
+from robot_agent.config import AgentConfig, CameraDescription
+from robot_agent.robots.simulated import randomised_options
+
+SIMULATED_ROBOT = "robot_agent.robots.simulated:SimulatedRobot"
+SIMULATED_CAMERA = "robot_agent.cameras.simulated:SimulatedCamera"
+OPERATOR = "operator"
+
+_WORKSPACE = {"x_m": [-0.105, 0.105], "y_m": [-0.075, 0.075], "z_m": [0.0, 0.14]}
+"""The simulated bin is 25 x 19 cm; fingers that straddle an object must clear its walls."""
+_IMAGE_PX = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FleetPlan:
+    """What ``fleet demo`` was asked for."""
+
+    robots: int
+    seed: int
+    driver: str = SIMULATED_ROBOT
+    camera: str = SIMULATED_CAMERA
+    learner_options: dict[str, Any] | None = None
+    """Further tables of ``learner.toml``."""
+
+
+class CameraRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """``camera.json``: what ``robot.toml`` says of the camera, and what is true."""
+
+    true: CameraDescription
+    described: CameraDescription
+
+
+def prepare_run_folder(folder: RunFolder, plan: FleetPlan) -> None:
+    """Make whatever is not there yet; what an earlier session made stays as it is.
+
+    Only the ports are drawn anew: another program may have taken the old ones.
+    """
+    for path in (folder.keys, folder.registry, folder.robots, folder.learner, folder.logs):
+        path.mkdir(parents=True, exist_ok=True)
+    _make_keys(folder)
+    gateway_port, releases_port = free_ports(2)
+    _write_learner_toml(folder, plan, gateway_port, releases_port)
+    for index in range(plan.robots):
+        _write_robot(folder, plan, index, gateway_port, releases_port)
+
+
+def robot_name(index: int) -> str:
+    """Return the name of the fleet's robot ``index``, counted from 0."""
+    return f"robot-{index + 1:02d}"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return TCP ports that nothing listens on now."""
+    sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def learner_config(folder: RunFolder) -> LearnerConfig:
+    """Read the learner's configuration of a run folder."""
+    return load_toml(folder.learner_config, LearnerConfig)
+
+
+def agent_config(folder: RunFolder, name: str) -> AgentConfig:
+    """Read one robot's configuration of a run folder."""
+    return load_toml(folder.robot_config(name), AgentConfig)
+
+
+def camera_record(folder: RunFolder, name: str) -> CameraRecord | None:
+    """Return the truth about a robot's camera; None where nobody knows it."""
+    path = folder.robots / name / "camera.json"
+    if not path.is_file():
+        return None
+    return msgspec.json.decode(path.read_bytes(), type=CameraRecord)
+
+
+def simulated_robot_seed(seed: int, index: int) -> int:
+    """Return the seed of robot ``index``: no two robots of any two small seeds share one."""
+    return 1000 * seed + index
+
+
+def _make_keys(folder: RunFolder) -> None:
+    keys = folder.keys
+    if not (keys / "server.secret").exists():
+        create_curve_keys(keys / "server.secret", keys / "server.public")
+    if not (keys / "release.secret").exists():
+        create_release_keys(keys / "release.secret", keys / "release.public")
+    _enrol(folder, OPERATOR, keys / "operator.secret")
+
+
+def _enrol(folder: RunFolder, name: str, secret: Path) -> None:
+    if secret.exists():
+        keys = load_curve_keys(secret)
+    else:
+        secret.parent.mkdir(parents=True, exist_ok=True)
+        keys = create_curve_keys(secret, secret.with_suffix(".public"))
+    registry = Registry(folder.registry)
+    public = keys.public.decode("ascii")
+    if registry.member_for_key(public) is None:
+        registry.enrol(name, public, role="operator" if name == OPERATOR else "robot")
+
+
+def _write_learner_toml(
+    folder: RunFolder, plan: FleetPlan, gateway_port: int, releases_port: int
+) -> None:
+    table: dict[str, Any] = {
+        "run_folder": "learner",
+        "seed": plan.seed,
+        "keys": {
+            "server_secret": "keys/server.secret",
+            "release_secret": "keys/release.secret",
+            "registry": "registry",
+        },
+        "gateway": {"bind": f"tcp://127.0.0.1:{gateway_port}", "store": "learner/episodes"},
+        "releases": {"bind": f"tcp://127.0.0.1:{releases_port}", "folder": "learner/releases"},
+    }
+    for key, value in (plan.learner_options or {}).items():
+        inner = table.get(key)
+        table[key] = {**inner, **value} if isinstance(inner, dict) else value
+    write_atomically(folder.learner_config, toml_text(table).encode())
+    learner_config(folder)  # refuses an option that is wrong before anything starts
+
+
+def _write_robot(
+    folder: RunFolder, plan: FleetPlan, index: int, gateway_port: int, releases_port: int
+) -> None:
+    name = robot_name(index)
+    home = folder.robots / name
+    _enrol(folder, name, home / "robot.secret")
+    seed = simulated_robot_seed(plan.seed, index)
+    options = randomised_options(seed, "camera-and-wear") if _is_simulated(plan) else {}
+    described = _description(home, options, seed)
+    table = {
+        "name": name,
+        "state_folder": "state",
+        "secret_key": "robot.secret",
+        "seed": seed,
+        "robot": {"driver": plan.driver, "options": options},
+        "camera": {"driver": plan.camera, "width_px": _IMAGE_PX, "height_px": _IMAGE_PX},
+        "workspace": _WORKSPACE,
+        "camera_description": asdict(described),
+        "learner": {
+            "episodes": f"tcp://127.0.0.1:{gateway_port}",
+            "releases": f"tcp://127.0.0.1:{releases_port}",
+            "public_key": "../../keys/server.public",
+            "release_key": "../../keys/release.public",
+        },
+    }
+    write_atomically(folder.robot_config(name), toml_text(table).encode())
+    agent_config(folder, name)
+
+
+def _is_simulated(plan: FleetPlan) -> bool:
+    return plan.driver == SIMULATED_ROBOT
+
+
+def _description(home: Path, options: dict[str, Any], seed: int) -> CameraDescription:
+    """Return the rough description of a robot's camera, made once and then kept."""
+    path = home / "camera.json"
+    if path.is_file():
+        return msgspec.json.decode(path.read_bytes(), type=CameraRecord).described
+    if "camera" not in options:
+        raise ConfigurationError(
+            f"{home}: nothing is known of this robot's camera; write {path.name} with the keys "
+            "'true' and 'described' there, each with position_m, look_at_m and vertical_fov_deg"
+        )
+    true = CameraDescription(**options["camera"])
+    record = CameraRecord(
+        true=true, described=falsify(true, np.random.default_rng([seed, 104_729]))
+    )
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(record), indent=2))
+    return record.described
