@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, cast
 
 import msgspec
 
@@ -39,8 +40,6 @@ _PREFIX = struct.Struct("<4sHI")
 _meta_encoder = msgspec.msgpack.Encoder()
 _meta_decoder = msgspec.msgpack.Decoder(EpisodeMeta)
 _NOT_THE_SCHEMA = (msgspec.MsgspecError, ValueError, RecursionError)
-
-M = TypeVar("M")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +124,7 @@ def encode_message(message: msgspec.Struct) -> bytes:
     return msgspec.msgpack.encode(message)
 
 
-def decode_message(header: bytes, union: type[M]) -> M:
+def decode_message(header: bytes, union: Hashable) -> Any:  # noqa: ANN401 (one of the union)
     """Return the message of a header frame, one of ``union`` such as ``messages.ToGateway``.
 
     Raises:
@@ -143,8 +142,8 @@ def decode_message(header: bytes, union: type[M]) -> M:
 
 
 @cache
-def _message_decoder(union: type[M]) -> msgspec.msgpack.Decoder[M]:
-    return msgspec.msgpack.Decoder(union)
+def _message_decoder(union: Hashable) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(cast(Any, union))
 
 
 def _open_record(record: bytes, limits: EpisodeLimits) -> tuple[EpisodeMeta, list[memoryview]]:

@@ -3,7 +3,8 @@
 GraspFleetError
 ├── ConfigurationError         a file or option is wrong: correct it, start again
 ├── TransientError             the same call may succeed later: retry
-│   └── OutboxFullError        the robot's disk budget is spent: wait or drop
+│   ├── OutboxFullError        the robot's disk budget is spent: wait or drop
+│   └── StoreFullError         the learner's disk is full: robots keep their episodes meanwhile
 ├── RejectedMessageError       bytes from outside that are not what they must be: refuse
 │   ├── RejectedEpisodeError
 │   └── RejectedReleaseError
@@ -31,6 +32,10 @@ class TransientError(GraspFleetError):
 
 class OutboxFullError(TransientError):
     """The outbox reached its size limit and its policy is to stop."""
+
+
+class StoreFullError(TransientError):
+    """The episode store has no room left; nothing was written and nothing is acked."""
 
 
 class RejectedMessageError(GraspFleetError):

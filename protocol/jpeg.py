@@ -31,7 +31,8 @@ def encode_jpeg(image: ImageArray) -> bytes:
     done, blob = cv2.imencode(
         ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     )
-    assert done
+    if not done:
+        raise RejectedEpisodeError(f"image {list(image.shape)} cannot be made a JPEG file")
     return bytes(blob)
 
 

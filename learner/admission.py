@@ -1,0 +1,61 @@
+"""Admission: whether a record that a robot submits may enter the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from learner.store_ledger import letter_of
+from learner.stored_episode import Arrival, RecordKey
+from protocol.codec import digest, read_episode_summary
+from protocol.errors import RejectedEpisodeError
+from protocol.limits import EPISODE_LIMITS, EpisodeLimits
+from protocol.messages import EpisodeSubmission
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """Why a record will never be accepted."""
+
+    code: str
+    reason: str
+
+
+def admit(
+    submission: EpisodeSubmission,
+    record: bytes,
+    robot_id: str,
+    limits: EpisodeLimits = EPISODE_LIMITS,
+) -> Arrival | Refused:
+    """Check a record without decoding its images.
+
+    Args:
+        submission: what the robot says of the record.
+        record: the body frame.
+        robot_id: the robot as its key authenticates it.
+        limits: what a record may hold.
+    """
+    found = digest(record)
+    if found != submission.digest:
+        return Refused(
+            code="digest",
+            reason=f"sequence {submission.sequence}: sha256 of the {len(record)} bytes received is "
+            f"{found.hex()[:16]}…, announced was {submission.digest.hex()[:16]}…",
+        )
+    try:
+        summary = read_episode_summary(record, limits)
+    except RejectedEpisodeError as error:
+        return Refused(code="record", reason=f"sequence {submission.sequence}: {error}")
+    if summary.robot_id != robot_id:
+        return Refused(
+            code="robot-name",
+            reason=f"episode {summary.episode_id} says it is of {summary.robot_id}, but the key "
+            f"is of {robot_id}",
+        )
+    return Arrival(
+        key=RecordKey(
+            robot_id=robot_id, spool_id=submission.spool_id, sequence=submission.sequence
+        ),
+        digest=found,
+        record=record,
+        letter=letter_of(summary.outcome, summary.mode),
+    )

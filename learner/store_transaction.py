@@ -1,0 +1,148 @@
+"""One write transaction of the episode store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, TypeVar
+
+import msgspec
+
+from learner.store_file import StoreFile
+from learner.store_ledger import SpoolLedger, Tally
+from learner.stored_episode import (
+    SEQUENCE,
+    Arrival,
+    Burial,
+    RecordKey,
+    StoredEpisode,
+    Verdict,
+    digest_in,
+    spool_prefix,
+)
+
+logger = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class StoreTransaction:
+    """Takes arrivals and burials one by one; nothing counts until ``finish`` and the commit."""
+
+    def __init__(self, transaction: Any, file: StoreFile) -> None:  # noqa: ANN401
+        self._transaction = transaction
+        self._file = file
+        self._number = last_number(transaction, file.log)
+        self._now_ns = time.time_ns()
+        self._tallies: dict[bytes, Tally] = {}
+        self._spools: dict[bytes, SpoolLedger] = {}
+
+    def take(self, item: Arrival | Burial) -> Verdict:
+        """Note one item; return what became of it."""
+        return self._bury(item) if isinstance(item, Burial) else self._store(item)
+
+    def finish(self) -> None:
+        """Write the ledgers that the items changed."""
+        for name, tally in self._tallies.items():
+            self._transaction.put(name, msgspec.msgpack.encode(tally), db=self._file.tallies)
+        for name, spool in self._spools.items():
+            self._transaction.put(name, msgspec.msgpack.encode(spool), db=self._file.spools)
+
+    def _store(self, arrival: Arrival) -> Verdict:
+        key = arrival.key.packed()
+        number = self._transaction.get(key, db=self._file.index)
+        if number is None:
+            self._append(key, arrival)
+            return Verdict.STORED
+        first_digest = digest_in(self._transaction.get(number, db=self._file.log))
+        if first_digest != arrival.digest and self._keep_conflict(key, arrival):
+            return Verdict.CONFLICT
+        tally = self._tally(arrival.key.robot_id)
+        self._set_tally(
+            arrival.key, msgspec.structs.replace(tally, duplicates=tally.duplicates + 1)
+        )
+        return Verdict.DUPLICATE
+
+    def _append(self, key: bytes, arrival: Arrival) -> None:
+        self._number += 1
+        number = SEQUENCE.pack(self._number)
+        self._transaction.put(number, self._value(arrival), db=self._file.log, append=True)
+        self._transaction.put(key, number, db=self._file.index)
+        # A robot whose disk came back may yet send what it had given up.
+        was_buried = self._transaction.delete(key, db=self._file.tombstones)
+        self._set_tally(arrival.key, self._tally(arrival.key.robot_id).with_attempt(arrival.letter))
+        name = spool_prefix(arrival.key.robot_id, arrival.key.spool_id)
+        spool = self._spool(name)
+        self._spools[name] = SpoolLedger(
+            stored=spool.stored + 1,
+            tombstoned=spool.tombstoned - was_buried,
+            highest=max(spool.highest, arrival.key.sequence),
+        )
+
+    def _keep_conflict(self, key: bytes, arrival: Arrival) -> bool:
+        """Keep a second record under a taken key; False when this one is kept already."""
+        is_new: bool = self._transaction.put(
+            key + arrival.digest, self._value(arrival), db=self._file.conflicts, overwrite=False
+        )
+        if is_new:
+            tally = self._tally(arrival.key.robot_id)
+            self._set_tally(
+                arrival.key, msgspec.structs.replace(tally, conflicts=tally.conflicts + 1)
+            )
+            logger.error(
+                "two different episodes under the key %s; both are kept. Was the robot's disk "
+                "copied to another robot, or restored from a backup?",
+                arrival.key,
+            )
+        return is_new
+
+    def _bury(self, burial: Burial) -> Verdict:
+        name = spool_prefix(burial.robot_id, burial.spool_id)
+        spool = self._spool(name)
+        buried = 0
+        for sequence in range(burial.sequence, burial.last_sequence + 1):
+            key = name + SEQUENCE.pack(sequence)
+            if self._transaction.get(key, db=self._file.index) is None:
+                buried += self._transaction.put(
+                    key, burial.reason.encode(), db=self._file.tombstones, overwrite=False
+                )
+        self._spools[name] = SpoolLedger(
+            stored=spool.stored,
+            tombstoned=spool.tombstoned + buried,
+            highest=max(spool.highest, burial.last_sequence),
+        )
+        return Verdict.BURIED
+
+    def _value(self, arrival: Arrival) -> bytes:
+        return StoredEpisode(
+            key=arrival.key,
+            digest=arrival.digest,
+            stored_at_ns=self._now_ns,
+            record=arrival.record,
+        ).packed()
+
+    def _tally(self, robot_id: str) -> Tally:
+        name = robot_id.encode()
+        if name not in self._tallies:
+            self._tallies[name] = read_entry(self._transaction, self._file.tallies, name, Tally)
+        return self._tallies[name]
+
+    def _set_tally(self, key: RecordKey, tally: Tally) -> None:
+        self._tallies[key.robot_id.encode()] = tally
+
+    def _spool(self, name: bytes) -> SpoolLedger:
+        if name not in self._spools:
+            self._spools[name] = read_entry(self._transaction, self._file.spools, name, SpoolLedger)
+        return self._spools[name]
+
+
+def last_number(transaction: Any, log: Any) -> int:  # noqa: ANN401
+    """Return the highest commit number; 0 when the log is empty."""
+    cursor = transaction.cursor(log)
+    return int(SEQUENCE.unpack(cursor.key())[0]) if cursor.last() else 0
+
+
+def read_entry(transaction: Any, table: Any, name: bytes, kind: type[S]) -> S:  # noqa: ANN401
+    """Return a ledger entry; an empty one when there is none."""
+    value = transaction.get(name, db=table)
+    return kind() if value is None else msgspec.msgpack.decode(value, type=kind)

@@ -1,0 +1,252 @@
+"""The outbox: finished episodes on the robot's disk until the learner has them on its own.
+
+One SQLite file. A sequence is given once and never again, whatever is killed; the counts of what
+became of every sequence are kept in the same transactions as the records themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.codec import digest as digest_of
+from protocol.errors import OutboxFullError
+from robot_agent.config import OutboxConfig
+from robot_agent.outbox_file import (
+    FILE_NAME,
+    OutboxCounts,
+    claim,
+    open_outbox_file,
+    outbox_counts,
+    read_counts,
+)
+
+__all__ = ["Outbox", "OutboxCounts", "SpooledEpisode", "TombstoneRange", "outbox_counts"]
+
+logger = logging.getLogger(__name__)
+
+MAX_TOMBSTONE_RANGE = 1000
+"""Sequences that one tombstone may cover; its ack lists every one of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpooledEpisode:
+    """One record that waits for its ack."""
+
+    sequence: int
+    digest: bytes
+    record: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TombstoneRange:
+    """Consecutive sequences that will never be sent, for one reason."""
+
+    sequence: int
+    last_sequence: int
+    reason: str
+
+
+class Outbox:
+    """The spool of one robot. Any thread may call any method."""
+
+    def __init__(self, folder: Path, config: OutboxConfig) -> None:
+        """Open the outbox of ``folder``, or begin one.
+
+        Raises:
+            ConfigurationError: another agent has it open, or the file is damaged or of another
+                version.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._config = config
+        self._path = folder / FILE_NAME
+        self._lock = threading.Lock()
+        self._owner = claim(folder)
+        self._database = open_outbox_file(self._path)
+        counts = self.counts()
+        self.spool_id = counts.spool_id
+        self._bytes = counts.waiting_bytes + counts.refused_bytes
+
+    def put(self, record: bytes) -> int:
+        """Keep a record; return its sequence once it is safely on disk.
+
+        Raises:
+            OutboxFullError: the size limit is reached and the policy is to stop, or the disk is
+                full. Nothing was written; the same call may succeed later.
+        """
+        digest = digest_of(record)
+        with self._lock:
+            with self._transaction():
+                freed_bytes = self._make_room(len(record))
+                self._database.execute("UPDATE outbox SET written = written + 1")
+                (sequence,) = self._database.execute("SELECT written FROM outbox").fetchone()
+                self._database.execute(
+                    "INSERT INTO waiting VALUES (?, ?, ?, ?)",
+                    (sequence, len(record), digest, record),
+                )
+            self._bytes += len(record) - freed_bytes
+        return int(sequence)
+
+    def unsent(self, after: int, limit_bytes: int) -> list[SpooledEpisode]:
+        """Return the records that follow sequence ``after``, oldest first.
+
+        At least one if there is any, else as many as fit into ``limit_bytes``.
+        """
+        chosen: list[SpooledEpisode] = []
+        total_bytes = 0
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT sequence, bytes, digest, record FROM waiting WHERE sequence > ? "
+                "ORDER BY sequence",
+                (after,),
+            )
+            for sequence, size_bytes, digest, record in rows:
+                total_bytes += size_bytes
+                if chosen and total_bytes > limit_bytes:
+                    break
+                chosen.append(SpooledEpisode(sequence=sequence, digest=digest, record=record))
+            rows.close()
+        return chosen
+
+    def forget(self, sequences: Iterable[int]) -> None:
+        """Delete what the learner has on disk: acked records, and tombstones it has noted."""
+        keys = [(sequence,) for sequence in sequences]
+        with self._lock:
+            with self._transaction():
+                freed_bytes, count = self._delete_waiting(keys)
+                self._database.executemany("DELETE FROM tombstones WHERE sequence = ?", keys)
+                self._database.execute("UPDATE outbox SET acked = acked + ?", (count,))
+            self._bytes -= freed_bytes
+
+    def set_aside(self, sequence: int, code: str, reason: str) -> None:
+        """Keep a record that the learner will never accept, for a person to look at."""
+        with self._lock, self._transaction():
+            moved = self._database.execute(
+                "INSERT OR IGNORE INTO refused SELECT *, ?, ?, ? FROM waiting WHERE sequence = ?",
+                (code, reason, time.time_ns(), sequence),
+            ).rowcount
+            self._database.execute("DELETE FROM waiting WHERE sequence = ?", (sequence,))
+            self._database.execute("UPDATE outbox SET refused = refused + ?", (moved,))
+            if moved:
+                self._bury([sequence], f"refused: {reason}"[:512])
+
+    def tombstones(self) -> list[TombstoneRange]:
+        """Return what must still be told to the learner about sequences that will never come."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT sequence, reason FROM tombstones ORDER BY sequence"
+            ).fetchall()
+        return list(_ranges(rows))
+
+    def counts(self) -> OutboxCounts:
+        """Return what became of every sequence, over all restarts."""
+        with self._lock:
+            return read_counts(self._database)
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        with self._lock:
+            self._database.close()
+            self._owner.close()
+
+    def _make_room(self, needed_bytes: int) -> int:
+        """Drop the oldest records if that is the policy; return how many bytes that frees."""
+        excess_bytes = self._bytes + needed_bytes - self._config.max_bytes
+        if excess_bytes <= 0:
+            return 0
+        if self._config.when_full == "stop":
+            raise OutboxFullError(
+                f"outbox {self._path}: {self._bytes} bytes wait and {needed_bytes} more exceed "
+                f"{self._config.max_bytes}; waiting for the learner to take some"
+            )
+        return self._drop_oldest(excess_bytes)
+
+    def _drop_oldest(self, excess_bytes: int) -> int:
+        freed_bytes = 0
+        doomed: list[int] = []
+        rows = self._database.execute("SELECT sequence, bytes FROM waiting ORDER BY sequence")
+        for sequence, size_bytes in rows:
+            if freed_bytes >= excess_bytes:
+                break
+            doomed.append(sequence)
+            freed_bytes += size_bytes
+        rows.close()
+        if freed_bytes < excess_bytes:
+            raise OutboxFullError(
+                f"outbox {self._path}: one episode and what was refused exceed "
+                f"{self._config.max_bytes} bytes; raise outbox.max_bytes"
+            )
+        self._delete_waiting([(sequence,) for sequence in doomed])
+        self._database.execute("UPDATE outbox SET dropped = dropped + ?", (len(doomed),))
+        self._bury(doomed, "dropped: the robot's outbox was full")
+        logger.warning(
+            "outbox full: dropped the oldest %d episodes, %d bytes, up to sequence %d",
+            len(doomed),
+            freed_bytes,
+            doomed[-1],
+        )
+        return freed_bytes
+
+    def _bury(self, sequences: list[int], reason: str) -> None:
+        self._database.executemany(
+            "INSERT OR REPLACE INTO tombstones VALUES (?, ?)",
+            [(sequence, reason) for sequence in sequences],
+        )
+
+    def _delete_waiting(self, keys: list[tuple[int]]) -> tuple[int, int]:
+        """Return the bytes and the number of records deleted."""
+        freed_bytes = count = 0
+        for key in keys:
+            row = self._database.execute(
+                "DELETE FROM waiting WHERE sequence = ? RETURNING bytes", key
+            ).fetchone()
+            if row is not None:
+                freed_bytes += row[0]
+                count += 1
+        return freed_bytes, count
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing, and on disk when it ends."""
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
+            self._database.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._roll_back()
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            raise OutboxFullError(
+                f"outbox {self._path}: the disk is full with {self._bytes} bytes waiting; free "
+                "some space or let the learner take some"
+            ) from error
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        # SQLite has rolled back by itself after some errors.
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+
+
+def _ranges(rows: list[tuple[int, str]]) -> Iterator[TombstoneRange]:
+    """Join neighbours with the same reason, up to what one tombstone may cover."""
+    first = last = 0
+    words = ""
+    for sequence, reason in rows:
+        joins = sequence == last + 1 and reason == words
+        if first and joins and sequence - first < MAX_TOMBSTONE_RANGE:
+            last = sequence
+            continue
+        if first:
+            yield TombstoneRange(sequence=first, last_sequence=last, reason=words)
+        first, last, words = sequence, sequence, reason
+    if first:
+        yield TombstoneRange(sequence=first, last_sequence=last, reason=words)

@@ -1,0 +1,135 @@
+"""The outbox's file: its schema, who may open it, and what its counts say."""
+
+from __future__ import annotations
+
+import fcntl
+import secrets
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from protocol.errors import ConfigurationError
+
+FORMAT = 1
+FILE_NAME = "outbox.sqlite3"
+
+_SCHEMA = (
+    """CREATE TABLE outbox (
+        format INTEGER NOT NULL, spool_id BLOB NOT NULL, written INTEGER NOT NULL,
+        acked INTEGER NOT NULL, dropped INTEGER NOT NULL, refused INTEGER NOT NULL)""",
+    """CREATE TABLE waiting (
+        sequence INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, digest BLOB NOT NULL,
+        record BLOB NOT NULL)""",
+    """CREATE TABLE refused (
+        sequence INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, digest BLOB NOT NULL,
+        record BLOB NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
+        refused_at_ns INTEGER NOT NULL)""",
+    "CREATE TABLE tombstones (sequence INTEGER PRIMARY KEY, reason TEXT NOT NULL)",
+)
+_COUNTS = """SELECT spool_id, written, acked, dropped, refused,
+    (SELECT count(*) FROM waiting), (SELECT coalesce(sum(bytes), 0) FROM waiting),
+    (SELECT coalesce(sum(bytes), 0) FROM refused) FROM outbox"""
+_COUNT_NAMES = (
+    "spool_id",
+    "written",
+    "acked",
+    "dropped",
+    "refused",
+    "waiting",
+    "waiting_bytes",
+    "refused_bytes",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutboxCounts:
+    """What became of every sequence: written = acked + dropped + refused + waiting."""
+
+    spool_id: bytes
+    written: int
+    acked: int
+    dropped: int
+    refused: int
+    waiting: int
+    waiting_bytes: int
+    refused_bytes: int
+
+
+def claim(folder: Path) -> TextIO:
+    """Take the folder for this process until the returned file is closed, or the process ends.
+
+    Raises:
+        ConfigurationError: another process has it.
+    """
+    lock = (folder / "outbox.lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise ConfigurationError(
+            f"outbox {folder}: another agent has it open; give every robot its own state_folder"
+        ) from error
+    return lock
+
+
+def open_outbox_file(path: Path) -> sqlite3.Connection:
+    """Open the file for writing; make it, with a spool id of its own, if it is not there.
+
+    Raises:
+        ConfigurationError: it is damaged, not an outbox, or of another version.
+    """
+    database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        # On by default in some distributions; overwriting what was sent wears the SD card out.
+        database.execute("PRAGMA secure_delete = OFF")
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'outbox'").fetchone():
+            _create(database)
+        (found,) = database.execute("SELECT format FROM outbox").fetchone()
+    except (sqlite3.Error, TypeError) as error:
+        database.close()
+        raise ConfigurationError(
+            f"outbox {path}: cannot be used: {error}; move it away to begin a new one"
+        ) from error
+    if found != FORMAT:
+        database.close()
+        raise ConfigurationError(
+            f"outbox {path}: format {found}, but this agent writes format {FORMAT}"
+        )
+    return database
+
+
+def outbox_counts(folder: Path) -> OutboxCounts:
+    """Read the counts of a robot's outbox, also while its agent runs.
+
+    Raises:
+        ConfigurationError: there is no outbox in this folder, or it cannot be read.
+    """
+    path = folder / FILE_NAME
+    try:
+        database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            return read_counts(database)
+        finally:
+            database.close()
+    except sqlite3.Error as error:
+        raise ConfigurationError(f"outbox {path}: cannot be read: {error}") from error
+
+
+def read_counts(database: sqlite3.Connection) -> OutboxCounts:
+    """Read the counts over an open connection."""
+    row = database.execute(_COUNTS).fetchone()
+    return OutboxCounts(**dict(zip(_COUNT_NAMES, row, strict=True)))
+
+
+def _create(database: sqlite3.Connection) -> None:
+    # One transaction: an agent killed here leaves no half-made outbox.
+    database.execute("BEGIN IMMEDIATE")
+    for statement in _SCHEMA:
+        database.execute(statement)
+    database.execute(
+        "INSERT INTO outbox VALUES (?, ?, 0, 0, 0, 0)", (FORMAT, secrets.token_bytes(16))
+    )
+    database.execute("COMMIT")
