@@ -34,8 +34,8 @@ CLEARANCE_M = 0.07
 
 _SETTLE_BLOCK = 3
 _SETTLE_BLOCKS = 20
-_REST_SPEED = np.array([0.02, 0.02, 0.02, 0.2])
-"""m/s and rad/s below which the hand counts as still."""
+_REST_SPEED = np.array([0.02, 0.02, 0.02, 0.2, 0.01])
+"""Of x, y, z (m/s), yaw (rad/s) and a finger (m/s): below it the hand counts as still."""
 _AT_TARGET = np.array([0.001, 0.001, 0.001, 0.02])
 _JAW_BLOCK = 4
 _JAW_LIMIT_S = 0.6
@@ -174,7 +174,8 @@ class SimulatedRobot:
         arrived = False
         for _ in range(_SETTLE_BLOCKS):
             self._step(_SETTLE_BLOCK)
-            if (np.abs(scene.data.qvel[:4]) < _REST_SPEED).all():
+            # The jaw too: when an object slips out, the fingers are still on their way.
+            if (np.abs(scene.data.qvel[:5]) < _REST_SPEED).all():
                 arrived = bool((np.abs(self._position() - target) < _AT_TARGET).all())
                 break
         if not arrived:

@@ -26,11 +26,13 @@ TIMESTEP_S = 0.004
 BIN_HALF_M = (0.125, 0.095)
 """Half the inner length and width of the bin."""
 WALL_HEIGHT_M = 0.035
-WALL_HALF_THICKNESS_M = 0.004
+WALL_HALF_THICKNESS_M = 0.0125
+"""Too thick to be taken between the fingers from any pose of the workspace."""
 FRICTION = 0.8
 FINGER_FRICTION = 1.4 * FRICTION
 WORN_FRICTION_LOSS = 0.4
 """Share of the pads' friction that is gone when they are fully worn."""
+CONTACT_MARGIN_M = 0.002
 CAMERA = "camera"
 LAMP = "lamp"
 VISIBLE_GROUPS = np.array([1, 1, 1, 0, 1, 1], np.uint8)
@@ -158,8 +160,11 @@ def _set_physics(spec: mujoco.MjSpec) -> None:
     option.ls_iterations = 20
     option.tolerance = 1e-6
     option.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
-    option.sleep_tolerance = 4e-3
+    option.sleep_tolerance = 2e-2
     spec.default.geom.solref[0] = 0.01
+    # Contacts begin this far from the surface: without it, crossed handles lose and find their
+    # contact points at every step, rattle, and never fall asleep.
+    spec.default.geom.margin = CONTACT_MARGIN_M
     spec.default.geom.condim = 3
 
 
@@ -171,7 +176,11 @@ def _add_bin(
     felt = {"contype": 1, "conaffinity": 0, "friction": friction}
     # Contacts with a plane are far cheaper than with a box, so the floor that is felt is one.
     world.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_PLANE, size=[1, 1, 1], group=COLLISION_ONLY_GROUP, **felt
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        pos=[0, 0, -CONTACT_MARGIN_M],
+        size=[1, 1, 1],
+        group=COLLISION_ONLY_GROUP,
+        **felt,
     )
     seen_only = {"contype": 0, "conaffinity": 0, "type": mujoco.mjtGeom.mjGEOM_BOX}
     length, width, wall = *BIN_HALF_M, WALL_HALF_THICKNESS_M
@@ -235,8 +244,9 @@ def _add_object(
     body = spec.worldbody.add_body(
         name=name, pos=[x, y, z], quat=[math.cos(yaw / 2), 0, 0, math.sin(yaw / 2)]
     )
-    # A little damping stops round objects from rolling for ever.
-    body.add_joint(type=mujoco.mjtJoint.mjJNT_FREE, damping=[2e-5, 0, 0])
+    # A little damping stops round objects from rolling for ever; a little armature keeps the
+    # slender ones, whose inertia about their length is tiny, from chattering.
+    body.add_joint(type=mujoco.mjtJoint.mjJNT_FREE, damping=[1e-4, 0, 0], armature=2e-6)
     add_geoms(body, item, friction=FRICTION * options.friction_scale, mass_scale=options.mass_scale)
 
 

@@ -30,7 +30,9 @@ def grasp_truth(
     nearest: int | None,
     point: NDArray[np.float64],
 ) -> ReferenceOutcome:
-    """Say whether an object hangs between the fingers, free of floor and walls.
+    """Say whether something hangs between the fingers, free of floor and walls.
+
+    That may be two objects squeezed together, each touched by one finger only.
 
     Args:
         scene: the scene after the lift.
@@ -39,29 +41,29 @@ def grasp_truth(
             closed.
         point: float64[3], midway between the finger tips now.
     """
-    held = _held_object(scene, heights_at_close)
-    if held is not None:
-        index = held
-    elif nearest is not None:
-        index = nearest
-    else:
-        index = nearest_object(scene, point)
-    return ReferenceOutcome(success=held is not None, object_kind=scene.objects[index].kind.name)
+    held = _held_objects(scene, heights_at_close)
+    index = nearest if nearest is not None else nearest_object(scene, point)
+    if held and index not in held:
+        index = held[0]
+    return ReferenceOutcome(success=bool(held), object_kind=scene.objects[index].kind.name)
 
 
-def _held_object(scene: Scene, heights_at_close: NDArray[np.float64]) -> int | None:
+def _held_objects(scene: Scene, heights_at_close: NDArray[np.float64]) -> list[int]:
+    """Return the objects that a finger touches and that hang free; none unless both fingers do."""
     # Contacts belong to the last step's beginning; bring them up to the present.
     mujoco.mj_forward(scene.model, scene.data)
     pairs = scene.data.contact.geom
     owners = scene.model.geom_bodyid[pairs]
-    touching = [_bodies_touching(owners, pairs, geom) for geom in scene.finger_geoms]
     grounded = _bodies_touching_world(owners)
-    heights = scene.data.xipos[scene.object_bodies, 2]
-    for index, body in enumerate(scene.object_bodies):
-        lifted = heights[index] - heights_at_close[index] > RISE_M and body not in grounded
-        if lifted and all(body in bodies for bodies in touching):
-            return index
-    return None
+    risen = scene.data.xipos[scene.object_bodies, 2] - heights_at_close > RISE_M
+    lifted = {
+        int(body)
+        for body, has_risen in zip(scene.object_bodies, risen, strict=True)
+        if has_risen and body not in grounded
+    }
+    left, right = (_bodies_touching(owners, pairs, geom) & lifted for geom in scene.finger_geoms)
+    held = left | right if left and right else set()
+    return [index for index, body in enumerate(scene.object_bodies) if body in held]
 
 
 def _bodies_touching(owners: NDArray[np.int32], pairs: NDArray[np.int32], geom: int) -> set[int]:
