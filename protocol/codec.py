@@ -54,6 +54,8 @@ class EpisodeSummary:
     started_at_ns: int
     finished_at_ns: int
     step_count: int
+    decision_ms: tuple[float, ...]
+    """Wall time of every decision that a network made."""
     height_px: int
     width_px: int
     outcome: GraspOutcome
@@ -113,6 +115,9 @@ def read_episode_summary(record: bytes, limits: EpisodeLimits = EPISODE_LIMITS) 
         started_at_ns=meta.started_at_ns,
         finished_at_ns=meta.finished_at_ns,
         step_count=len(meta.steps),
+        decision_ms=tuple(
+            step.decision_ms for step in meta.steps if step.predicted_best is not None
+        ),
         height_px=meta.height_px,
         width_px=meta.width_px,
         outcome=msgspec.convert(meta.outcome, GraspOutcome, from_attributes=True),
