@@ -6,7 +6,7 @@ import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from protocol.episode import Episode, Label, Mode
+from protocol.episode import Label, Mode
 
 _NS = 1e-9
 
@@ -42,25 +42,6 @@ class Attempt:
     def missed_success(self) -> bool:
         """Held in truth, but labelled a failure."""
         return self.label == Label.FAILURE and self.reference_success is True
-
-    @classmethod
-    def of(cls, episode: Episode, *, robot_id: str) -> Attempt:
-        """Summarise an episode that the key of ``robot_id`` delivered."""
-        reference = episode.outcome.reference
-        return cls(
-            robot_id=robot_id,
-            finished_at_ns=episode.finished_at_ns,
-            mode=episode.mode,
-            label=episode.outcome.label,
-            release_version=episode.policy.release_version,
-            moves=len(episode.steps),
-            reference_success=None if reference is None else reference.success,
-            object_kind="" if reference is None else reference.object_kind,
-            tests_disagree=episode.outcome.tests_disagree,
-            decision_ms=tuple(
-                step.decision_ms for step in episode.steps if step.predicted_best is not None
-            ),
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

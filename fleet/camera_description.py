@@ -19,7 +19,7 @@ def falsify(truth: CameraDescription, rng: np.random.Generator) -> CameraDescrip
 
     Camera position and aim are each shifted in a random direction, the angle of view is scaled.
     """
-    scale = 1.0 + rng.choice([-1.0, 1.0]) * MAX_SCALE_ERROR * rng.uniform(0.5, 1.0)
+    scale = 1.0 + float(rng.choice([-1.0, 1.0]) * MAX_SCALE_ERROR * rng.uniform(0.5, 1.0))
     return CameraDescription(
         position_m=_shifted(truth.position_m, rng),
         look_at_m=_shifted(truth.look_at_m, rng),

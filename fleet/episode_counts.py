@@ -12,7 +12,7 @@ class RobotCounts:
     written: int
     """Sequences that its outbox ever gave out."""
     sent: int
-    """Of those, what it delivered: acked by the learner, or refused for good."""
+    """Of those, what the learner acked."""
     waiting: int
     """Still in its outbox."""
     stored: int

@@ -1,0 +1,150 @@
+"""Reads a run's episode store from outside the learner, also while it writes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.attempts import Attempt
+from fleet.episode_counts import RobotCounts
+from learner.episode_store import EpisodeStore
+from learner.stored_episode import StoredEpisode
+from protocol.codec import decode_episode, read_episode_summary
+from protocol.episode import Episode
+from protocol.errors import StoreError
+from robot_agent.outbox import OutboxCounts
+
+_BATCH = 256
+_MAP_BYTES = 2**40
+"""A reader maps whatever is there; this is address space, not memory."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredAttempt:
+    """One record of the store, without its pictures."""
+
+    number: int
+    """Of its commit; later ones are higher."""
+    spool_id: bytes
+    sequence: int
+    episode_id: str
+    record_bytes: int
+    attempt: Attempt
+
+
+@contextmanager
+def open_store(folder: Path) -> Iterator[EpisodeStore]:
+    """Open a store for reading and close it at the end.
+
+    Raises:
+        StoreError: there is none, or it is damaged.
+    """
+    store = EpisodeStore(folder, _MAP_BYTES, readonly=True)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def stored_attempts(store: EpisodeStore) -> Iterator[StoredAttempt]:
+    """Yield every sound record in the order in which it was committed."""
+    after = 0
+    while batch := store.tail(after, _BATCH):
+        for number, stored in batch:
+            yield _stored_attempt(number, stored)
+        after = batch[-1][0]
+
+
+def find_episode(store: EpisodeStore, episode_id: str) -> tuple[Episode, str]:
+    """Return the episode whose id begins like this, and the robot that delivered it.
+
+    Raises:
+        StoreError: none or more than one does.
+    """
+    found = [one.number for one in stored_attempts(store) if one.episode_id.startswith(episode_id)]
+    if len(found) != 1:
+        raise StoreError(f"{len(found)} episodes have an id that begins with {episode_id!r}")
+    ((_, stored),) = store.tail(found[0] - 1, 1)
+    return decode_episode(stored.record), stored.key.robot_id
+
+
+def episode_numbered(store: EpisodeStore, number: int) -> Episode:
+    """Return the episode of a commit number."""
+    ((_, stored),) = store.tail(number - 1, 1)
+    return decode_episode(stored.record)
+
+
+def count_episodes(
+    store: EpisodeStore, records: list[StoredAttempt], outboxes: dict[str, OutboxCounts]
+) -> dict[str, RobotCounts]:
+    """Compare what the robots' outboxes say with what a reader found in the store.
+
+    Args:
+        store: asked only for tombstones and conflicts.
+        records: everything that the reader found.
+        outboxes: by robot; robots without one here (elsewhere, or gone) count from the store.
+    """
+    by_robot: dict[str, list[StoredAttempt]] = defaultdict(list)
+    for record in records:
+        by_robot[record.attempt.robot_id].append(record)
+    return {
+        name: _count(store, name, by_robot[name], outboxes.get(name))
+        for name in sorted({*by_robot, *outboxes})
+    }
+
+
+def _count(
+    store: EpisodeStore, name: str, records: list[StoredAttempt], outbox: OutboxCounts | None
+) -> RobotCounts:
+    ledger = store.ledger(name)
+    spools: dict[bytes, set[int]] = defaultdict(set)
+    for record in records:
+        spools[record.spool_id].add(record.sequence)
+    gaps = sum(len(gap) for gaps in store.missing(name).values() for gap in gaps)
+    if outbox is None:
+        written = sent = len(records) + gaps + ledger.tombstoned
+        waiting = missing = 0
+    else:
+        # Other spools of this robot are those of earlier lives of its disk.
+        earlier = sum(len(found) for spool, found in spools.items() if spool != outbox.spool_id)
+        sent = outbox.acked + earlier
+        written, waiting = outbox.written + earlier, outbox.waiting
+        missing = max(0, outbox.acked - len(spools[outbox.spool_id]))
+    return RobotCounts(
+        written=written,
+        sent=sent,
+        waiting=waiting,
+        stored=len(records),
+        missing=max(missing, gaps),
+        duplicated=len(records) - len({record.episode_id for record in records}),
+        tombstoned=ledger.tombstoned,
+        conflicts=ledger.conflicts,
+    )
+
+
+def _stored_attempt(number: int, stored: StoredEpisode) -> StoredAttempt:
+    summary = read_episode_summary(stored.record)
+    outcome = summary.outcome
+    reference = outcome.reference
+    return StoredAttempt(
+        number=number,
+        spool_id=stored.key.spool_id,
+        sequence=stored.key.sequence,
+        episode_id=summary.episode_id,
+        record_bytes=len(stored.record),
+        attempt=Attempt(
+            robot_id=stored.key.robot_id,
+            finished_at_ns=summary.finished_at_ns,
+            mode=summary.mode,
+            label=outcome.label,
+            release_version=summary.policy.release_version,
+            moves=summary.step_count,
+            reference_success=None if reference is None else reference.success,
+            object_kind="" if reference is None else reference.object_kind,
+            tests_disagree=outcome.tests_disagree,
+            decision_ms=summary.decision_ms,
+        ),
+    )
