@@ -40,11 +40,11 @@ SHADOW_RATIOS = (0.35, 0.95)
 """A shadow leaves this share of the light, about the same share in every colour."""
 SHADOW_SPREAD = 0.12
 """How much those shares may differ between colours."""
-ROUNDS = ((160, 24, 1.0), (96, 16, 0.35), (96, 16, 0.12))
+ROUNDS = ((150, 30, 1.0), (100, 15, 0.2))
 """Of the search: candidates, iterations, and the share of FIRST_SD to start with."""
 FIRST_SD = np.array([0.02, 0.02, 0.02, 0.05, 0.05, 0.03, 0.10])
 """How far off a description may be: position (m), pan, tilt, roll (rad), log focal length."""
-LOWEST_SCORE = 0.6
+LOWEST_SCORE = 0.5
 """Below this the silhouettes do not agree with any camera: the map is not to be trusted."""
 
 
@@ -101,12 +101,14 @@ def fit_camera(
     start = _parameters(description)
     best, best_score = start, silhouettes.score(camera_matrix(start))
     for candidates, iterations, share in ROUNDS:
-        mean, sd = best, FIRST_SD * share
+        # A full covariance: distance and focal length, or pan and position, trade off narrowly.
+        mean, spread = best, np.diag((FIRST_SD * share) ** 2)
         for _ in range(iterations):
-            samples = mean + rng.standard_normal((candidates, 7)) * sd
+            samples = rng.multivariate_normal(mean, spread, candidates)
             scores = np.array([silhouettes.score(camera_matrix(s)) for s in samples])
-            elites = samples[np.argsort(-scores)[: candidates // 8]]
-            mean, sd = elites.mean(axis=0), elites.std(axis=0) + FIRST_SD * 2e-3
+            elites = samples[np.argsort(-scores)[: candidates // 5]]
+            mean = elites.mean(axis=0)
+            spread = np.cov(elites.T) + np.diag((FIRST_SD * 2e-3) ** 2)
             if scores.max() > best_score:
                 best, best_score = elites[0], float(scores.max())
     trusted = best_score >= LOWEST_SCORE

@@ -1,0 +1,113 @@
+"""Refines each robot's hand-eye map by the gradient of the grasp labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from protocol.episode import Episode
+from protocol.hand_eye import HandEyeMap
+from protocol.release_manifest import RefinedMap
+
+# B batch, R robots
+
+MAX_ROBOTS = 4096
+"""Calibrations that one learner can refine; a robot that calibrates anew counts again."""
+SCALE_M = 0.01
+"""A correction of 1 moves the map by this much: metres at the origin, or at EDGE_M per axis."""
+EDGE_M = 0.1
+"""Distance from the origin at which the linear part of a correction is counted."""
+IMPLAUSIBLE_M = 0.03
+"""A map that learning moved further than this somewhere in the workspace is doubted."""
+
+
+class HandEyeRefiner(nn.Module):
+    """Per calibration, an affine correction of the gripper's x and y before the robot's own map.
+
+    Eight numbers per robot: x and y move by a constant and in proportion to x, y and z. They
+    start at zero, hence with the map that the robot found itself.
+    """
+
+    calibration_R34: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.correction_R24 = nn.Parameter(torch.zeros(MAX_ROBOTS, 2, 4))
+        self.register_buffer("calibration_R34", torch.zeros(MAX_ROBOTS, 3, 4))
+        self._index: dict[tuple[str, str], int] = {}
+
+    def index_of(self, episode: Episode) -> int:
+        """Return the row of this robot's calibration, giving it one if it is new.
+
+        Raises:
+            OverflowError: there are more calibrations than MAX_ROBOTS.
+        """
+        calibration = HandEyeMap(matrix=episode.calibration)
+        key = (episode.robot_id, calibration.digest())
+        if key not in self._index:
+            row = len(self._index)
+            if row == MAX_ROBOTS:
+                raise OverflowError(f"more than {MAX_ROBOTS} calibrations")
+            self.calibration_R34[row] = torch.from_numpy(episode.calibration.copy())
+            self._index[key] = row
+        return self._index[key]
+
+    def forward(self, robot_B: Tensor) -> Tensor:
+        """Return maps float32[B, 3, 4]."""
+        return self.calibration_R34[robot_B] @ self._motion(self.correction_R24[robot_B])
+
+    def refined_maps(self) -> dict[str, RefinedMap]:
+        """Return by robot id the map of its newest calibration, with a warning if in doubt."""
+        count = len(self._index)
+        with torch.no_grad():
+            maps = self(torch.arange(count)).reshape(count, 12)
+            moved_m = self._moved_m(self.correction_R24[:count])
+        refined = {}
+        for (robot_id, digest), row in self._index.items():
+            doubt = float(moved_m[row]) > IMPLAUSIBLE_M
+            refined[robot_id] = RefinedMap(
+                calibration_digest=digest,
+                matrix=[float(value) for value in maps[row]],
+                warning=f"learning moved the hand-eye map by {1e3 * float(moved_m[row]):.0f} mm: "
+                "check that the camera is where it was"
+                if doubt
+                else "",
+            )
+        return refined
+
+    def corrections_mm(self) -> dict[str, float]:
+        """Return by robot id how far its newest map was moved, mean over the workspace, mm."""
+        with torch.no_grad():
+            moved = self._moved_m(self.correction_R24[: len(self._index)])
+        return {robot: 1e3 * float(moved[row]) for (robot, _), row in self._index.items()}
+
+    def known(self) -> list[tuple[str, str]]:
+        """Return (robot id, calibration digest) by row, for a checkpoint."""
+        return list(self._index)
+
+    def restore(self, known: list[tuple[str, str]]) -> None:
+        """Set the rows that a checkpoint's tensors belong to."""
+        self._index.clear()
+        self._index.update({(robot, digest): row for row, (robot, digest) in enumerate(known)})
+
+    def share_robots(self, other: HandEyeRefiner) -> None:
+        """Use the rows of ``other``, now and as they grow: a moving average has the same robots."""
+        self._index = other._index
+
+    @staticmethod
+    def _motion(correction_B24: Tensor) -> Tensor:
+        """Return float32[B, 4, 4] acting on (x, y, z, 1)."""
+        scale = correction_B24.new_tensor([SCALE_M / EDGE_M] * 3 + [SCALE_M])
+        motion_B44 = torch.eye(4).repeat(len(correction_B24), 1, 1)
+        top_B24 = motion_B44[:, :2] + correction_B24.float() * scale
+        return torch.cat([top_B24, motion_B44[:, 2:]], dim=1)
+
+    @classmethod
+    def _moved_m(cls, correction_R24: Tensor) -> Tensor:
+        """Return float32[R]: mean distance over the corners of a 20 cm square 2 cm up, metres."""
+        edge = EDGE_M
+        corners = torch.tensor(
+            [[x, y, 0.02, 1.0] for x in (-edge, 0.0, edge) for y in (-edge, 0.0, edge)]
+        )
+        moved = (cls._motion(correction_R24) @ corners.T)[:, :2] - corners.T[:2]
+        return moved.norm(dim=1).mean(dim=1)
