@@ -1,0 +1,107 @@
+"""A connection to one of the learner's sockets that says in words when it is refused."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import msgspec
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from protocol.codec import encode_message
+from protocol.security import CurveKeys
+from protocol.sockets import SocketLimits, connect, make_dealer
+
+logger = logging.getLogger(__name__)
+
+RETRY_REFUSED_AFTER_S = 5.0
+
+
+class LearnerConnection:
+    """A DEALER that reconnects by itself. Belongs to one thread."""
+
+    def __init__(
+        self, endpoint: str, keys: CurveKeys, server_public: bytes, limits: SocketLimits
+    ) -> None:
+        """Prepare a connection; ``open`` begins it.
+
+        Args:
+            endpoint: ``tcp://host:port``.
+            keys: the robot's CURVE keys.
+            server_public: the learner's CURVE public key.
+            limits: of the socket.
+        """
+        self._endpoint = endpoint
+        self._keys = keys
+        self._server_public = server_public
+        self._limits = limits
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._retry_at: float | None = None
+        self.refusal = ""
+        """Why the learner does not let this robot in; "" when it does."""
+
+    def open(self) -> None:
+        """Begin to connect; libzmq goes on trying in the background.
+
+        Raises:
+            ConfigurationError: the endpoint is malformed.
+        """
+        self._socket = make_dealer(self._context, self._keys, self._server_public, self._limits)
+        self._monitor = self._socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            | zmq.EVENT_HANDSHAKE_SUCCEEDED
+        )
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+        connect(self._socket, self._endpoint)
+
+    def send(self, message: msgspec.Struct) -> bool:
+        """Send a message; return False when there is no connection to send it on."""
+        try:
+            self._socket.send(encode_message(message), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self, timeout_s: float) -> list[bytes] | None:
+        """Return the frames of the next message, or None when none came in time."""
+        self._retry_if_due()
+        ready = dict(self._poller.poll(int(timeout_s * 1e3)))
+        if self._monitor in ready:
+            self._note_handshake()
+        if self._socket not in ready:
+            return None
+        return self._socket.recv_multipart()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._close_socket()
+        self._context.term()
+
+    def _note_handshake(self) -> None:
+        event = recv_monitor_message(self._monitor)["event"]
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.refusal = ""
+            return
+        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            reason = "this robot's key is not enrolled there, or was revoked"
+        else:
+            reason = "it is not the learner whose public key this robot was given"
+        self.refusal = f"{self._endpoint} refuses the connection: {reason}"
+        logger.warning("%s; next try in %.0f s", self.refusal, RETRY_REFUSED_AFTER_S)
+        self._retry_at = time.monotonic() + RETRY_REFUSED_AFTER_S
+
+    def _retry_if_due(self) -> None:
+        # libzmq does not come back to a server that refused the key; a new socket does.
+        if self._retry_at is not None and time.monotonic() >= self._retry_at:
+            self._retry_at = None
+            self._close_socket()
+            self.open()
+
+    def _close_socket(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self._socket.close(linger=0)

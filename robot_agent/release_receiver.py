@@ -1,0 +1,279 @@
+"""Fetches releases in the background and offers the newest good one between episodes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from protocol.codec import decode_message
+from protocol.errors import ConfigurationError, RejectedMessageError, RejectedReleaseError
+from protocol.hand_eye import HandEyeMap
+from protocol.key_files import PUBLIC_MODE, write_over
+from protocol.limits import MAX_HEADER_BYTES
+from protocol.messages import (
+    Chunk,
+    FromReleaseServer,
+    Refusal,
+    ReleaseAnnouncement,
+    ReleaseSubscription,
+)
+from protocol.release import unpack_release
+from protocol.security import CurveKeys
+from protocol.sockets import SocketLimits
+from robot_agent.learner_connection import LearnerConnection
+from robot_agent.q_function import QFunction
+from robot_agent.release_download import ReleaseDownload
+
+logger = logging.getLogger(__name__)
+
+MAX_CHUNK_BYTES = 4 * 2**20
+_POLL_S = 0.2
+_MAX_REMEMBERED_REFUSALS = 1024
+
+
+class ReleaseReceiver:
+    """A thread between the release server and the agent.
+
+    The last good release is kept on disk: a robot grasps with it while the learner is away. A
+    release that is older, forged, damaged, or does not work on this robot is refused.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        keys: CurveKeys,
+        server_public: bytes,
+        verify_key: Ed25519PublicKey,
+        state_folder: Path,
+        robot_id: str,
+        calibration: HandEyeMap,
+        chunk_bytes: int = 256 * 2**10,
+        subscribe_every_s: float = 2.0,
+    ) -> None:
+        """Prepare a receiver; ``start`` loads the last good release and begins to listen.
+
+        Args:
+            endpoint: ``tcp://host:port`` of the release server.
+            keys: the robot's CURVE keys.
+            server_public: the learner's CURVE public key.
+            verify_key: the key that releases are signed with.
+            state_folder: where the last good release is kept, as ``release``.
+            robot_id: the robot's name, under which releases carry its refined map.
+            calibration: the robot's own hand-eye map.
+            chunk_bytes: bytes asked for at once, at most MAX_CHUNK_BYTES.
+            subscribe_every_s: time between keep-alives.
+        """
+        self._connection = LearnerConnection(
+            endpoint,
+            keys,
+            server_public,
+            SocketLimits(frame_bytes=MAX_CHUNK_BYTES + MAX_HEADER_BYTES),
+        )
+        self._verify_key = verify_key
+        self._file = state_folder / "release"
+        self._robot_id = robot_id
+        self._calibration = calibration
+        self._chunk_bytes = min(chunk_bytes, MAX_CHUNK_BYTES)
+        self._subscribe_every_s = subscribe_every_s
+
+        self.version = 0
+        """Version of the newest good release; 0 for none."""
+        self.refused = 0
+        """Releases refused since the start."""
+        self.last_refusal = ""
+        """Why the last one was refused, in words; "" when none was."""
+        self.requested_bytes = 0
+        """Bytes of releases asked for since the start, repetitions included."""
+        self._newest: QFunction | None = None
+        self._newest_lock = threading.Lock()
+        self._download: ReleaseDownload | None = None
+        self._abandoned_last = False
+        self._subscribed_since_request = False
+        self._subscribe_at = 0.0
+        self._refused_digests: dict[bytes, None] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="release-receiver", daemon=True)
+
+    @property
+    def connection_refusal(self) -> str:
+        """Why the release server does not let this robot in; "" when it does."""
+        return self._connection.refusal
+
+    @property
+    def alive(self) -> bool:
+        """False once the thread has ended, for whatever reason."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Load the last good release from disk and begin to listen for newer ones."""
+        self._load_last_good()
+        self._thread.start()
+
+    def take_newest(self) -> QFunction | None:
+        """Return the newest good release if there is one since the last call, else None."""
+        with self._newest_lock:
+            newest, self._newest = self._newest, None
+        return newest
+
+    def close(self) -> None:
+        """Stop listening. May be called twice, and without ``start``."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _load_last_good(self) -> None:
+        try:
+            data = self._file.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            logger.warning("last good release %s cannot be read: %s", self._file, error)
+            return
+        try:
+            self._offer(self._load(data))
+        except RejectedReleaseError as error:
+            self._count_refusal(f"last good release {self._file}: {error}")
+
+    def _run(self) -> None:
+        try:
+            self._connection.open()
+            while not self._stopping.is_set():
+                self._subscribe_if_due()
+                frames = self._connection.receive(_POLL_S)
+                if frames is not None:
+                    self._handle(frames)
+        except Exception:
+            logger.critical("the release receiver ended by an error of its own", exc_info=True)
+            raise
+        finally:
+            self._connection.close()
+
+    def _subscribe_if_due(self) -> None:
+        if time.monotonic() < self._subscribe_at:
+            return
+        if self._connection.send(ReleaseSubscription(have_version=self.version)):
+            self._subscribe_at = time.monotonic() + self._subscribe_every_s
+            self._subscribed_since_request = True
+
+    def _handle(self, frames: list[bytes]) -> None:
+        try:
+            message = decode_message(frames[0], FromReleaseServer)
+        except RejectedMessageError as error:
+            logger.warning("message of the release server refused: %s", error)
+            return
+        if isinstance(message, ReleaseAnnouncement):
+            self._handle_announcement(message)
+        elif isinstance(message, Chunk):
+            self._handle_chunk(message, frames[-1])
+        elif isinstance(message, Refusal):
+            logger.warning("the release server refused (%s): %s", message.code, message.reason)
+            self._download = None
+
+    def _handle_announcement(self, announcement: ReleaseAnnouncement) -> None:
+        download = self._download
+        if announcement.version == self.version or announcement.digest in self._refused_digests:
+            return
+        if announcement.version < self.version:
+            self._refuse(
+                announcement,
+                f"release {announcement.version}: older than {self.version}, which is in use",
+            )
+        elif download is None:
+            self._begin(announcement)
+        elif announcement != download.announcement and self._may_abandon(announcement, download):
+            logger.info(
+                "release %d abandoned at %d bytes for release %d",
+                download.announcement.version,
+                download.received_bytes,
+                announcement.version,
+            )
+            self._abandoned_last = True
+            self._begin(announcement)
+        elif self._subscribed_since_request:
+            # ZeroMQ keeps the order within a connection: an answer to a later subscription means
+            # that the chunk asked for before it was lost, with its connection or to a full queue.
+            self._request_chunk(download)
+
+    def _may_abandon(self, announcement: ReleaseAnnouncement, download: ReleaseDownload) -> bool:
+        """A slow network finishes every second release, or it would never finish one."""
+        rebuilt = announcement.version == download.announcement.version
+        return rebuilt or not self._abandoned_last
+
+    def _begin(self, announcement: ReleaseAnnouncement) -> None:
+        try:
+            self._download = ReleaseDownload(announcement, self._chunk_bytes)
+        except RejectedReleaseError as error:
+            self._refuse(announcement, str(error))
+            return
+        self._request_chunk(self._download)
+
+    def _request_chunk(self, download: ReleaseDownload) -> None:
+        request = download.next_request()
+        if self._connection.send(request):
+            self.requested_bytes += request.length
+            self._subscribed_since_request = False
+
+    def _handle_chunk(self, chunk: Chunk, body: bytes) -> None:
+        download = self._download
+        if download is None or not download.accept(chunk, body):
+            return
+        if not download.complete:
+            self._request_chunk(download)
+            return
+        self._download = None
+        self._abandoned_last = False
+        self._finish(download)
+        self._subscribe_at = 0.0
+
+    def _finish(self, download: ReleaseDownload) -> None:
+        announced = download.announcement
+        try:
+            q_function = self._load(download.data)
+            _check_announced(q_function, announced)
+        except RejectedReleaseError as error:
+            self._refuse(announced, str(error))
+            return
+        self._keep(download.data)
+        self._offer(q_function)
+
+    def _load(self, data: bytes) -> QFunction:
+        release = unpack_release(data, self._verify_key)
+        return QFunction(release, robot_id=self._robot_id, calibration=self._calibration)
+
+    def _keep(self, data: bytes) -> None:
+        try:
+            write_over(self._file, data, mode=PUBLIC_MODE)
+        except ConfigurationError as error:
+            logger.warning("release is used but not kept on disk: %s", error)
+
+    def _offer(self, q_function: QFunction) -> None:
+        with self._newest_lock:
+            self._newest = q_function
+            self.version = q_function.version
+        logger.info("release %d is ready", q_function.version)
+
+    def _refuse(self, announcement: ReleaseAnnouncement, reason: str) -> None:
+        """Refuse a release once and for all; it would be announced again with every keep-alive."""
+        while len(self._refused_digests) >= _MAX_REMEMBERED_REFUSALS:
+            del self._refused_digests[next(iter(self._refused_digests))]
+        self._refused_digests[announcement.digest] = None
+        self._count_refusal(reason)
+
+    def _count_refusal(self, reason: str) -> None:
+        self.refused += 1
+        self.last_refusal = reason
+        logger.warning("release refused, release %d stays: %s", self.version, reason)
+
+
+def _check_announced(q_function: QFunction, announced: ReleaseAnnouncement) -> None:
+    found = (q_function.version, q_function.release.digest)
+    if found != (announced.version, announced.digest.hex()):
+        raise RejectedReleaseError(
+            f"release {announced.version} ({announced.digest.hex()[:12]}) was announced,"
+            f" but release {found[0]} ({found[1][:12]}) was sent"
+        )
