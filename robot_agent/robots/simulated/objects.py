@@ -11,8 +11,8 @@ from typing import Literal
 import mujoco
 import numpy as np
 
-COLLISION_ONLY_GROUP = 3
-"""Geoms of this group are felt but never seen."""
+MOVING_GROUP, STILL_GROUP, COLLISION_ONLY_GROUP = 0, 1, 3
+"""Groups of geoms: hand and objects; bin and table; felt but never seen."""
 
 _SHAPES = {
     "box": mujoco.mjtGeom.mjGEOM_BOX,
@@ -206,7 +206,7 @@ def add_geoms(body: mujoco.MjsBody, item: BinObject, *, friction: float, mass_sc
             density=item.kind.density * mass_scale if part.felt else 0.0,
             contype=2 if part.felt else 0,
             conaffinity=3 if part.felt else 0,
-            group=0 if part.seen else COLLISION_ONLY_GROUP,
+            group=MOVING_GROUP if part.seen else COLLISION_ONLY_GROUP,
         )
         if part.shape == "capsule":
             geom.quat = [0.5**0.5, 0.0, 0.5**0.5, 0.0]

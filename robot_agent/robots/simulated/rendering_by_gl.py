@@ -11,7 +11,8 @@ import numpy as np
 
 from protocol.episode import ImageArray
 from protocol.errors import ConfigurationError
-from robot_agent.robots.simulated.scene import CAMERA, VISIBLE_GROUPS, Scene
+from robot_agent.robots.simulated.objects import COLLISION_ONLY_GROUP
+from robot_agent.robots.simulated.scene import CAMERA, Scene
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class GlRenderer:
         self._model: mujoco.MjModel | None = None
         self._renderer: mujoco.Renderer | None = None
         self._view = mujoco.MjvOption()
-        self._view.geomgroup[:] = VISIBLE_GROUPS
+        self._view.geomgroup[COLLISION_ONLY_GROUP] = 0
 
     def render(self, scene: Scene) -> ImageArray:
         """Return uint8[H, W, 3], RGB, of the scene as it is now.

@@ -16,6 +16,7 @@ from protocol.errors import RobotError
 from robot_agent.robots.simulated.hand import AXES, FINGERS, MAX_OPENING_M, add_hand
 from robot_agent.robots.simulated.objects import (
     COLLISION_ONLY_GROUP,
+    STILL_GROUP,
     BinObject,
     add_geoms,
     draw_objects,
@@ -35,7 +36,6 @@ WORN_FRICTION_LOSS = 0.4
 CONTACT_MARGIN_M = 0.002
 CAMERA = "camera"
 LAMP = "lamp"
-VISIBLE_GROUPS = np.array([1, 1, 1, 0, 1, 1], np.uint8)
 
 _SETTLE_BLOCK = 10
 _SETTLE_LIMIT_S = 1.2
@@ -118,7 +118,8 @@ def _build_once(
     objects = draw_objects(
         random, held_out=options.objects == "held-out", count=options.object_count
     )
-    colours = _draw_colours(random, options.colour_jitter)
+    # A robot keeps its bin and its gripper: their colours outlast the scene.
+    colours = _draw_colours(np.random.default_rng([options.seed, 3]), options.colour_jitter)
     spec = mujoco.MjSpec()
     _set_physics(spec)
     _add_bin(spec, options, colours)
@@ -182,7 +183,12 @@ def _add_bin(
         group=COLLISION_ONLY_GROUP,
         **felt,
     )
-    seen_only = {"contype": 0, "conaffinity": 0, "type": mujoco.mjtGeom.mjGEOM_BOX}
+    seen_only = {
+        "type": mujoco.mjtGeom.mjGEOM_BOX,
+        "contype": 0,
+        "conaffinity": 0,
+        "group": STILL_GROUP,
+    }
     length, width, wall = *BIN_HALF_M, WALL_HALF_THICKNESS_M
     world.add_geom(
         pos=[0, 0, -0.004], size=[length, width, 0.004], rgba=colours["floor"], **seen_only
@@ -200,6 +206,7 @@ def _add_bin(
                 pos=position,
                 size=size,
                 rgba=colours["wall"],
+                group=STILL_GROUP,
                 **felt,
             )
 
