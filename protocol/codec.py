@@ -129,17 +129,15 @@ def encode_message(message: msgspec.Struct) -> bytes:
     return msgspec.msgpack.encode(message)
 
 
-def decode_message(header: bytes, union: Hashable) -> Any:  # noqa: ANN401 (one of the union)
+def decode_message(header: bytes, union: Hashable, max_bytes: int = MAX_HEADER_BYTES) -> Any:  # noqa: ANN401 (one of the union, which no annotation can say)
     """Return the message of a header frame, one of ``union`` such as ``messages.ToGateway``.
 
     Raises:
         RejectedMessageError: it is too large, not MessagePack, of an unknown kind, has an unknown
             field, or a value of the wrong type or range.
     """
-    if len(header) > MAX_HEADER_BYTES:
-        raise RejectedMessageError(
-            f"message header: {len(header)} bytes exceeds {MAX_HEADER_BYTES}"
-        )
+    if len(header) > max_bytes:
+        raise RejectedMessageError(f"message header: {len(header)} bytes exceeds {max_bytes}")
     try:
         return _message_decoder(union).decode(header)
     except _NOT_THE_SCHEMA as error:

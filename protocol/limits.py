@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_HEADER_BYTES = 65_536
-"""Largest message header; a fleet status of a thousand robots is the largest there is."""
+"""Largest message header but for a fleet status."""
+MAX_STATUS_BYTES = 8 * 2**20
+"""Largest fleet status: a few thousand robots."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -50,10 +51,11 @@ class Member:
 
 
 class Registry:
-    """The enrolled and the revoked keys of one folder."""
+    """The enrolled and the revoked keys of one folder. Any thread may ask."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock = threading.Lock()
         self._read_at_ns = -1
         self._folder_changed_ns = -2
         self._members: dict[str, Member] = {}
@@ -120,6 +122,10 @@ class Registry:
         return self._folder / f"{name}.key"
 
     def _refresh(self) -> None:
+        with self._lock:
+            self._read_if_changed()
+
+    def _read_if_changed(self) -> None:
         try:
             changed_ns = self._folder.stat().st_mtime_ns
         except OSError as error:

@@ -1,0 +1,198 @@
+"""The gateway: where robots deliver their episodes.
+
+One thread owns the ROUTER socket; another (see committer) writes to the store, so that receiving
+goes on while the disk is synced. Who speaks is looked up by the key that authenticated the very
+message, never by anything in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from learner.committer import Committer
+from learner.config import GatewayConfig
+from learner.episode_store import EpisodeStore
+from learner.fleet_state import FleetState
+from learner.reception import Envelope, Reception
+from protocol.authentication import RegistryAuthenticator
+from protocol.codec import encode_message
+from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES
+from protocol.messages import StatusReply
+from protocol.registry import Registry
+from protocol.security import CurveKeys
+from protocol.sockets import SocketLimits, bind, make_router
+from protocol.wakeup import Wakeup
+
+logger = logging.getLogger(__name__)
+
+MAX_QUEUED_BYTES = 256 * 2**20
+"""Above this the gateway stops reading, and TCP holds the robots back."""
+_RECEIVED_PER_TURN = 128
+_MAX_FRAMES = 8
+_HOUSEKEEPING_S = 10.0
+_FLUSH_MS = 1_000
+
+
+class Gateway:
+    """Receives, stores and acks episodes until it is stopped."""
+
+    def __init__(self, config: GatewayConfig, keys: CurveKeys, registry_folder: Path) -> None:
+        """Open the store; nothing is received before ``start``.
+
+        Raises:
+            StoreError: the store is damaged or of another format.
+        """
+        self._config = config
+        self._keys = keys
+        self._registry = Registry(registry_folder)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._authenticator = RegistryAuthenticator(self._context, self._registry)
+        self._wakeup = Wakeup()
+        self._fleet = FleetState()
+        self._store = EpisodeStore(config.store, config.max_store_bytes)
+        self._committer = Committer(self._store, self._fleet, on_answers=self._wakeup.set)
+        self._reception = Reception(
+            registry=self._registry,
+            store=self._store,
+            committer=self._committer,
+            fleet=self._fleet,
+            window_bytes=config.window_bytes,
+            status=self.status,
+        )
+        self._started_s = time.monotonic()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self.endpoint = ""
+        """Where it listens, once started."""
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigurationError: the port is in use, the endpoint is malformed, or there is no
+                registry.
+        """
+        self._registry.members()
+        self._authenticator.start()
+        limits = SocketLimits(frame_bytes=EPISODE_LIMITS.record_bytes + MAX_HEADER_BYTES)
+        router = make_router(self._context, self._keys, limits)
+        try:
+            self.endpoint = bind(router, self._config.bind)
+        except BaseException:
+            router.close()
+            self._release()
+            raise
+        self._committer.start()
+        self._thread = threading.Thread(
+            target=self._run, args=(router,), name="gateway", daemon=True
+        )
+        self._thread.start()
+        logger.info("gateway listens at %s, %d episodes stored", self.endpoint, self._stored())
+
+    def stop(self) -> None:
+        """Store and ack what was received, then close everything."""
+        if self._thread is None:
+            return
+        self._stopping = True
+        self._wakeup.set()
+        self._thread.join()
+        self._thread = None
+        self._release()
+
+    def is_alive(self) -> bool:
+        """Say whether the gateway still receives; False is a defect unless it was stopped."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def release_published(self, version: int) -> None:
+        """Start measuring how long a release takes to reach the robots."""
+        self._fleet.release_published(version)
+
+    def refusals(self) -> dict[str, int]:
+        """Return how many messages and connections were refused, by reason."""
+        return self._fleet.refusals() | {"connection": self._authenticator.refused}
+
+    def status(self) -> StatusReply:
+        """Return the fleet as the learner knows it. Any thread may ask."""
+        names = {member.name for member in self._registry.members() if member.role == "robot"}
+        names.update(self._store.robots())
+        return StatusReply(
+            uptime_s=time.monotonic() - self._started_s,
+            release_version=self._fleet.release_version,
+            releases_published=self._fleet.releases_published,
+            release_latency_ms=self._fleet.release_latencies_ms(),
+            episodes_stored=self._stored(),
+            robots=[
+                self._fleet.status_of(name, self._store.ledger(name)) for name in sorted(names)
+            ],
+        )
+
+    def _stored(self) -> int:
+        return self._store.last_commit()
+
+    def _run(self, router: zmq.Socket[bytes]) -> None:
+        poller = zmq.Poller()
+        poller.register(self._wakeup, zmq.POLLIN)
+        tidy_at_s = time.monotonic() + _HOUSEKEEPING_S
+        while not self._stopping:
+            has_room = self._committer.queued_bytes < MAX_QUEUED_BYTES
+            poller.register(router, zmq.POLLIN if has_room else 0)
+            poller.poll(1_000)
+            self._wakeup.clear()
+            if has_room:
+                self._receive(router)
+            self._send_answers(router)
+            if time.monotonic() >= tidy_at_s:
+                self._reception.forget_silent()
+                tidy_at_s = time.monotonic() + _HOUSEKEEPING_S
+        self._committer.stop()
+        self._send_answers(router)
+        router.close(linger=_FLUSH_MS)
+
+    def _receive(self, router: zmq.Socket[bytes]) -> None:
+        """Take what has arrived, but not so much that answers would wait."""
+        for _ in range(_RECEIVED_PER_TURN):
+            try:
+                # Only frames, not bytes, can say which key authenticated them.
+                frames = router.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            try:
+                self._take(router, frames)
+            except Exception:
+                # One message must never end the gateway, whatever is wrong with it.
+                logger.exception("a message of %d frames could not be handled", len(frames))
+
+    def _take(self, router: zmq.Socket[bytes], frames: list[zmq.Frame]) -> None:
+        if not 2 <= len(frames) <= _MAX_FRAMES:
+            logger.warning("a message of %d frames is refused", len(frames))
+            return
+        envelope = Envelope(
+            routing_id=frames[0].bytes,
+            public_key=str(frames[1].get("User-Id")),
+            header=frames[1].bytes,
+            bodies=[frame.bytes for frame in frames[2:]],
+        )
+        answer = self._reception.answer(envelope)
+        if answer is not None:
+            _send(router, envelope.routing_id, answer)
+
+    def _send_answers(self, router: zmq.Socket[bytes]) -> None:
+        for answer in self._committer.take_answers():
+            _send(router, answer.sender.routing_id, answer.message)
+
+    def _release(self) -> None:
+        self._authenticator.stop()
+        self._context.term()
+        self._store.close()
+        self._wakeup.close()
+
+
+def _send(router: zmq.Socket[bytes], routing_id: bytes, message: msgspec.Struct) -> None:
+    # ROUTER drops what cannot be delivered; the robot will ask or send again.
+    router.send_multipart([routing_id, encode_message(message)], zmq.NOBLOCK)
