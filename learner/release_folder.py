@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from protocol.errors import RejectedReleaseError
 from protocol.key_files import PUBLIC_MODE, write_over
-from protocol.release import unpack_release
+from protocol.release import Release, unpack_release
 
 logger = logging.getLogger(__name__)
 
@@ -34,16 +34,16 @@ class ReleaseFolder:
         for path in self._files()[self._keep :]:
             path.unlink(missing_ok=True)
 
-    def newest(self, verify_key: Ed25519PublicKey) -> bytes | None:
-        """Return the newest release that is whole; damaged ones are logged and passed over."""
+    def newest(self, verify_key: Ed25519PublicKey) -> tuple[Release, bytes] | None:
+        """Return the newest whole release and its file; damaged ones are logged and passed over."""
         for path in self._files():
             try:
                 data = path.read_bytes()
-                unpack_release(data, verify_key)
+                release = unpack_release(data, verify_key)
             except (OSError, RejectedReleaseError) as error:
                 logger.warning("release file %s is passed over: %s", path, error)
             else:
-                return data
+                return release, data
         return None
 
     def _files(self) -> list[Path]:

@@ -27,7 +27,7 @@ from protocol.messages import (
     ToReleaseServer,
 )
 from protocol.registry import Registry
-from protocol.release import unpack_release
+from protocol.release import Release, unpack_release
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits, bind, make_router
 from protocol.wakeup import Wakeup
@@ -99,9 +99,9 @@ class ReleaseServer:
         Raises:
             ConfigurationError: the port is in use or the endpoint malformed.
         """
-        data = self._folder.newest(self._verify_key)
-        if data is not None:
-            self._make_current(data)
+        stored = self._folder.newest(self._verify_key)
+        if stored is not None:
+            self._make_current(*stored)
         self._authenticator.start()
         self._socket = make_router(self._context, self._keys, _LIMITS)
         try:
@@ -117,10 +117,13 @@ class ReleaseServer:
 
         Raises:
             RejectedReleaseError: robots would refuse it: not signed by the release key, damaged,
-                or not newer than the current one.
+                or not newer than the current one. The current one itself is no error.
         """
         with self._publishing:
-            version = unpack_release(data, self._verify_key).manifest.version
+            release = unpack_release(data, self._verify_key)
+            version = release.manifest.version
+            if data == self._releases.get(self.current_version):
+                return
             if version <= self.current_version:
                 raise RejectedReleaseError(
                     f"release {version}: not newer than the current one, {self.current_version}"
@@ -130,8 +133,12 @@ class ReleaseServer:
             except ConfigurationError as error:
                 # The fleet learns on; only a restarted learner would begin with an older one.
                 logger.warning("release %d is announced but not kept on disk: %s", version, error)
-            self._make_current(data)
+            self._make_current(release, data)
             self._wakeup.set()
+
+    def join(self) -> None:
+        """Wait until the server has ended, by ``close`` or by an error of its own."""
+        self._thread.join()
 
     def close(self) -> None:
         """Stop serving. May be called twice, and without ``start``."""
@@ -140,8 +147,7 @@ class ReleaseServer:
             self._wakeup.set()
             self._thread.join()
 
-    def _make_current(self, data: bytes) -> None:
-        release = unpack_release(data, self._verify_key)
+    def _make_current(self, release: Release, data: bytes) -> None:
         version = release.manifest.version
         served = sorted({*self._releases, version})[-_SERVED:]
         # Replaced as a whole: the server's thread reads it without a lock.

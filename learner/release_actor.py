@@ -1,0 +1,80 @@
+"""The release server in a process of its own on Ray, and its typed handle."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import ray
+
+from learner.config import LearnerConfig
+from learner.release_server import ReleaseServer
+from protocol.registry import Registry
+from protocol.security import load_curve_keys, load_release_secret
+
+
+class ReleaseActor:
+    """What runs in the actor's process. Ray starts it anew, with the port it had, if it dies."""
+
+    def __init__(self, config: LearnerConfig) -> None:
+        self._server = ReleaseServer(
+            endpoint=config.releases.bind,
+            keys=load_curve_keys(config.keys.server_secret),
+            registry=Registry(config.keys.registry),
+            folder=config.releases.folder,
+            keep=config.releases.keep,
+            verify_key=load_release_secret(config.keys.release_secret).public_key(),
+        )
+        self._server.start()
+        threading.Thread(target=self._die_with_the_server, daemon=True).start()
+
+    def publish(self, data: bytes) -> None:
+        """See ReleaseServer.publish."""
+        self._server.publish(data)
+
+    def current_version(self) -> int:
+        """See ReleaseServer.current_version."""
+        return self._server.current_version
+
+    def endpoint(self) -> str:
+        """Return the endpoint in use, with the port that the system chose if there was none."""
+        return self._server.endpoint
+
+    def _die_with_the_server(self) -> None:
+        # An actor whose server has ended would look healthy to Ray for ever.
+        self._server.join()
+        os._exit(1)
+
+
+class ReleaseServerHandle:
+    """The release server as the learner sees it."""
+
+    def __init__(self, config: LearnerConfig) -> None:
+        """Start the actor and wait until it serves.
+
+        Raises:
+            ConfigurationError: a key file is missing or the port is in use (as the cause of Ray's
+                own error).
+        """
+        actor_class: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(ReleaseActor)
+        self._actor: Any = actor_class.remote(config)
+        self.endpoint: str = ray.get(self._actor.endpoint.remote())
+        """Where robots fetch releases."""
+
+    def publish(self, data: bytes) -> None:
+        """Make a release current and announce it; returns when it is on disk.
+
+        Raises:
+            RejectedReleaseError: robots would refuse it.
+        """
+        ray.get(self._actor.publish.remote(data))
+
+    def current_version(self) -> int:
+        """Return the version of the current release; 0 before the first one."""
+        version: int = ray.get(self._actor.current_version.remote())
+        return version
+
+    def close(self) -> None:
+        """End the actor."""
+        ray.kill(self._actor, no_restart=True)
