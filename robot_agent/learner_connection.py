@@ -12,6 +12,7 @@ from zmq.utils.monitor import recv_monitor_message
 from protocol.codec import encode_message
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits, connect, make_dealer
+from protocol.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,12 @@ class LearnerConnection:
     """A DEALER that reconnects by itself. Belongs to one thread."""
 
     def __init__(
-        self, endpoint: str, keys: CurveKeys, server_public: bytes, limits: SocketLimits
+        self,
+        endpoint: str,
+        keys: CurveKeys,
+        server_public: bytes,
+        limits: SocketLimits,
+        wakeup: Wakeup | None = None,
     ) -> None:
         """Prepare a connection; ``open`` begins it.
 
@@ -31,15 +37,20 @@ class LearnerConnection:
             keys: the robot's CURVE keys.
             server_public: the learner's CURVE public key.
             limits: of the socket.
+            wakeup: ends a ``receive`` early when another thread sets it.
         """
         self._endpoint = endpoint
         self._keys = keys
         self._server_public = server_public
         self._limits = limits
+        self._wakeup = wakeup
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._retry_at: float | None = None
         self.refusal = ""
         """Why the learner does not let this robot in; "" when it does."""
+        self.is_connected = False
+        self.connections = 0
+        """How often a connection was established."""
 
     def open(self) -> None:
         """Begin to connect; libzmq goes on trying in the background.
@@ -52,16 +63,19 @@ class LearnerConnection:
             zmq.EVENT_HANDSHAKE_FAILED_AUTH
             | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
             | zmq.EVENT_HANDSHAKE_SUCCEEDED
+            | zmq.EVENT_DISCONNECTED
         )
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
+        if self._wakeup is not None:
+            self._poller.register(self._wakeup, zmq.POLLIN)
         connect(self._socket, self._endpoint)
 
-    def send(self, message: msgspec.Struct) -> bool:
+    def send(self, message: msgspec.Struct, *bodies: bytes) -> bool:
         """Send a message; return False when there is no connection to send it on."""
         try:
-            self._socket.send(encode_message(message), zmq.NOBLOCK)
+            self._socket.send_multipart([encode_message(message), *bodies], zmq.NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -70,8 +84,10 @@ class LearnerConnection:
         """Return the frames of the next message, or None when none came in time."""
         self._retry_if_due()
         ready = dict(self._poller.poll(int(timeout_s * 1e3)))
+        if self._wakeup is not None:
+            self._wakeup.clear()
         if self._monitor in ready:
-            self._note_handshake()
+            self._note_event()
         if self._socket not in ready:
             return None
         return self._socket.recv_multipart()
@@ -81,10 +97,14 @@ class LearnerConnection:
         self._close_socket()
         self._context.term()
 
-    def _note_handshake(self) -> None:
+    def _note_event(self) -> None:
         event = recv_monitor_message(self._monitor)["event"]
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+        self.is_connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        if self.is_connected:
             self.refusal = ""
+            self.connections += 1
+            return
+        if event == zmq.EVENT_DISCONNECTED:
             return
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             reason = "this robot's key is not enrolled there, or was revoked"
@@ -102,6 +122,7 @@ class LearnerConnection:
             self.open()
 
     def _close_socket(self) -> None:
+        self.is_connected = False
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close(linger=0)

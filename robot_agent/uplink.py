@@ -1,0 +1,289 @@
+"""The uplink: carries the outbox to the learner, again and again until it is acked.
+
+A thread of its own, so that the robot never waits for the network. It sends only what the
+learner's window allows; whatever is not acked when the connection breaks is sent anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from protocol.codec import decode_message
+from protocol.errors import RejectedMessageError
+from protocol.limits import MAX_HEADER_BYTES
+from protocol.messages import (
+    WIRE_VERSION,
+    Ack,
+    EpisodeSubmission,
+    FromGateway,
+    Heartbeat,
+    Hello,
+    Refusal,
+    Tombstone,
+    Welcome,
+)
+from protocol.security import CurveKeys
+from protocol.sockets import SocketLimits
+from protocol.wakeup import Wakeup
+from robot_agent.learner_connection import LearnerConnection
+from robot_agent.outbox import Outbox
+from robot_agent.send_window import SendWindow
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S = 1.0
+HELLO_AGAIN_S = 3.0
+RESEND_AFTER_S = 10.0
+PAUSE_S = 5.0
+"""How long to send nothing after the learner said that it cannot store."""
+_IDLE_S = 0.25
+_READ_BYTES = 2**20
+_TOMBSTONES_PER_BEAT = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UplinkStats:
+    """What the uplink did since it started."""
+
+    is_welcome: bool
+    """The learner answered and takes episodes."""
+    sent_episodes: int
+    sent_bytes: int
+    acked_episodes: int
+    reconnects: int
+
+
+class Uplink:
+    """Delivers one outbox to one gateway."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        endpoint: str,
+        keys: CurveKeys,
+        server_public: bytes,
+        outbox: Outbox,
+        heartbeat: Callable[[], Heartbeat],
+    ) -> None:
+        """Prepare to deliver; ``start`` begins.
+
+        Args:
+            name: what the robot calls itself; must be the name its key is enrolled under.
+            endpoint: the gateway, ``tcp://host:port``.
+            keys: the robot's keys.
+            server_public: the learner's public key.
+            outbox: what is to be delivered.
+            heartbeat: says how the robot is; called on the uplink's thread every second.
+        """
+        self._name = name
+        self._endpoint = endpoint
+        self._outbox = outbox
+        self._heartbeat = heartbeat
+        self._wakeup = Wakeup()
+        self._connection = LearnerConnection(
+            endpoint,
+            keys,
+            server_public,
+            SocketLimits(frame_bytes=MAX_HEADER_BYTES),
+            wakeup=self._wakeup,
+        )
+        self._window = SendWindow()
+        self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
+        self._close_by_s: float | None = None
+        self._refusal = ""
+        self._is_welcome = False
+        self._greeted_connection = 0
+        self._hello_due_s = 0.0
+        self._beat_due_s = 0.0
+        self._paused_until_s = 0.0
+        self._sent_episodes = self._sent_bytes = self._acked_episodes = 0
+
+    def start(self) -> None:
+        """Begin to deliver.
+
+        Raises:
+            ConfigurationError: the endpoint is malformed.
+        """
+        self._connection.open()
+        self._thread.start()
+
+    def notify(self) -> None:
+        """Say that the outbox has something new."""
+        self._wakeup.set()
+
+    def wake_heartbeat(self) -> None:
+        """Send a heartbeat now, because something in it changed that the learner waits for."""
+        self._beat_due_s = 0.0
+        self._wakeup.set()
+
+    def close(self, deadline_s: float) -> bool:
+        """Go on for at most ``deadline_s`` until the outbox is empty, then disconnect.
+
+        Returns:
+            True when everything was delivered; the rest stays in the outbox.
+        """
+        self._close_by_s = time.monotonic() + deadline_s
+        self._wakeup.set()
+        self._thread.join()
+        self._wakeup.close()
+        return self._is_drained()
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is being delivered, in words for a person; "" when all is well."""
+        if self._connection.refusal or self._refusal:
+            return self._connection.refusal or self._refusal
+        return "" if self._is_welcome else f"the learner at {self._endpoint} does not answer"
+
+    @property
+    def stats(self) -> UplinkStats:
+        """Return what was done so far."""
+        return UplinkStats(
+            is_welcome=self._is_welcome,
+            sent_episodes=self._sent_episodes,
+            sent_bytes=self._sent_bytes,
+            acked_episodes=self._acked_episodes,
+            reconnects=max(0, self._connection.connections - 1),
+        )
+
+    def _run(self) -> None:
+        sent = False
+        while not self._may_end():
+            try:
+                sent = self._turn(wait_s=0.0 if sent else _IDLE_S)
+            except Exception:
+                # The control loop must not suffer; what was under way is sent again.
+                logger.exception("uplink: begins anew in %.0f s", PAUSE_S)
+                self._is_welcome = False
+                self._hello_due_s = time.monotonic() + PAUSE_S
+                sent = False
+                time.sleep(_IDLE_S)
+        self._connection.close()
+
+    def _turn(self, wait_s: float) -> bool:
+        """Do what is due; return True if there may be more to send at once."""
+        frames = self._connection.receive(wait_s)
+        if frames is not None:
+            self._take(frames)
+        if not self._connection.is_connected:
+            self._is_welcome = False
+            return False
+        now_s = time.monotonic()
+        if self._connection.connections != self._greeted_connection:
+            self._is_welcome = False
+            self._hello_due_s = 0.0
+        if not self._is_welcome:
+            self._greet_if_due(now_s)
+            return False
+        if self._window.is_stalled(now_s, RESEND_AFTER_S):
+            logger.warning("no ack for %.0f s: sending again", RESEND_AFTER_S)
+            self._window.restart(self._window.limit_bytes)
+        if now_s >= self._beat_due_s:
+            self._beat(now_s)
+        return now_s >= self._paused_until_s and self._send_records(now_s)
+
+    def _greet_if_due(self, now_s: float) -> None:
+        if now_s < self._hello_due_s:
+            return
+        self._hello_due_s = now_s + HELLO_AGAIN_S
+        self._greeted_connection = self._connection.connections
+        self._connection.send(
+            Hello(
+                wire_version=WIRE_VERSION,
+                software_version=version("graspfleet"),
+                claimed_name=self._name,
+                spool_id=self._outbox.spool_id,
+                next_sequence=self._outbox.counts().written + 1,
+            )
+        )
+
+    def _beat(self, now_s: float) -> None:
+        self._beat_due_s = now_s + HEARTBEAT_S
+        self._connection.send(self._heartbeat())
+        for gone in self._outbox.tombstones()[:_TOMBSTONES_PER_BEAT]:
+            self._connection.send(
+                Tombstone(
+                    spool_id=self._outbox.spool_id,
+                    sequence=gone.sequence,
+                    last_sequence=gone.last_sequence,
+                    reason=gone.reason,
+                )
+            )
+
+    def _send_records(self, now_s: float) -> bool:
+        """Send what the window has room for, up to a piece; return True if something was sent."""
+        if not self._window.has_room(1):
+            return False
+        limit_bytes = min(_READ_BYTES, self._window.room_bytes)
+        episodes = self._outbox.unsent(self._window.cursor, limit_bytes)
+        for episode in episodes:
+            size_bytes = len(episode.record)
+            submission = EpisodeSubmission(
+                spool_id=self._outbox.spool_id, sequence=episode.sequence, digest=episode.digest
+            )
+            if not self._window.has_room(size_bytes) or not self._connection.send(
+                submission, episode.record
+            ):
+                return False
+            self._window.add(episode.sequence, size_bytes, now_s)
+            self._sent_episodes += 1
+            self._sent_bytes += size_bytes
+        return bool(episodes)
+
+    def _take(self, frames: list[bytes]) -> None:
+        try:
+            message: FromGateway = decode_message(frames[0], FromGateway)
+        except RejectedMessageError as error:
+            logger.warning("a message of the learner is ignored: %s", error)
+            return
+        if isinstance(message, Welcome):
+            self._begin(message)
+        elif isinstance(message, Ack) and message.spool_id == self._outbox.spool_id:
+            self._outbox.forget(message.sequences)
+            self._window.remove(message.sequences, time.monotonic())
+            self._acked_episodes += len(message.sequences)
+            self._refusal = ""
+        elif isinstance(message, Refusal):
+            self._take_refusal(message)
+
+    def _begin(self, welcome: Welcome) -> None:
+        self._is_welcome = True
+        self._refusal = ""
+        self._beat_due_s = 0.0
+        self._window.restart(welcome.window_bytes)
+        logger.info("the learner at %s takes episodes as %s", self._endpoint, welcome.robot_id)
+
+    def _take_refusal(self, refusal: Refusal) -> None:
+        now_s = time.monotonic()
+        if refusal.sequence is not None and refusal.spool_id == self._outbox.spool_id:
+            logger.error("episode %d is refused: %s", refusal.sequence, refusal.reason)
+            self._outbox.set_aside(refusal.sequence, refusal.code, refusal.reason)
+            self._window.remove([refusal.sequence], now_s)
+        elif refusal.code == "say-hello":
+            if self._is_welcome:
+                self._is_welcome = False
+                self._hello_due_s = 0.0
+        else:
+            self._pause(refusal, now_s)
+
+    def _pause(self, refusal: Refusal, now_s: float) -> None:
+        """Send nothing for a while; then begin where the outbox begins."""
+        if self._refusal != refusal.reason:
+            logger.error("the learner refuses (%s): %s", refusal.code, refusal.reason)
+        self._refusal = refusal.reason
+        self._paused_until_s = self._hello_due_s = now_s + PAUSE_S
+        self._window.restart(self._window.limit_bytes)
+
+    def _may_end(self) -> bool:
+        if self._close_by_s is None:
+            return False
+        return time.monotonic() >= self._close_by_s or self._is_drained()
+
+    def _is_drained(self) -> bool:
+        return self._outbox.counts().waiting == 0 and not self._outbox.tombstones()
