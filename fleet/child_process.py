@@ -52,7 +52,7 @@ class ChildProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env={**os.environ, **extra_environment},
-                preexec_fn=lambda: _die_with(parent),
+                preexec_fn=lambda: die_with(parent),
             )
         self.started_at = time.monotonic()
         logger.info("process started", extra={"process": self.name, "pid": self.pid})
@@ -115,8 +115,8 @@ class ChildProcess:
             return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
 
 
-def _die_with(parent: int) -> None:
-    """Run in the child before exec: ask the kernel to kill us when the parent ends."""
+def die_with(parent: int) -> None:
+    """Run in a child process: ask the kernel to kill it when its parent ends."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the request was in place
         os._exit(1)

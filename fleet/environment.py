@@ -10,6 +10,9 @@ from typing import Any
 
 import psutil
 
+from robot_agent.cameras.simulated import SimulatedCamera
+from robot_agent.robots.simulated import SimulatedRobot
+
 _PACKAGES = ("graspfleet", "mujoco", "numpy", "onnxruntime", "pyzmq", "ray", "torch")
 
 
@@ -18,6 +21,7 @@ def environment() -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **_versions()},
         "commit": _commit(),
+        "simulated_pictures": _rendering(),
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
             "processor": _processor(),
@@ -51,6 +55,17 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None  # installed without its repository
     return described.stdout.strip() or None
+
+
+def _rendering() -> str:
+    """Return how this machine makes simulated pictures: by casting rays or through OpenGL."""
+    robot = SimulatedRobot.open({})
+    camera = SimulatedCamera.open({}, width_px=64, height_px=64, robot=robot)
+    try:
+        return camera.renderer
+    finally:
+        camera.close()
+        robot.close()
 
 
 def _processor() -> str | None:

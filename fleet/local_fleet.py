@@ -8,12 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fleet.child_process import ChildProcess
-from fleet.fleet_files import learner_config
 from fleet.run_folder import RunFolder
-from fleet.status import StatusClient
+from fleet.status import StatusClient, operator_connection
 from protocol.errors import GraspFleetError, TransientError
 from protocol.messages import StatusReply
-from protocol.security import load_curve_keys, load_curve_public
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +81,7 @@ class LocalFleet:
     def start_learner(self) -> None:
         """Start the learner and connect to it; ``status`` tells when it is ready."""
         self._learner.process.start()
-        keys = self._folder.keys
-        self._status = StatusClient(
-            learner_config(self._folder).gateway.bind,
-            load_curve_keys(keys / "operator.secret"),
-            load_curve_public(keys / "server.public"),
-        )
+        self._status = StatusClient(*operator_connection(self._folder))
 
     def start_agents(self) -> None:
         """Start every robot's agent."""

@@ -66,6 +66,10 @@ class Monitor:
         else:
             self._notes.append(text)
 
+    def say_last(self, text: str) -> None:
+        """Say the result; it stays below the display when that has ended."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def show(self, progress: Progress, status: StatusReply | None) -> None:
         """Bring the display up to date."""
         rate = self._rate(status)

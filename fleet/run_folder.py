@@ -97,7 +97,7 @@ class RunFolder:
 
     def newest_release(self) -> Path | None:
         """Return the release file with the highest version; None before the first."""
-        files = sorted(self.releases.glob("*.release"))
+        files = sorted(self.releases.glob("release-*.gfrel"))
         return files[-1] if files else None
 
 

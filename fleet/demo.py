@@ -1,0 +1,205 @@
+"""``fleet demo``: a whole fleet on one machine, from nothing to a report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from fleet.conclusion import conclude
+from fleet.evaluation import EvaluationPlan, EvaluationStoppedError, evaluate
+from fleet.evaluation_result import Evaluation
+from fleet.fleet_files import (
+    SIMULATED_CAMERA,
+    SIMULATED_ROBOT,
+    FleetPlan,
+    prepare_run_folder,
+    robot_name,
+)
+from fleet.local_fleet import FleetEndedError, LocalFleet
+from fleet.monitor import Monitor, Progress
+from fleet.run_folder import FleetRecord, RunFolder
+from fleet.stop_request import StopRequest
+from protocol.messages import StatusReply
+
+_INTERVAL_S = 0.5
+_LEARNER_START_S = 180.0
+_DRAIN_S = 90.0
+_LEARNER_END_S = 60.0
+_RECORD_INTERVAL_S = 5.0
+INTERRUPTED_STATUS = 130
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoPlan:
+    """What the command line asked for."""
+
+    robots: int
+    minutes: float
+    """Of collecting and learning, from the moment the learner is ready."""
+    seed: int
+    out: Path
+    robot: str = SIMULATED_ROBOT
+    camera: str = SIMULATED_CAMERA
+    evaluation: EvaluationPlan | None
+    """None leaves the evaluation out."""
+    learner_options: dict[str, object] | None = None
+
+
+class Demo:
+    """One session of a fleet in its run folder."""
+
+    def __init__(self, plan: DemoPlan, monitor: Monitor, stop: StopRequest) -> None:
+        self._plan = plan
+        self._monitor = monitor
+        self._stop = stop
+        self._folder = RunFolder(root=plan.out.resolve())
+        self._began = time.monotonic()
+        self._status: StatusReply | None = None
+        self._fleet = LocalFleet(
+            self._folder, [robot_name(index) for index in range(plan.robots)], say=monitor.note
+        )
+        self._record = FleetRecord()
+        self._recorded_at = 0.0
+
+    def run(self) -> int:
+        """Collect, learn, evaluate, report; return the exit status.
+
+        Raises:
+            ConfigurationError: a file or option is wrong.
+            FleetEndedError: the learner or all agents ended; what was stored is reported first.
+        """
+        self._prepare()
+        failure: FleetEndedError | None = None
+        try:
+            self._learn()
+        except FleetEndedError as error:
+            failure = error
+            self._fleet.kill()
+        except BaseException:
+            self._fleet.kill()
+            raise
+        evaluation = None if failure else self._evaluate()
+        self._report(evaluation)
+        if failure:
+            raise failure
+        return INTERRUPTED_STATUS if self._stop.made else 0
+
+    def _prepare(self) -> None:
+        plan = self._plan
+        prepare_run_folder(
+            self._folder,
+            FleetPlan(
+                robots=plan.robots,
+                seed=plan.seed,
+                driver=plan.robot,
+                camera=plan.camera,
+                learner_options=plan.learner_options,
+            ),
+        )
+        self._record = FleetRecord.read(self._folder.fleet_record)
+        self._record.seed = plan.seed
+        self._record.interrupted = False
+
+    def _learn(self) -> None:
+        """Run learner and agents for the time that was asked for, then end them in order."""
+        self._fleet.start_learner()
+        if self._wait_for_learner():
+            self._record.open_session()
+            self._fleet.start_agents()
+            end = time.monotonic() + 60 * self._plan.minutes
+            while time.monotonic() < end and not self._stop.wait(_INTERVAL_S):
+                self._fleet.tend()
+                self._look("learning", end - time.monotonic())
+            self._drain()
+        self._monitor.show(Progress(phase="ending the learner", left_s=None), self._status)
+        self._fleet.end_learner(_LEARNER_END_S)
+        self._record.interrupted = self._stop.made
+        self._keep_record()
+
+    def _wait_for_learner(self) -> bool:
+        """Wait until the gateway answers; False when a person stopped the demo first."""
+        deadline = time.monotonic() + _LEARNER_START_S
+        while time.monotonic() < deadline:
+            if self._stop.wait(0.1):
+                return False
+            self._fleet.tend()
+            self._monitor.show(Progress(phase="starting the learner", left_s=None), None)
+            self._status = self._fleet.status(_INTERVAL_S)
+            if self._status is not None:
+                return True
+        raise FleetEndedError(
+            f"the learner was not ready within {_LEARNER_START_S:.0f} s; see "
+            f"{self._folder.logs / 'learner.log'}"
+        )
+
+    def _drain(self) -> None:
+        """Let the agents finish, and take the final status while the learner still answers."""
+        self._record.extend_session()
+        self._monitor.show(Progress(phase="emptying the outboxes", left_s=None), self._status)
+        self._fleet.end_agents(_DRAIN_S)
+        self._look("emptying the outboxes", None)
+        if self._status is not None:
+            self._record.releases_published += self._status.releases_published
+            self._record.release_latency_ms += self._status.release_latency_ms
+
+    def _look(self, phase: str, left_s: float | None) -> None:
+        self._status = self._fleet.status(timeout_s=2.0) or self._status
+        self._monitor.show(Progress(phase=phase, left_s=left_s), self._status)
+        if time.monotonic() - self._recorded_at > _RECORD_INTERVAL_S:
+            self._recorded_at = time.monotonic()
+            self._record.extend_session()
+            self._keep_record()
+
+    def _keep_record(self) -> None:
+        """Write what only this process knows, so that it survives this process."""
+        record = self._record
+        for name, peak in self._fleet.peak_resident_mb.items():
+            record.peak_resident_mb[name] = max(peak, record.peak_resident_mb.get(name, 0.0))
+        record.write(self._folder.fleet_record)
+
+    def _evaluate(self) -> Evaluation | None:
+        release = self._folder.newest_release()
+        plan = self._plan.evaluation
+        if plan is None or self._stop.made:
+            return None
+        if release is None:
+            self._monitor.note("there is no release yet, so there is nothing to evaluate")
+            return None
+        if self._plan.robot != SIMULATED_ROBOT:
+            self._monitor.note("held-out scenes can be made in simulation only: not evaluated")
+            return None
+
+        def progress(done: int, total: int) -> bool:
+            self._monitor.show(
+                Progress(phase="evaluating", left_s=None, detail=f"{done} of {total}"),
+                self._status,
+            )
+            return not self._stop.made
+
+        progress(0, plan.greedy + plan.random + plan.unseen)
+        try:
+            evaluation = evaluate(self._folder, release, plan, progress=progress)
+        except EvaluationStoppedError:
+            return None
+        evaluation.write(self._folder.evaluation)
+        return evaluation
+
+    def _report(self, evaluation: Evaluation | None) -> None:
+        self._monitor.show(Progress(phase="writing the report", left_s=None), self._status)
+        record = self._record
+        for name, count in self._fleet.restarts.items():
+            record.restarts[name] = record.restarts.get(name, 0) + count
+        record.interrupted = self._stop.made
+        record.wall_s = round(record.wall_s + time.monotonic() - self._began, 1)
+        self._keep_record()
+        for line in conclude(self._folder, record, evaluation):
+            self._monitor.say_last(line)
+
+
+def run_demo(plan: DemoPlan, console: Console) -> int:
+    """Run one session and return the exit status."""
+    with StopRequest() as stop, Monitor(console) as monitor:
+        return Demo(plan, monitor, stop).run()

@@ -1,0 +1,202 @@
+"""What ``fleet episodes`` shows of a store."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.table import Table
+
+from fleet.episode_counts import RobotCounts
+from fleet.fleet_files import agent_config
+from fleet.run_folder import RunFolder
+from fleet.store_reader import StoredAttempt, count_episodes, open_store, stored_attempts
+from protocol.episode import Action, Episode
+from protocol.errors import ConfigurationError
+from robot_agent.outbox import OutboxCounts, outbox_counts
+
+
+_FAULTS = ("missing", "tombstoned", "duplicated", "conflicts")
+
+
+def newest(folder: Path, *, robot: str | None, last: int) -> list[StoredAttempt]:
+    """Return the newest episodes of a store, oldest first.
+
+    Raises:
+        StoreError: there is no store, or it is damaged.
+    """
+    with open_store(folder) as store:
+        wanted = (one for one in stored_attempts(store) if robot in (None, one.attempt.robot_id))
+        return list(deque(wanted, maxlen=last))
+
+
+def episode_table(found: list[StoredAttempt]) -> Table:
+    """Return one row per episode."""
+    table = _table("episode", "robot", "ended (UTC)", "mode", "release", "steps", "outcome")
+    table.add_column("in truth")
+    table.add_column("bytes", justify="right")
+    for one in found:
+        attempt = one.attempt
+        truth = {True: "held", False: "not held", None: ""}[attempt.reference_success]
+        table.add_row(
+            one.episode_id[:12],
+            attempt.robot_id,
+            _time(attempt.finished_at_ns),
+            attempt.mode.value,
+            str(attempt.release_version),
+            str(attempt.moves),
+            attempt.label.value,
+            f"{truth} {attempt.object_kind}".strip(),
+            str(one.record_bytes),
+        )
+    return table
+
+
+def describe(episode: Episode, robot_id: str) -> dict[str, Any]:
+    """Return everything of an episode but its pictures, ready for JSON."""
+    reference = episode.outcome.reference
+    return {
+        "episode": episode.episode_id,
+        "robot": robot_id,
+        "task": episode.task,
+        "mode": episode.mode.value,
+        "release": episode.policy.release_version,
+        "policy_digest": episode.policy.digest,
+        "started": _time(episode.started_at_ns),
+        "finished": _time(episode.finished_at_ns),
+        "image": "x".join(str(side) for side in episode.first_image.shape[1::-1]),
+        "label": episode.outcome.label.value,
+        "opening_after_lift_mm": round(1000 * episode.outcome.opening_after_lift_m, 2),
+        "drop_test_score": round(episode.outcome.drop_test_score, 4),
+        "tests_disagree": episode.outcome.tests_disagree,
+        "abort_reason": episode.outcome.abort_reason,
+        "in_truth": None if reference is None else reference.success,
+        "object_kind": None if reference is None else reference.object_kind,
+        "steps": [
+            {
+                "kind": step.kind.value,
+                "wished_mm_deg": _motion(step.wished),
+                "commanded_mm_deg": _motion(step.commanded),
+                "reached_mm_deg": _motion(step.reached),
+                "predicted_best": step.predicted_best,
+                "predicted_stay": step.predicted_stay,
+                "decision_ms": round(step.decision_ms, 2),
+            }
+            for step in episode.steps
+        ],
+    }
+
+
+def step_table(episode: Episode) -> Table:
+    """Return one row per step: what was wished, commanded and reached."""
+    table = _table("step", "wished mm, °", "commanded mm, °", "reached mm, °", "best", "stay")
+    for step in episode.steps:
+        table.add_row(
+            step.kind.value,
+            *(_shown(motion) for motion in (step.wished, step.commanded, step.reached)),
+            "" if step.predicted_best is None else f"{step.predicted_best:.0%}",
+            "" if step.predicted_stay is None else f"{step.predicted_stay:.0%}",
+        )
+    return table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """What became of every episode of every robot."""
+
+    robots: dict[str, RobotCounts]
+    damaged: int
+    """Records that fail their digest or their schema."""
+
+    @property
+    def sound(self) -> bool:
+        """True when nothing is damaged, missing, doubled or in conflict."""
+        counts = self.robots.values()
+        return not self.damaged and not any(
+            one.missing or one.duplicated or one.conflicts for one in counts
+        )
+
+    def table(self) -> Table:
+        """Return one row per robot."""
+        names = [*("written", "sent", "waiting", "stored"), *_FAULTS]
+        table = _table("robot", *names)
+        for robot, counts in self.robots.items():
+            table.add_row(robot, *(str(getattr(counts, name)) for name in names))
+        return table
+
+    def verdict(self) -> str:
+        """Return one sentence."""
+        stored = sum(one.stored for one in self.robots.values())
+        if self.sound:
+            return f"{stored} episodes, every one of them whole and there once"
+        return (
+            f"{stored} episodes; {self.damaged} damaged, "
+            f"{sum(one.missing for one in self.robots.values())} missing, "
+            f"{sum(one.duplicated for one in self.robots.values())} doubled, "
+            f"{sum(one.conflicts for one in self.robots.values())} in conflict"
+        )
+
+
+def verify(store_folder: Path, run: Path | None) -> Verification:
+    """Read every record of a store and compare it with the outboxes of a run folder.
+
+    Raises:
+        StoreError: there is no store, or its file is damaged.
+        ConfigurationError: ``run`` is not a run folder.
+    """
+    outboxes = run_outboxes(RunFolder.existing(run)) if run is not None else {}
+    with open_store(store_folder) as store:
+        records = list(stored_attempts(store))
+        return Verification(
+            robots=count_episodes(store, records, outboxes),
+            damaged=store.last_commit() - len(records),
+        )
+
+
+def run_outboxes(folder: RunFolder) -> dict[str, OutboxCounts]:
+    """Return what the outboxes of a run folder's robots say, by robot."""
+    found = {}
+    for name in folder.robot_names():
+        try:
+            found[name] = outbox_counts(agent_config(folder, name).state_folder)
+        except ConfigurationError:
+            continue  # this robot's agent never got as far as an outbox
+    return found
+
+
+def listing(one: StoredAttempt) -> dict[str, Any]:
+    """Return an episode in a few words, ready for JSON."""
+    return {
+        "episode": one.episode_id,
+        "sequence": one.sequence,
+        "spool": one.spool_id.hex(),
+        "bytes": one.record_bytes,
+        **msgspec.to_builtins(one.attempt),
+    }
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index == 0 else "right")
+    return table
+
+
+def _motion(action: Action) -> list[float]:
+    degrees = math.degrees(action.rotation_rad)
+    metres = (action.dx_m, action.dy_m, action.dz_m)
+    return [*(round(1000 * value, 1) for value in metres), round(degrees, 1)]
+
+
+def _shown(action: Action) -> str:
+    return " ".join(f"{value:+.0f}" for value in _motion(action))
+
+
+def _time(time_ns: int) -> str:
+    moment = datetime.datetime.fromtimestamp(time_ns / 1e9, datetime.UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,135 @@
+"""A few attempts of one simulated robot on held-out scenes; runs in a worker process."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fleet.evaluation_result import EvaluatedAttempt, Policy
+from protocol.episode import Episode, Mode, PolicyIdentity
+from protocol.errors import ConfigurationError
+from protocol.release import RANDOM_POLICY_DIGEST, unpack_release
+from protocol.security import load_release_public
+from robot_agent.calibration import Calibration, load_or_find
+from robot_agent.cameras.base import Camera
+from robot_agent.config import AgentConfig, DriverConfig
+from robot_agent.episode_loop import EpisodeLoop
+from robot_agent.q_function import QFunction
+from robot_agent.robots.base import Robot
+from robot_agent.robots.simulated import SimulatedRobot
+
+RANDOM_MOVES = 2
+"""Random attempts make at most this many moves, as they do while learning."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationJob:
+    """What one worker does in one go."""
+
+    config: AgentConfig
+    release: Path
+    policy: Policy
+    unseen_camera: bool
+    scene_seed: int
+    attempts: int
+    max_moves: int
+
+
+def run_job(job: EvaluationJob) -> list[EvaluatedAttempt]:
+    """Make the attempts and return them in order.
+
+    Raises:
+        ConfigurationError: the robot is not simulated, so that nobody could fill its bin.
+        RejectedReleaseError: the release does not verify or cannot be loaded.
+    """
+    rng = np.random.default_rng([job.scene_seed, len(job.policy)])
+    with _held_out_robot(job.config, job.scene_seed) as (robot, camera):
+        calibration = load_or_find(robot, camera, job.config, rng).hand_eye_map
+        loop = EpisodeLoop(
+            config=job.config, robot=robot, camera=camera, calibration=calibration, rng=rng
+        )
+        q_function = None
+        identity = PolicyIdentity(release_version=0, digest=RANDOM_POLICY_DIGEST)
+        if job.policy == "greedy":
+            verify_key = load_release_public(job.config.learner.release_key)
+            release = unpack_release(job.release.read_bytes(), verify_key)
+            q_function = QFunction(release, robot_id=job.config.name, calibration=calibration)
+            identity = q_function.policy
+        episodes = [
+            loop.run_attempt(
+                Mode.GREEDY if q_function else Mode.RANDOM,
+                q_function,
+                max_moves=job.max_moves if q_function else RANDOM_MOVES,
+                policy=identity,
+            )
+            for _ in range(job.attempts)
+        ]
+    return [_evaluated(job, index, episode) for index, episode in enumerate(episodes)]
+
+
+def calibrate(config: AgentConfig, seed: int) -> Calibration:
+    """Let a robot find its hand-eye map; it is kept in the robot's state folder."""
+    config.state_folder.mkdir(parents=True, exist_ok=True)
+    with _held_out_robot(config, seed) as (robot, camera):
+        return load_or_find(robot, camera, config, np.random.default_rng(seed))
+
+
+@contextmanager
+def _held_out_robot(config: AgentConfig, scene_seed: int) -> Iterator[tuple[Robot, Camera]]:
+    """Open the simulated robot over bins of objects that training never saw."""
+    robot_class = _load(config.robot)
+    if not issubclass(robot_class, SimulatedRobot):
+        raise ConfigurationError(
+            f"{config.name}: {config.robot.driver} is not simulated; held-out scenes can be made "
+            "in simulation only"
+        )
+    options = {
+        **config.robot.options,
+        "seed": scene_seed,
+        "objects": "held-out",
+        "attempts_per_scene": 1,
+    }
+    robot: Robot = robot_class.open(options)
+    camera: Camera = _load(config.camera).open(
+        config.camera.options,
+        width_px=config.camera.width_px,
+        height_px=config.camera.height_px,
+        robot=robot,
+    )
+    try:
+        yield robot, camera
+    finally:
+        camera.close()
+        robot.close()
+
+
+def _load(driver: DriverConfig) -> Any:  # noqa: ANN401 (a class of the lab's choice)
+    module, _, name = driver.driver.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _evaluated(job: EvaluationJob, index: int, episode: Episode) -> EvaluatedAttempt:
+    outcome = episode.outcome
+    reference = outcome.reference
+    return EvaluatedAttempt(
+        robot=job.config.name,
+        policy=job.policy,
+        unseen_camera=job.unseen_camera,
+        scene_seed=job.scene_seed,
+        scene_index=index,
+        label=outcome.label,
+        reference_success=None if reference is None else reference.success,
+        object_kind="" if reference is None else reference.object_kind,
+        moves=len(episode.steps),
+        tests_disagree=outcome.tests_disagree,
+        decision_ms=[
+            round(step.decision_ms, 3) for step in episode.steps if step.predicted_best is not None
+        ],
+        abort_reason=outcome.abort_reason,
+    )
