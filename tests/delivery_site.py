@@ -1,0 +1,172 @@
+"""A learner's and its robots' keys in one folder, and the two processes of the data path.
+
+As a program it is one of those processes:
+    python -m tests.delivery_site gateway FOLDER
+    python -m tests.delivery_site robot FOLDER NAME EPISODES
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from learner.config import GatewayConfig
+from learner.gateway import Gateway
+from protocol.codec import encode_episode
+from protocol.messages import Heartbeat
+from protocol.registry import Registry, Role
+from protocol.security import CurveKeys, create_curve_keys, load_curve_keys, load_curve_public
+from robot_agent.config import OutboxConfig
+from robot_agent.outbox import Outbox
+from robot_agent.uplink import Uplink
+from tests.episodes import make_episode
+
+ROOT = Path(__file__).parent.parent
+STORE_BYTES = 2 * 10**9
+
+
+@dataclass(frozen=True)
+class DeliverySite:
+    """Where everything of one test is."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.folder / "registry")
+
+    @property
+    def endpoint(self) -> str:
+        return (self.folder / "endpoint").read_text()
+
+    def outbox_folder(self, name: str) -> Path:
+        return self.folder / "robots" / name
+
+    def keys_of(self, name: str) -> CurveKeys:
+        return load_curve_keys(self.folder / "keys" / f"{name}.secret")
+
+    def server_public(self) -> bytes:
+        return load_curve_public(self.folder / "keys" / "learner.key")
+
+    def enrol(self, name: str, role: Role = "robot") -> CurveKeys:
+        keys = self.make_keys(name)
+        self.registry.enrol(name, keys.public.decode(), role)
+        return keys
+
+    def make_keys(self, name: str) -> CurveKeys:
+        keys = self.folder / "keys"
+        return create_curve_keys(keys / f"{name}.secret", keys / f"{name}.key")
+
+    def gateway(self, **changes: object) -> Gateway:
+        settings = {"bind": self.endpoint, "store": self.store, "max_store_bytes": STORE_BYTES}
+        config = GatewayConfig(**(settings | changes))
+        return Gateway(config, self.keys_of("learner"), self.folder / "registry")
+
+    def outbox(self, name: str, config: OutboxConfig | None = None) -> Outbox:
+        return Outbox(self.outbox_folder(name), config or OutboxConfig())
+
+    def uplink(
+        self,
+        name: str,
+        outbox: Outbox,
+        *,
+        keys: CurveKeys | None = None,
+        heartbeat: Callable[[], Heartbeat] | None = None,
+    ) -> Uplink:
+        return Uplink(
+            name=name,
+            endpoint=self.endpoint,
+            keys=keys or self.keys_of(name),
+            server_public=self.server_public(),
+            outbox=outbox,
+            heartbeat=heartbeat or make_heartbeat,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start one of the two programs."""
+        kind, *rest = arguments
+        command = [sys.executable, "-m", "tests.delivery_site", kind, str(self.folder), *rest]
+        log = (self.folder / f"{'-'.join(arguments)}.log").open("ab")
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+
+
+def make_site(folder: Path) -> DeliverySite:
+    """Make the learner's keys, an empty registry and a free port."""
+    site = DeliverySite(folder)
+    (folder / "registry").mkdir()
+    (folder / "endpoint").write_text(f"tcp://127.0.0.1:{free_port()}")
+    site.make_keys("learner")
+    return site
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def make_heartbeat(release_version: int = 0) -> Heartbeat:
+    return Heartbeat(
+        release_version=release_version,
+        policy_digest="",
+        mode="random",
+        attempts=3,
+        successes=1,
+        outbox_episodes=0,
+        outbox_bytes=0,
+        sent_bytes=0,
+        reconnects=0,
+        decision_ms_p50=1.0,
+        decision_ms_p99=2.0,
+    )
+
+
+def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = 20.0) -> None:
+    """Poll until ``condition`` holds; fail when it does not in time."""
+    end_s = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end_s:
+            raise AssertionError(f"not within {deadline_s} s: {what}")
+        time.sleep(0.01)
+
+
+def run_gateway(site: DeliverySite) -> None:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    gateway = site.gateway()
+    gateway.start()
+    stop.wait()
+    gateway.stop()
+
+
+def run_robot(site: DeliverySite, name: str, episodes: int) -> None:
+    """Go on from where the outbox is until it gave out ``episodes`` sequences, then drain it."""
+    outbox = site.outbox(name)
+    uplink = site.uplink(name, outbox)
+    uplink.start()
+    while (written := outbox.counts().written) < episodes:
+        outbox.put(encode_episode(make_episode(name, seed=written + 1)))
+        uplink.notify()
+        time.sleep(0.002)
+    sys.exit(0 if uplink.close(60.0) else 1)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    _, kind, folder, *rest = sys.argv
+    if kind == "gateway":
+        run_gateway(DeliverySite(Path(folder)))
+    else:
+        run_robot(DeliverySite(Path(folder)), rest[0], int(rest[1]))
