@@ -19,6 +19,9 @@ GRIP_FORCE_N = 12.0
 """Of each finger."""
 FINGER_DAMPING = 50.0
 """Of each finger, N s/m; with the grip force it sets how fast the jaw moves."""
+FINGER_ARMATURE_KG = 0.12
+"""What the jaw's motor and gears weigh at each finger; without it a grip on a light object
+bounces."""
 LATERAL_LIMIT_N = 15.0
 DOWN_LIMIT_N = 10.0
 UP_LIMIT_N = 20.0
@@ -95,6 +98,7 @@ def _add_finger(
         range=[0.0, MAX_OPENING_M / 2],
         limited=mujoco.mjtLimited.mjLIMITED_TRUE,
         damping=[FINGER_DAMPING, 0.0, 0.0],
+        armature=FINGER_ARMATURE_KG,
     )
     _add_box(finger, name, box, rgba, mass=0.03, friction=friction, condim=4)
 
@@ -121,6 +125,7 @@ def _add_box(
         condim=condim,
         contype=0,
         conaffinity=3 if felt else 0,
+        margin=0.0,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -27,13 +28,16 @@ TIMESTEP_S = 0.004
 BIN_HALF_M = (0.125, 0.095)
 """Half the inner length and width of the bin."""
 WALL_HEIGHT_M = 0.035
+WALL_SLOPE = math.radians(15.0)
+"""The walls lean outwards, as those of most bins do: a finger that meets one slides inwards."""
 WALL_HALF_THICKNESS_M = 0.0125
 """Too thick to be taken between the fingers from any pose of the workspace."""
 FRICTION = 0.8
 FINGER_FRICTION = 1.4 * FRICTION
 WORN_FRICTION_LOSS = 0.4
 """Share of the pads' friction that is gone when they are fully worn."""
-CONTACT_MARGIN_M = 0.002
+CONTACT_MARGIN_M = 0.001
+"""Of each of two surfaces: contact begins when their margins meet."""
 CAMERA = "camera"
 LAMP = "lamp"
 
@@ -163,7 +167,7 @@ def _set_physics(spec: mujoco.MjSpec) -> None:
     option.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
     option.sleep_tolerance = 2e-2
     spec.default.geom.solref[0] = 0.01
-    # Contacts begin this far from the surface: without it, crossed handles lose and find their
+    # Without a margin, crossed handles lose and find their
     # contact points at every step, rattle, and never fall asleep.
     spec.default.geom.margin = CONTACT_MARGIN_M
     spec.default.geom.condim = 3
@@ -178,7 +182,7 @@ def _add_bin(
     # Contacts with a plane are far cheaper than with a box, so the floor that is felt is one.
     world.add_geom(
         type=mujoco.mjtGeom.mjGEOM_PLANE,
-        pos=[0, 0, -CONTACT_MARGIN_M],
+        pos=[0, 0, -2 * CONTACT_MARGIN_M],
         size=[1, 1, 1],
         group=COLLISION_ONLY_GROUP,
         **felt,
@@ -189,26 +193,39 @@ def _add_bin(
         "conaffinity": 0,
         "group": STILL_GROUP,
     }
-    length, width, wall = *BIN_HALF_M, WALL_HALF_THICKNESS_M
+    length, width = BIN_HALF_M
     world.add_geom(
         pos=[0, 0, -0.004], size=[length, width, 0.004], rgba=colours["floor"], **seen_only
     )
     world.add_geom(pos=[0, 0, -0.018], size=[3, 3, 0.010], rgba=colours["table"], **seen_only)
-    half_height = (WALL_HEIGHT_M + 0.008) / 2
-    centre = WALL_HEIGHT_M - half_height
-    for side in (-1.0, 1.0):
-        for position, size in (
-            ([side * (length + wall), 0, centre], [wall, width + 2 * wall, half_height]),
-            ([0, side * (width + wall), centre], [length, wall, half_height]),
-        ):
-            world.add_geom(
-                type=mujoco.mjtGeom.mjGEOM_BOX,
-                pos=position,
-                size=size,
-                rgba=colours["wall"],
-                group=STILL_GROUP,
-                **felt,
-            )
+    for angle in (0.0, math.pi / 2, math.pi, -math.pi / 2):
+        _add_wall(world, angle, colours["wall"], felt)
+
+
+def _add_wall(world: mujoco.MjsBody, angle: float, rgba: list[float], felt: dict[str, Any]) -> None:
+    """Add the wall that stands in direction ``angle`` (radians about z) of the bin's centre."""
+    distance, half_span = BIN_HALF_M if math.cos(angle) ** 2 > 0.5 else BIN_HALF_M[::-1]
+    half_span += WALL_HEIGHT_M * math.tan(WALL_SLOPE) + 2 * WALL_HALF_THICKNESS_M
+    up = np.array([math.sin(WALL_SLOPE), 0.0, math.cos(WALL_SLOPE)])
+    outward = np.array([math.cos(WALL_SLOPE), 0.0, -math.sin(WALL_SLOPE)])
+    above, below = WALL_HEIGHT_M / math.cos(WALL_SLOPE), 0.010
+    centre = (
+        np.array([distance, 0.0, 0.0]) + up * (above - below) / 2 + outward * WALL_HALF_THICKNESS_M
+    )
+    turn = np.array([math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)])
+    lean = np.array([math.cos(WALL_SLOPE / 2), 0.0, math.sin(WALL_SLOPE / 2), 0.0])
+    position, rotation = np.empty(3), np.empty(4)
+    mujoco.mju_rotVecQuat(position, centre, turn)
+    mujoco.mju_mulQuat(rotation, turn, lean)
+    world.add_geom(
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        pos=position,
+        quat=rotation,
+        size=[WALL_HALF_THICKNESS_M, half_span, (above + below) / 2],
+        rgba=rgba,
+        group=STILL_GROUP,
+        **felt,
+    )
 
 
 def _add_view(spec: mujoco.MjSpec, options: SimulationOptions) -> None:
