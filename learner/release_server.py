@@ -89,6 +89,11 @@ class ReleaseServer:
         return 0 if announcement is None else announcement.version
 
     @property
+    def peers(self) -> int:
+        """Connections heard of within FORGET_AFTER_S."""
+        return len(self._seen_at)
+
+    @property
     def alive(self) -> bool:
         """False once the thread has ended, for whatever reason."""
         return self._thread.is_alive()
