@@ -32,6 +32,8 @@ WALL_SLOPE = math.radians(15.0)
 """The walls lean outwards, as those of most bins do: a finger that meets one slides inwards."""
 WALL_HALF_THICKNESS_M = 0.0125
 """Too thick to be taken between the fingers from any pose of the workspace."""
+WORKSPACE_M = ((-0.10, 0.10), (-0.07, 0.07), (0.001, 0.16))
+"""Sensible limits of commanded poses: x, y and z of the point between the finger tips."""
 FRICTION = 0.8
 FINGER_FRICTION = 1.4 * FRICTION
 WORN_FRICTION_LOSS = 0.4
@@ -289,6 +291,7 @@ def _draw_places(
         yaw = random.uniform(-math.pi, math.pi)
         direction = np.array([math.cos(yaw), math.sin(yaw)])
         room = np.asarray(BIN_HALF_M) - np.abs(direction) * half - width - 0.003
+        room = np.maximum(room, 0.0)
         centre = random.uniform(-room, room)
         spine = centre + np.linspace(-half, half, 7)[:, None] * direction
         below = 0.0
