@@ -105,9 +105,20 @@ class Gateway:
         self._thread = None
         self._release()
 
+    @property
+    def is_stopping(self) -> bool:
+        """True once ``stop`` was called."""
+        return self._stopping
+
     def is_alive(self) -> bool:
         """Say whether the gateway still receives; False is a defect unless it was stopped."""
         return self._thread is not None and self._thread.is_alive()
+
+    def join(self) -> None:
+        """Wait until the gateway's thread ends, by ``stop`` or by a defect."""
+        thread = self._thread
+        if thread is not None:
+            thread.join()
 
     def release_published(self, version: int) -> None:
         """Start measuring how long a release takes to reach the robots."""

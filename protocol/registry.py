@@ -93,10 +93,7 @@ class Registry:
         Raises:
             ConfigurationError: the name is malformed or taken, or the key is known already.
         """
-        if not _NAME.fullmatch(name):
-            raise ConfigurationError(
-                f"robot name {name!r}: use 1 to 64 of A-Z a-z 0-9 _ . - and no leading dot"
-            )
+        self.check_name_is_free(name)
         entry = RegistryEntry(public_key=public_key, role=role)
         if self._folder.exists():
             self._refresh()
@@ -105,6 +102,19 @@ class Registry:
                 raise ConfigurationError(f"this key is enrolled already, as {holder.name}")
         content = f'public_key = "{entry.public_key}"\nrole = "{entry.role}"\n'
         write_new(self._key_file(name), content.encode("ascii"), mode=PUBLIC_MODE)
+
+    def check_name_is_free(self, name: str) -> None:
+        """Refuse a name that cannot be enrolled.
+
+        Raises:
+            ConfigurationError: the name is malformed or taken.
+        """
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"robot name {name!r}: use 1 to 64 of A-Z a-z 0-9 _ . - and no leading dot"
+            )
+        if self._key_file(name).exists():
+            raise ConfigurationError(f"{name} is enrolled already; revoke it first")
 
     def revoke(self, name: str) -> None:
         """Shut ``name`` out, also on a connection that is open now.

@@ -1,0 +1,86 @@
+"""Enrolling robots and shutting them out again.
+
+A bundle is a folder to copy to the robot: its secret key, the learner's public key, the key that
+releases are verified with, and ``learner.toml`` with the lines for its ``robot.toml``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.toml_text import toml_text
+from protocol.key_files import PUBLIC_MODE, write_new
+from protocol.registry import Registry
+from protocol.security import (
+    create_curve_keys,
+    create_release_keys,
+    load_curve_public,
+    load_release_public,
+    release_public_pem,
+    write_curve_public,
+)
+
+SERVER_SECRET = "server.secret"  # noqa: S105 (a file's name)
+SERVER_PUBLIC = "server.public"
+RELEASE_SECRET = "release.secret"  # noqa: S105 (a file's name)
+RELEASE_PUBLIC = "release.public"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnerAddress:
+    """What a robot must know of the learner."""
+
+    keys: Path
+    """Folder of the learner's keys, see ``create_learner_keys``."""
+    episodes: str
+    """Endpoint of the gateway, ``tcp://host:port``, as the robot reaches it."""
+    releases: str
+    """Endpoint of the release server."""
+
+
+def create_learner_keys(folder: Path) -> None:
+    """Make the learner's CURVE keys and the keys that sign releases.
+
+    Raises:
+        ConfigurationError: some exist already; replacing them would shut out every robot.
+    """
+    create_curve_keys(folder / SERVER_SECRET, folder / SERVER_PUBLIC)
+    create_release_keys(folder / RELEASE_SECRET, folder / RELEASE_PUBLIC)
+
+
+def enrol_robot(registry: Registry, name: str, bundle: Path, learner: LearnerAddress) -> None:
+    """Make keys for a robot, write its bundle and let it in.
+
+    Raises:
+        ConfigurationError: the name is malformed or taken, the bundle exists, or the learner has
+            no keys yet.
+    """
+    registry.check_name_is_free(name)
+    server_public = load_curve_public(learner.keys / SERVER_PUBLIC)
+    release_public = load_release_public(learner.keys / RELEASE_PUBLIC)
+    keys = create_curve_keys(bundle / "robot.secret", bundle / "robot.public")
+    write_curve_public(bundle / SERVER_PUBLIC, server_public)
+    write_new(bundle / RELEASE_PUBLIC, release_public_pem(release_public), mode=PUBLIC_MODE)
+    table = {
+        "name": name,
+        "secret_key": "robot.secret",
+        "learner": {
+            "episodes": learner.episodes,
+            "releases": learner.releases,
+            "public_key": SERVER_PUBLIC,
+            "release_key": RELEASE_PUBLIC,
+        },
+    }
+    write_new(bundle / "learner.toml", toml_text(table).encode(), mode=PUBLIC_MODE)
+    # Last, so that a robot is let in only when its bundle is whole.
+    registry.enrol(name, keys.public.decode("ascii"))
+
+
+def revoke_robot(registry: Registry, name: str) -> None:
+    """Shut a robot out, also on a connection that is open now.
+
+    Raises:
+        ConfigurationError: it is not enrolled.
+    """
+    registry.revoke(name)
