@@ -20,7 +20,6 @@ from protocol.episode import Action, Episode
 from protocol.errors import ConfigurationError
 from robot_agent.outbox import OutboxCounts, outbox_counts
 
-
 _FAULTS = ("missing", "tombstoned", "duplicated", "conflicts")
 
 
