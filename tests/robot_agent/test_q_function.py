@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from protocol.episode import GripperPose
 from protocol.errors import CameraError, NonFiniteScoreError, RejectedReleaseError
-from protocol.release import Release, pack_release, policy_digest, unpack_release
+from protocol.release import pack_release, policy_digest, unpack_release
 from protocol.release_manifest import RefinedMap
 from robot_agent.q_function import QFunction
 from tests.releases import (
@@ -105,7 +105,7 @@ def test_a_score_that_is_not_finite_is_an_error_of_its_own():
 
 
 def test_weights_that_are_nan_are_refused_on_trial():
-    with pytest.raises(RejectedReleaseError, match="refused on trial.*NaN"):
+    with pytest.raises(RejectedReleaseError, match=r"refused on trial.*NaN"):
         load(make_release(bias=float("nan")))
 
 

@@ -1,0 +1,366 @@
+"""The release receiver against a real release server: cuts, kills, forgeries, restarts."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from learner.release_server import ReleaseServer
+from protocol.episode import GripperPose
+from protocol.registry import Registry
+from protocol.release import Release
+from protocol.security import create_curve_keys, create_release_keys
+from robot_agent.q_function import QFunction
+from robot_agent.release_receiver import ReleaseReceiver
+from tests.metered_link import MeteredLink
+from tests.releases import (
+    CALIBRATION,
+    OTHER_KEY,
+    SIGNING_KEY,
+    SIZE_PX,
+    enrol,
+    make_curve_keys,
+    make_manifest,
+    make_release,
+    wait_until,
+)
+
+SERVER_KEYS = make_curve_keys()
+CHUNK_BYTES = 16_384
+
+
+class Bench:
+    """One robot's receiver and the learner's release server, on folders of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.keys = make_curve_keys()
+        self.registry = enrol(folder / "registry", "robot-1", self.keys)
+        self.started: list[ReleaseServer | ReleaseReceiver] = []
+
+    def server(self, endpoint: str = "tcp://127.0.0.1:*", *, trusts=SIGNING_KEY) -> ReleaseServer:
+        server = ReleaseServer(
+            endpoint=endpoint,
+            keys=SERVER_KEYS,
+            registry=self.registry,
+            folder=self.folder / "releases",
+            keep=3,
+            verify_key=trusts.public_key(),
+        )
+        server.start()
+        self.started.append(server)
+        return server
+
+    def receiver(
+        self, endpoint: str, *, keys=None, subscribe_every_s: float = 0.1
+    ) -> ReleaseReceiver:
+        receiver = ReleaseReceiver(
+            endpoint=endpoint,
+            keys=keys or self.keys,
+            server_public=SERVER_KEYS.public,
+            verify_key=SIGNING_KEY.public_key(),
+            state_folder=self.folder / "state",
+            robot_id="robot-1",
+            calibration=CALIBRATION,
+            chunk_bytes=CHUNK_BYTES,
+            subscribe_every_s=subscribe_every_s,
+        )
+        receiver.start()
+        self.started.append(receiver)
+        return receiver
+
+    def close(self) -> None:
+        for each in reversed(self.started):
+            each.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.close()
+
+
+def port_of(endpoint: str) -> int:
+    return int(endpoint.rsplit(":", 1)[1])
+
+
+def take(receiver: ReleaseReceiver, version: int) -> QFunction:
+    wait_until(lambda: receiver.version == version, f"release {version} is ready")
+    newest = receiver.take_newest()
+    assert newest is not None
+    assert newest.version == version
+    return newest
+
+
+def stay_score(q_function: QFunction) -> float:
+    image = np.zeros((SIZE_PX, SIZE_PX, 3), np.uint8)
+    pose = GripperPose(x_m=0.0, y_m=0.0, z_m=0.05, yaw_rad=0.0)
+    features = q_function.encode(image, image)
+    return float(q_function.score(features, pose, np.zeros((1, 5), np.float32))[0])
+
+
+def test_each_new_release_arrives_and_is_taken_once(bench: Bench):
+    server = bench.server()
+    receiver = bench.receiver(server.endpoint)
+    assert receiver.take_newest() is None
+    server.publish(make_release(1, bias=0.0))
+    first = take(receiver, 1)
+    server.publish(make_release(2, bias=2.0, padding_bytes=5 * CHUNK_BYTES))
+    second = take(receiver, 2)
+
+    assert stay_score(second) > stay_score(first)
+    assert receiver.take_newest() is None
+    assert receiver.refused == 0
+
+
+def test_a_fetch_resumes_where_it_was_when_the_connection_is_cut(bench: Bench):
+    server = bench.server()
+    data = make_release(1, padding_bytes=40 * CHUNK_BYTES)
+    server.publish(data)
+    with MeteredLink(port_of(server.endpoint)) as link:
+        link.allow(len(data) // 2)
+        receiver = bench.receiver(link.endpoint)
+        wait_until(lambda: link.stopped, "half of the release has passed")
+        link.cut()
+        link.allow(float("inf"))
+        take(receiver, 1)
+    assert len(data) < receiver.requested_bytes <= len(data) + 2 * CHUNK_BYTES
+
+
+SERVER_PROCESS = """
+import sys, threading
+from pathlib import Path
+from learner.release_server import ReleaseServer
+from protocol.registry import Registry
+from protocol.release import Release
+from protocol.security import load_curve_keys, load_release_public
+folder, endpoint = Path(sys.argv[1]), sys.argv[2]
+server = ReleaseServer(
+    endpoint=endpoint,
+    keys=load_curve_keys(folder / "server.secret"),
+    registry=Registry(folder / "registry"),
+    folder=folder / "releases",
+    keep=3,
+    verify_key=load_release_public(folder / "release.public"),
+)
+server.start()
+if len(sys.argv) > 3:
+    server.publish(Path(sys.argv[3]).read_bytes())
+print(server.endpoint, flush=True)
+threading.Event().wait()
+"""
+
+
+def test_a_fetch_resumes_when_the_server_was_killed_in_the_middle(tmp_path: Path):
+    keys = create_curve_keys(tmp_path / "server.secret", tmp_path / "server.public")
+    signing_key = create_release_keys(tmp_path / "release.secret", tmp_path / "release.public")
+    robot_keys = make_curve_keys()
+    enrol(tmp_path / "registry", "robot-1", robot_keys)
+    data = make_release(1, key=signing_key, padding_bytes=40 * CHUNK_BYTES)
+    (tmp_path / "first").write_bytes(data)
+
+    def serve(*arguments: object) -> tuple[subprocess.Popen[str], str]:
+        command = [sys.executable, "-c", SERVER_PROCESS, *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        return process, process.stdout.readline().strip()
+
+    process, endpoint = serve(tmp_path, "tcp://127.0.0.1:*", tmp_path / "first")
+    with MeteredLink(port_of(endpoint)) as link:
+        link.allow(len(data) // 2)
+        receiver = ReleaseReceiver(
+            endpoint=link.endpoint,
+            keys=robot_keys,
+            server_public=keys.public,
+            verify_key=signing_key.public_key(),
+            state_folder=tmp_path / "state",
+            robot_id="robot-1",
+            calibration=CALIBRATION,
+            chunk_bytes=CHUNK_BYTES,
+            subscribe_every_s=0.1,
+        )
+        receiver.start()
+        try:
+            wait_until(lambda: link.stopped, "half of the release has passed")
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            link.cut()
+            link.allow(float("inf"))
+            process, again = serve(tmp_path, endpoint)
+            assert again == endpoint
+            take(receiver, 1)
+        finally:
+            receiver.close()
+            process.kill()
+            process.wait()
+    assert len(data) < receiver.requested_bytes <= len(data) + 2 * CHUNK_BYTES
+
+
+def test_the_last_good_release_is_there_after_a_restart_while_the_server_is_away(bench: Bench):
+    server = bench.server()
+    server.publish(make_release(4, bias=1.5))
+    receiver = bench.receiver(server.endpoint)
+    before = stay_score(take(receiver, 4))
+    receiver.close()
+    server.close()
+
+    restarted = bench.receiver(server.endpoint)
+
+    assert stay_score(take(restarted, 4)) == before
+
+
+@pytest.mark.parametrize("damage", ["flipped byte", "truncated", "empty", "forged"])
+def test_a_damaged_release_on_disk_is_refused_and_fetched_again(bench: Bench, damage: str):
+    server = bench.server()
+    data = make_release(4)
+    server.publish(data)
+    flipped = data[:200] + bytes([data[200] ^ 1]) + data[201:]
+    state = bench.folder / "state"
+    state.mkdir()
+    (state / "release").write_bytes(
+        {
+            "flipped byte": flipped,
+            "truncated": data[:-1],
+            "empty": b"",
+            "forged": make_release(9, key=OTHER_KEY),
+        }[damage]
+    )
+
+    receiver = bench.receiver(server.endpoint)
+
+    take(receiver, 4)
+    assert receiver.refused == 1
+    assert (state / "release").read_bytes() == data
+
+
+def _with_flipped_byte(data: bytes) -> bytes:
+    return data[:300] + bytes([data[300] ^ 1]) + data[301:]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (make_release(2, key=OTHER_KEY), "not of the key"),
+        (_with_flipped_byte(make_release(2)), "not of the key"),
+        (make_release(2)[:-10], "not of the key"),
+        (make_release(2, bias=float("nan")), "NaN"),
+        (make_release(2, image_height_px=SIZE_PX + 1), "cannot be run"),
+    ],
+    ids=["forged", "flipped byte", "truncated", "NaN weights", "wrong shapes"],
+)
+def test_a_bad_release_is_refused_once_and_the_last_good_one_stays(
+    bench: Bench, bad: bytes, reason: str
+):
+    server = bench.server()
+    server.publish(make_release(1))
+    receiver = bench.receiver(server.endpoint)
+    take(receiver, 1)
+
+    _announce_unchecked(server, version=2, data=bad)
+    wait_until(lambda: receiver.refused == 1, "the bad release is refused")
+    assert reason in receiver.last_refusal
+    server.publish(make_release(3))
+
+    take(receiver, 3)
+    assert receiver.refused == 1
+
+
+def _announce_unchecked(server: ReleaseServer, version: int, data: bytes) -> None:
+    """Do what a server that fell into wrong hands, or has a damaged memory, would do."""
+    release = Release(
+        manifest=make_manifest(version),
+        encode_graph=b"",
+        score_graph=b"",
+        digest="%064x" % version,
+    )
+    server._make_current(release, data)
+    server._wakeup.set()
+
+
+def test_an_older_release_is_refused(bench: Bench):
+    server = bench.server()
+    server.publish(make_release(5))
+    receiver = bench.receiver(server.endpoint)
+    take(receiver, 5)
+    server.close()
+    for path in (bench.folder / "releases").iterdir():
+        path.unlink()
+    other = bench.server(server.endpoint)
+    other.publish(make_release(2))
+
+    wait_until(lambda: receiver.refused == 1, "the older release is refused")
+
+    assert "older than 5" in receiver.last_refusal
+    assert receiver.take_newest() is None
+    assert receiver.version == 5
+
+
+def test_a_download_is_abandoned_when_a_newer_release_is_announced(bench: Bench):
+    server = bench.server()
+    stale = make_release(1, padding_bytes=40 * CHUNK_BYTES)
+    server.publish(stale)
+    with MeteredLink(port_of(server.endpoint)) as link:
+        link.allow(len(stale) // 2)
+        receiver = bench.receiver(link.endpoint)
+        wait_until(lambda: link.stopped, "half of the release has passed")
+        fresh = make_release(2)
+        server.publish(fresh)
+        link.allow(float("inf"))
+        take(receiver, 2)
+    assert receiver.requested_bytes < len(stale)
+
+
+def test_on_a_slow_network_every_second_release_is_finished(bench: Bench):
+    server = bench.server()
+    releases = {v: make_release(v, padding_bytes=40 * CHUNK_BYTES) for v in (1, 2, 3)}
+    half = len(releases[1]) // 2
+    server.publish(releases[1])
+    with MeteredLink(port_of(server.endpoint)) as link:
+        link.allow(half)
+        receiver = bench.receiver(link.endpoint)
+        for version in (2, 3):
+            wait_until(lambda: link.stopped, "the allowance is used up")
+            server.publish(releases[version])
+            link.allow(half)
+        seen = []
+        wait_until(lambda: link.stopped or receiver.version == 2, "the network is slow again")
+        link.allow(float("inf"))
+
+        def newest_is_3() -> bool:
+            newest = receiver.take_newest()
+            seen.extend([newest.version] if newest else [])
+            return receiver.version == 3
+
+        wait_until(newest_is_3, "release 3 is ready")
+    assert seen[0] == 2
+
+
+def test_a_robot_whose_key_is_not_enrolled_is_told_so_and_let_in_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("robot_agent.learner_connection.RETRY_REFUSED_AFTER_S", 0.2)
+    server = bench.server()
+    server.publish(make_release(1))
+    keys = make_curve_keys()
+    receiver = bench.receiver(server.endpoint, keys=keys)
+    wait_until(lambda: receiver.connection_refusal != "", "the robot says that it is refused")
+    assert "not enrolled" in receiver.connection_refusal
+
+    Registry(bench.folder / "registry").enrol("robot-2", keys.public.decode("ascii"))
+
+    take(receiver, 1)
+    assert receiver.connection_refusal == ""
+
+
+def test_a_state_folder_that_cannot_be_written_does_not_keep_a_release_from_use(bench: Bench):
+    (bench.folder / "state").write_text("a file where the folder belongs")
+    server = bench.server()
+    server.publish(make_release(1))
+    take(bench.receiver(server.endpoint), 1)
