@@ -106,12 +106,13 @@ class LearnerConfig:
     """Checkpoints, metrics and the record of the run."""
     seed: NonNegativeInt = 0
     network: Literal["patch", "levine2016"] = "patch"
+    image_height_px: PositiveInt = 64
+    image_width_px: PositiveInt = 64
+    """Size of every robot's pictures."""
     keys: KeysConfig
     gateway: GatewayConfig = GatewayConfig()
     releases: ReleasesConfig = ReleasesConfig()
     training: TrainingConfig = TrainingConfig()
     collection: CollectionConfig = CollectionConfig()
     ray: RayConfig = field(default_factory=RayConfig)
-    metrics_port: NonNegativeInt = 0
-    """Prometheus endpoint; 0 means none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -17,6 +17,10 @@ SCALE_M = 0.01
 """A correction of 1 moves the map by this much: metres at the origin, or at EDGE_M per axis."""
 EDGE_M = 0.1
 """Distance from the origin at which the linear part of a correction is counted."""
+COMMON_PRIOR = 1.0
+"""Weight of the squared mean correction in the loss."""
+OWN_PRIOR = 0.01
+"""Weight of the mean squared correction in the loss."""
 IMPLAUSIBLE_M = 0.03
 """A map that learning moved further than this somewhere in the workspace is doubted."""
 
@@ -56,6 +60,16 @@ class HandEyeRefiner(nn.Module):
         """Return maps float32[B, 3, 4]."""
         return self.calibration_R34[robot_B] @ self._motion(self.correction_R24[robot_B])
 
+    def prior_loss(self) -> Tensor:
+        """Return a scalar that holds corrections near zero, and their mean over robots nearer.
+
+        A shift common to all robots teaches nothing: the network can absorb it as well, and the
+        maps would drift away from the geometry.
+        """
+        known_R24 = self.correction_R24[: max(1, len(self._index))]
+        common = known_R24.mean(dim=0).square().sum()
+        return COMMON_PRIOR * common + OWN_PRIOR * known_R24.square().sum(dim=(1, 2)).mean()
+
     def refined_maps(self) -> dict[str, RefinedMap]:
         """Return by robot id the map of its newest calibration, with a warning if in doubt."""
         count = len(self._index)
@@ -93,6 +107,7 @@ class HandEyeRefiner(nn.Module):
     def share_robots(self, other: HandEyeRefiner) -> None:
         """Use the rows of ``other``, now and as they grow: a moving average has the same robots."""
         self._index = other._index
+        self.calibration_R34 = other.calibration_R34
 
     @staticmethod
     def _motion(correction_B24: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class Training:
         logit_B = logit_B - math.log(share / (1 - share))
         loss = functional.binary_cross_entropy_with_logits(logit_B, batch.success_B)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss + self.learned.refiner.prior_loss()).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.learned.parameters(), 1.0)
         self.optimiser.step()
         self.average.update_parameters(self.learned)

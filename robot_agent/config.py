@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from protocol.configuration import Fraction, NonNegativeInt, Port, PositiveFloat, PositiveInt
+from protocol.configuration import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from protocol.errors import ConfigurationError
 
 
@@ -112,6 +112,4 @@ class AgentConfig:
     label: LabelConfig = LabelConfig()
     max_attempts: NonNegativeInt = 0
     """Stop after this many attempts; 0 means go on until told to stop."""
-    metrics_port: Port = 0
-    """Prometheus endpoint; 0 means none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from protocol.episode import GripperPose
 from robot_agent.config import WorkspaceConfig
 
-
 WRIST_LIMIT_RAD = 2 * math.pi / 3
 """Every grasp within a quarter turn either way can be had; beyond it the wrist is spared."""
 
@@ -58,6 +57,6 @@ def pose_from(values: NDArray[np.float32]) -> GripperPose:
 
 
 def _nearest_equivalent(yaw_rad: float, here_rad: float) -> float:
-    """Return the yaw that closes alike (modulo pi), is within the wrist's limit, nearest to here."""
+    """Return the nearest yaw that closes alike (modulo pi) and is within the wrist's limit."""
     turns = (yaw_rad, yaw_rad - math.pi, yaw_rad + math.pi)
     return min((t for t in turns if abs(t) <= WRIST_LIMIT_RAD), key=lambda t: abs(t - here_rad))

@@ -50,8 +50,8 @@ class Levine2016Network(GraspNetwork):
         self,
         first_image_BHWC: Tensor,
         image_BHWC: Tensor,
-        pose_B4: Tensor,  # noqa: ARG002 - the paper's network does not read it
-        map_B34: Tensor,  # noqa: ARG002
+        pose_B4: Tensor,
+        map_B34: Tensor,
         action_B5: Tensor,
     ) -> Tensor:
         """Return logits float32[B]."""
@@ -100,7 +100,7 @@ class _Score(nn.Module):
         features: Tensor,
         pose: Tensor,
         hand_eye_map: Tensor,
-        actions: Tensor,  # noqa: ARG002
+        actions: Tensor,
     ) -> Tensor:
         """Return success probabilities float32[N]."""
         return torch.sigmoid(self.network.merge(features, actions))

@@ -1,0 +1,75 @@
+"""``python -m learner --config learner.toml``: what ``ray submit`` and ``ray job submit`` run."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from learner.config import LearnerConfig
+from learner.learner import Learner
+from protocol.configuration import load_toml
+from protocol.errors import ConfigurationError, GraspFleetError
+
+logger = logging.getLogger("learner")
+
+STATUS_INTERVAL_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The central learner: receives grasp attempts, trains on them, releases new weights.
+
+    Runs until SIGTERM or Ctrl-C, then writes a checkpoint; started again, it resumes from it.
+    """
+
+    config: Annotated[Path, tyro.conf.arg(metavar="TOML")]
+    """The learner's configuration file."""
+
+
+def main() -> None:
+    """Run the learner; exit status 2 for a wrong configuration, 1 for any other failure."""
+    arguments = tyro.cli(Arguments, prog="python -m learner")
+    try:
+        run(load_toml(arguments.config, LearnerConfig))
+    except ConfigurationError as error:
+        sys.exit(_said(error, 2))
+    except GraspFleetError as error:
+        sys.exit(_said(error, 1))
+
+
+def run(config: LearnerConfig) -> None:
+    """Serve until a signal says stop."""
+    logging.basicConfig(
+        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with Learner(config) as learner:
+        began = time.monotonic()
+        while not stopping.wait(STATUS_INTERVAL_S):
+            status = learner.status()
+            logger.info(
+                "%.0f s: %d robots, %d episodes stored, release %d",
+                time.monotonic() - began,
+                len(status.robots),
+                status.episodes_stored,
+                status.release_version,
+            )
+
+
+def _said(error: GraspFleetError, status: int) -> int:
+    sys.stderr.write(f"learner: {error}\n")
+    return status
+
+
+if __name__ == "__main__":
+    main()

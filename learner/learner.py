@@ -1,0 +1,110 @@
+"""The learner: gateway, release server and trainer, actors on Ray that live and end together."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import ray
+
+from learner.config import LearnerConfig
+from learner.gateway_actor import GatewayHandle
+from learner.provenance import software_versions
+from learner.release_actor import ReleaseServerHandle
+from learner.training_actor import TrainingHandle
+from protocol.errors import GraspFleetError
+from protocol.messages import StatusReply
+
+logger = logging.getLogger(__name__)
+
+_STOP_S = 60.0
+
+
+class Learner:
+    """A context manager: inside it the learner serves its fleet."""
+
+    def __init__(self, config: LearnerConfig) -> None:
+        self._config = config
+        self._gateway: GatewayHandle | None = None
+        self._releases: ReleaseServerHandle | None = None
+        self._training: TrainingHandle | None = None
+
+    def __enter__(self) -> Self:
+        """Start Ray (or join it) and the actors; returns when robots may connect.
+
+        Raises:
+            GraspFleetError: what an actor's own start-up raised: a key file, a port, a store.
+        """
+        config = self._config
+        config.run_folder.mkdir(parents=True, exist_ok=True)
+        _write_record(config)
+        _connect_ray(config)
+        try:
+            self._gateway = GatewayHandle(config)
+            self._releases = ReleaseServerHandle(config)
+            self._training = TrainingHandle(config, self._gateway, self._releases)
+        except ray.exceptions.RayError as error:
+            ray.shutdown()
+            raise _own_cause(error) from error
+        logger.info("robots deliver to %s", self._gateway.endpoint)
+        logger.info("robots fetch releases from %s", self._releases.endpoint)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Train no more, store and ack what was received, end the actors."""
+        if self._training is not None:
+            self._training.stop(_STOP_S)
+        if self._releases is not None:
+            self._releases.close()
+        if self._gateway is not None:
+            self._gateway.close()
+        ray.shutdown()
+
+    def status(self) -> StatusReply:
+        """Return the fleet as the learner knows it."""
+        assert self._gateway is not None
+        return self._gateway.status()
+
+
+def _connect_ray(config: LearnerConfig) -> None:
+    # Actors import this project as it stands here; on a cluster it is installed on every node.
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = {"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}}
+    if config.ray.address:
+        ray.init(address=config.ray.address, runtime_env=environment, log_to_driver=True)
+        return
+    # Telling Ray the address keeps it from probing a public one to find its own.
+    ray.init(
+        num_cpus=os.cpu_count(),
+        include_dashboard=config.ray.dashboard,
+        object_store_memory=config.ray.object_store_bytes,
+        runtime_env=environment,
+        _node_ip_address="127.0.0.1",
+        log_to_driver=True,
+    )
+
+
+def _own_cause(error: BaseException) -> BaseException:
+    """Return the GraspFleetError behind a Ray error, or the Ray error itself."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, GraspFleetError):
+            return type(cause)(str(cause.args[0] if cause.args else cause))
+        cause = cause.__cause__ or getattr(cause, "cause", None)
+    return error
+
+
+def _write_record(config: LearnerConfig) -> None:
+    """Write down what this run is made of."""
+    record = {"config": config, "software": software_versions()}
+    content = msgspec.json.encode(record, enc_hook=str)
+    (config.run_folder / "run.json").write_bytes(msgspec.json.format(content) + b"\n")

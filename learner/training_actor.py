@@ -1,0 +1,73 @@
+"""The trainer in a process of its own on Ray, and its typed handle."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any
+
+import ray
+
+from learner.config import LearnerConfig
+from learner.gateway_actor import GatewayHandle
+from learner.release_actor import ReleaseServerHandle
+from learner.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingActor:
+    """What runs in the actor's process. Ray starts it anew, from its checkpoint, if it dies."""
+
+    def __init__(
+        self, config: LearnerConfig, gateway: GatewayHandle, releases: ReleaseServerHandle
+    ) -> None:
+        def publish(version: int, data: bytes) -> None:
+            releases.publish(data)
+            gateway.release_published(version)
+
+        logging.basicConfig(level=config.log_level.upper())
+        self._trainer = Trainer(config, publish)
+        self._trainer.continue_after(releases.current_version())
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
+        self._thread.start()
+
+    def ready(self) -> bool:
+        """Return True; the call returns when the constructor has."""
+        return True
+
+    def stop(self) -> None:
+        """Write a checkpoint and end training."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._trainer.run(self._stopping)
+        except BaseException:
+            # An actor whose thread has ended would look healthy to Ray for ever.
+            logger.exception("training ended; it starts anew from its checkpoint")
+            os._exit(1)
+
+
+class TrainingHandle:
+    """The trainer as the learner sees it."""
+
+    def __init__(
+        self, config: LearnerConfig, gateway: GatewayHandle, releases: ReleaseServerHandle
+    ) -> None:
+        """Start the actor and wait until it trains.
+
+        Raises:
+            ray.exceptions.RayError: with the ConfigurationError or StoreError as its cause.
+        """
+        actor_class: Any = ray.remote(num_cpus=0, max_restarts=-1)(TrainingActor)
+        self._actor: Any = actor_class.remote(config, gateway, releases)
+        ray.get(self._actor.ready.remote())
+
+    def stop(self, timeout_s: float) -> None:
+        """End training after a checkpoint, then the actor."""
+        ray.get(self._actor.stop.remote(), timeout=timeout_s)
+        ray.kill(self._actor, no_restart=True)
