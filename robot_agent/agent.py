@@ -64,7 +64,7 @@ class Agent:
             camera=camera,
             calibration=self._calibration.hand_eye_map,
             rng=self._rng,
-            closed_zero_m=_closed_zero_m(self._robot),
+            closed_zero_m=closed_zero_m(self._robot),
         )
         self._uplink = Uplink(
             name=config.name,
@@ -211,7 +211,7 @@ def _doubt(calibration: Calibration) -> str:
     )
 
 
-def _closed_zero_m(robot: Robot) -> float:
+def closed_zero_m(robot: Robot) -> float:
     """Return what the gripper reads when it closes on nothing, out of view above the bin."""
     robot.open_gripper()
     robot.retreat()
