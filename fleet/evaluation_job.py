@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fleet.evaluation_result import EvaluatedAttempt, Policy
 from protocol.episode import Episode, Mode, PolicyIdentity
-from protocol.errors import ConfigurationError
 from protocol.release import RANDOM_POLICY_DIGEST, unpack_release
 from protocol.security import load_release_public
+from robot_agent.agent import closed_zero_m
 from robot_agent.calibration import Calibration, load_or_find
 from robot_agent.cameras.base import Camera
-from robot_agent.config import AgentConfig, DriverConfig
+from robot_agent.config import AgentConfig
+from robot_agent.drivers import open_camera, open_robot
 from robot_agent.episode_loop import EpisodeLoop
 from robot_agent.q_function import QFunction
 from robot_agent.robots.base import Robot
-from robot_agent.robots.simulated import SimulatedRobot
 
 RANDOM_MOVES = 2
 """Random attempts make at most this many moves, as they do while learning."""
@@ -45,14 +44,19 @@ def run_job(job: EvaluationJob) -> list[EvaluatedAttempt]:
     """Make the attempts and return them in order.
 
     Raises:
-        ConfigurationError: the robot is not simulated, so that nobody could fill its bin.
+        ConfigurationError: the robot is not simulated: it knows nothing of held-out objects.
         RejectedReleaseError: the release does not verify or cannot be loaded.
     """
     rng = np.random.default_rng([job.scene_seed, len(job.policy)])
     with _held_out_robot(job.config, job.scene_seed) as (robot, camera):
         calibration = load_or_find(robot, camera, job.config, rng).hand_eye_map
         loop = EpisodeLoop(
-            config=job.config, robot=robot, camera=camera, calibration=calibration, rng=rng
+            config=job.config,
+            robot=robot,
+            camera=camera,
+            calibration=calibration,
+            rng=rng,
+            closed_zero_m=closed_zero_m(robot),
         )
         q_function = None
         identity = PolicyIdentity(release_version=0, digest=RANDOM_POLICY_DIGEST)
@@ -83,35 +87,19 @@ def calibrate(config: AgentConfig, seed: int) -> Calibration:
 @contextmanager
 def _held_out_robot(config: AgentConfig, scene_seed: int) -> Iterator[tuple[Robot, Camera]]:
     """Open the simulated robot over bins of objects that training never saw."""
-    robot_class = _load(config.robot)
-    if not issubclass(robot_class, SimulatedRobot):
-        raise ConfigurationError(
-            f"{config.name}: {config.robot.driver} is not simulated; held-out scenes can be made "
-            "in simulation only"
-        )
     options = {
         **config.robot.options,
         "seed": scene_seed,
         "objects": "held-out",
         "attempts_per_scene": 1,
     }
-    robot: Robot = robot_class.open(options)
-    camera: Camera = _load(config.camera).open(
-        config.camera.options,
-        width_px=config.camera.width_px,
-        height_px=config.camera.height_px,
-        robot=robot,
-    )
+    robot = open_robot(dataclasses.replace(config.robot, options=options))
+    camera = open_camera(config.camera, robot)
     try:
         yield robot, camera
     finally:
         camera.close()
         robot.close()
-
-
-def _load(driver: DriverConfig) -> Any:  # noqa: ANN401 (a class of the lab's choice)
-    module, _, name = driver.driver.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def _evaluated(job: EvaluationJob, index: int, episode: Episode) -> EvaluatedAttempt:

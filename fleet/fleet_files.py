@@ -11,19 +11,29 @@ import msgspec
 import numpy as np
 
 from fleet.camera_description import falsify
+from fleet.enrolment import (
+    RELEASE_PUBLIC,
+    RELEASE_SECRET,
+    SERVER_PUBLIC,
+    SERVER_SECRET,
+    LearnerAddress,
+    create_learner_keys,
+    enrol_robot,
+)
 from fleet.run_folder import RunFolder, write_atomically
 from fleet.toml_text import toml_text
 from learner.config import LearnerConfig
 from protocol.configuration import load_toml
 from protocol.errors import ConfigurationError
 from protocol.registry import Registry
-from protocol.security import create_curve_keys, create_release_keys, load_curve_keys
+from protocol.security import create_curve_keys
 from robot_agent.config import AgentConfig, CameraDescription
 from robot_agent.robots.simulated import randomised_options
 
 SIMULATED_ROBOT = "robot_agent.robots.simulated:SimulatedRobot"
 SIMULATED_CAMERA = "robot_agent.cameras.simulated:SimulatedCamera"
 OPERATOR = "operator"
+OPERATOR_SECRET = "operator.secret"  # noqa: S105 (a file's name)
 
 _WORKSPACE = {"x_m": [-0.105, 0.105], "y_m": [-0.075, 0.075], "z_m": [0.0, 0.14]}
 """The simulated bin is 25 x 19 cm; fingers that straddle an object must clear its walls."""
@@ -52,15 +62,20 @@ class CameraRecord(msgspec.Struct, frozen=True, kw_only=True):
 def prepare_run_folder(folder: RunFolder, plan: FleetPlan) -> None:
     """Make whatever is not there yet; what an earlier session made stays as it is.
 
-    Only the ports are drawn anew: another program may have taken the old ones.
+    Only the ports may change: another program may have taken the old ones.
     """
     for path in (folder.keys, folder.registry, folder.robots, folder.learner, folder.logs):
         path.mkdir(parents=True, exist_ok=True)
     _make_keys(folder)
-    gateway_port, releases_port = free_ports(2)
-    _write_learner_toml(folder, plan, gateway_port, releases_port)
+    gateway_port, releases_port = _ports(folder)
+    address = LearnerAddress(
+        keys=folder.keys,
+        episodes=f"tcp://127.0.0.1:{gateway_port}",
+        releases=f"tcp://127.0.0.1:{releases_port}",
+    )
+    _write_learner_toml(folder, plan, address)
     for index in range(plan.robots):
-        _write_robot(folder, plan, index, gateway_port, releases_port)
+        _write_robot(folder, plan, index, address)
 
 
 def robot_name(index: int) -> str:
@@ -78,6 +93,17 @@ def free_ports(count: int) -> list[int]:
     finally:
         for one in sockets:
             one.close()
+
+
+def is_free(port: int) -> bool:
+    """Say whether nothing listens on a TCP port of this machine now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def learner_config(folder: RunFolder) -> LearnerConfig:
@@ -105,38 +131,37 @@ def simulated_robot_seed(seed: int, index: int) -> int:
 
 def _make_keys(folder: RunFolder) -> None:
     keys = folder.keys
-    if not (keys / "server.secret").exists():
-        create_curve_keys(keys / "server.secret", keys / "server.public")
-    if not (keys / "release.secret").exists():
-        create_release_keys(keys / "release.secret", keys / "release.public")
-    _enrol(folder, OPERATOR, keys / "operator.secret")
+    if not (keys / SERVER_SECRET).exists():
+        create_learner_keys(keys)
+    if not (keys / OPERATOR_SECRET).exists():
+        operator = create_curve_keys(keys / OPERATOR_SECRET, keys / "operator.public")
+        Registry(folder.registry).enrol(OPERATOR, operator.public.decode("ascii"), role="operator")
 
 
-def _enrol(folder: RunFolder, name: str, secret: Path) -> None:
-    if secret.exists():
-        keys = load_curve_keys(secret)
-    else:
-        secret.parent.mkdir(parents=True, exist_ok=True)
-        keys = create_curve_keys(secret, secret.with_suffix(".public"))
-    registry = Registry(folder.registry)
-    public = keys.public.decode("ascii")
-    if registry.member_for_key(public) is None:
-        registry.enrol(name, public, role="operator" if name == OPERATOR else "robot")
+def _ports(folder: RunFolder) -> tuple[int, int]:
+    """Return the ports of the last session if they are free, otherwise two that are."""
+    if folder.learner_config.is_file():
+        config = learner_config(folder)
+        before = [
+            int(bind.rpartition(":")[2]) for bind in (config.gateway.bind, config.releases.bind)
+        ]
+        if all(is_free(port) for port in before):
+            return before[0], before[1]
+    gateway_port, releases_port = free_ports(2)
+    return gateway_port, releases_port
 
 
-def _write_learner_toml(
-    folder: RunFolder, plan: FleetPlan, gateway_port: int, releases_port: int
-) -> None:
+def _write_learner_toml(folder: RunFolder, plan: FleetPlan, address: LearnerAddress) -> None:
     table: dict[str, Any] = {
         "run_folder": "learner",
         "seed": plan.seed,
         "keys": {
-            "server_secret": "keys/server.secret",
-            "release_secret": "keys/release.secret",
+            "server_secret": f"keys/{SERVER_SECRET}",
+            "release_secret": f"keys/{RELEASE_SECRET}",
             "registry": "registry",
         },
-        "gateway": {"bind": f"tcp://127.0.0.1:{gateway_port}", "store": "learner/episodes"},
-        "releases": {"bind": f"tcp://127.0.0.1:{releases_port}", "folder": "learner/releases"},
+        "gateway": {"bind": address.episodes, "store": "learner/episodes"},
+        "releases": {"bind": address.releases, "folder": "learner/releases"},
     }
     for key, value in (plan.learner_options or {}).items():
         inner = table.get(key)
@@ -145,12 +170,11 @@ def _write_learner_toml(
     learner_config(folder)  # refuses an option that is wrong before anything starts
 
 
-def _write_robot(
-    folder: RunFolder, plan: FleetPlan, index: int, gateway_port: int, releases_port: int
-) -> None:
+def _write_robot(folder: RunFolder, plan: FleetPlan, index: int, address: LearnerAddress) -> None:
     name = robot_name(index)
     home = folder.robots / name
-    _enrol(folder, name, home / "robot.secret")
+    if not (home / "robot.secret").exists():
+        enrol_robot(Registry(folder.registry), name, home, address)
     seed = simulated_robot_seed(plan.seed, index)
     options = randomised_options(seed, "camera-and-wear") if _is_simulated(plan) else {}
     described = _description(home, options, seed)
@@ -164,10 +188,10 @@ def _write_robot(
         "workspace": _WORKSPACE,
         "camera_description": asdict(described),
         "learner": {
-            "episodes": f"tcp://127.0.0.1:{gateway_port}",
-            "releases": f"tcp://127.0.0.1:{releases_port}",
-            "public_key": "../../keys/server.public",
-            "release_key": "../../keys/release.public",
+            "episodes": address.episodes,
+            "releases": address.releases,
+            "public_key": SERVER_PUBLIC,
+            "release_key": RELEASE_PUBLIC,
         },
     }
     write_atomically(folder.robot_config(name), toml_text(table).encode())

@@ -58,7 +58,8 @@ class HandEyeRefiner(nn.Module):
 
     def forward(self, robot_B: Tensor) -> Tensor:
         """Return maps float32[B, 3, 4]."""
-        return self.calibration_R34[robot_B] @ self._motion(self.correction_R24[robot_B])
+        map_B34: Tensor = self.calibration_R34[robot_B] @ self._motion(self.correction_R24[robot_B])
+        return map_B34
 
     def prior_loss(self) -> Tensor:
         """Return a scalar that holds corrections near zero, and their mean over robots nearer.
@@ -125,4 +126,5 @@ class HandEyeRefiner(nn.Module):
             [[x, y, 0.02, 1.0] for x in (-edge, 0.0, edge) for y in (-edge, 0.0, edge)]
         )
         moved = (cls._motion(correction_R24) @ corners.T)[:, :2] - corners.T[:2]
-        return moved.norm(dim=1).mean(dim=1)
+        moved_R: Tensor = moved.norm(dim=1).mean(dim=1)
+        return moved_R

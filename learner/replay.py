@@ -120,7 +120,7 @@ class ExampleSet:
             rows.take(np.arange(max(0, len(rows) - limit // 2), len(rows), dtype=np.int64))
             for rows in self._by_outcome
         ]
-        success = np.repeat(np.float32([0, 1]), [len(rows) for rows in kept])
+        success = np.repeat(np.array([0, 1], np.float32), [len(rows) for rows in kept])
         return self._batch(np.concatenate(kept).astype(np.int64), success)
 
     def _batch(self, index: NDArray[np.int64], success: NDArray[np.float32]) -> Batch:

@@ -56,7 +56,9 @@ class Trainer:
         )
         self._training = Training(network, config.training, seed=config.seed)
         self._builder = ReleaseBuilder(network)
-        self._checkpoints = Checkpoints(config.run_folder / "checkpoints", config.network)
+        self._checkpoints = Checkpoints(
+            folder=config.run_folder / "checkpoints", network=config.network
+        )
         self._version = self._checkpoints.restore_newest(self._training)
         self._replay = Replay(
             height_px=config.image_height_px,
@@ -163,7 +165,7 @@ class Trainer:
         }
         write(msgspec.json.encode(line) + b"\n")
         for name, value in scalars.items():
-            board.add_scalar(name, value, self._training.step_count)  # type: ignore[no-untyped-call]
+            board.add_scalar(name, value, self._training.step_count)
 
     def _save(self) -> None:
         if self._training.step_count:

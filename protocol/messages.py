@@ -27,7 +27,7 @@ class _Message(
     """Base of all messages."""
 
 
-class Hello(_Message, tag="hello"):
+class Hello(_Message, frozen=True, kw_only=True, tag="hello"):
     """Robot to gateway, once per connection, before anything else."""
 
     wire_version: Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -39,7 +39,7 @@ class Hello(_Message, tag="hello"):
     """The sequence that the outbox will give to its next episode."""
 
 
-class Welcome(_Message, tag="welcome"):
+class Welcome(_Message, frozen=True, kw_only=True, tag="welcome"):
     """Gateway to robot: accepted."""
 
     wire_version: Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -50,7 +50,7 @@ class Welcome(_Message, tag="welcome"):
     """Every sequence of this spool up to here is stored or tombstoned."""
 
 
-class EpisodeSubmission(_Message, tag="episode"):
+class EpisodeSubmission(_Message, frozen=True, kw_only=True, tag="episode"):
     """Robot to gateway; the body frame is one episode record (see protocol.codec)."""
 
     spool_id: SpoolId
@@ -59,7 +59,7 @@ class EpisodeSubmission(_Message, tag="episode"):
     """sha256 of the body frame."""
 
 
-class Tombstone(_Message, tag="tombstone"):
+class Tombstone(_Message, frozen=True, kw_only=True, tag="tombstone"):
     """Robot to gateway: these sequences will never come. Acked like an episode."""
 
     spool_id: SpoolId
@@ -68,14 +68,14 @@ class Tombstone(_Message, tag="tombstone"):
     reason: Text
 
 
-class Ack(_Message, tag="ack"):
+class Ack(_Message, frozen=True, kw_only=True, tag="ack"):
     """Gateway to robot, after the commit is on disk: forget these."""
 
     spool_id: SpoolId
     sequences: Annotated[list[Sequence], msgspec.Meta(max_length=4096)]
 
 
-class Refusal(_Message, tag="refusal"):
+class Refusal(_Message, frozen=True, kw_only=True, tag="refusal"):
     """Learner to robot: what was refused, and why, in words for an operator."""
 
     code: Name
@@ -85,7 +85,7 @@ class Refusal(_Message, tag="refusal"):
     """With a sequence: this record will never be accepted; keep it aside, do not resend."""
 
 
-class Heartbeat(_Message, tag="heartbeat"):
+class Heartbeat(_Message, frozen=True, kw_only=True, tag="heartbeat"):
     """Robot to gateway, every second or two and at once when a new release is in use."""
 
     release_version: Count
@@ -103,7 +103,7 @@ class Heartbeat(_Message, tag="heartbeat"):
     """What a person should know now, in words: a hand-eye map that cannot be right, and so on."""
 
 
-class StatusRequest(_Message, tag="status_request"):
+class StatusRequest(_Message, frozen=True, kw_only=True, tag="status_request"):
     """Operator to gateway."""
 
 
@@ -132,7 +132,7 @@ class RobotStatus(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str]
 
 
-class StatusReply(_Message, tag="status_reply"):
+class StatusReply(_Message, frozen=True, kw_only=True, tag="status_reply"):
     """Gateway to operator: the fleet as the learner knows it."""
 
     uptime_s: float
@@ -144,13 +144,13 @@ class StatusReply(_Message, tag="status_reply"):
     robots: list[RobotStatus]
 
 
-class ReleaseSubscription(_Message, tag="release_subscription"):
+class ReleaseSubscription(_Message, frozen=True, kw_only=True, tag="release_subscription"):
     """Robot to release server, once per connection and again as a keep-alive every few seconds."""
 
     have_version: Count
 
 
-class ReleaseAnnouncement(_Message, tag="release_announcement"):
+class ReleaseAnnouncement(_Message, frozen=True, kw_only=True, tag="release_announcement"):
     """Release server to robot: this release is current; fetch it when it suits you."""
 
     version: Sequence
@@ -158,7 +158,7 @@ class ReleaseAnnouncement(_Message, tag="release_announcement"):
     size_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
 
 
-class ChunkRequest(_Message, tag="chunk_request"):
+class ChunkRequest(_Message, frozen=True, kw_only=True, tag="chunk_request"):
     """Robot to release server: send ``length`` bytes of a release from ``offset``."""
 
     version: Sequence
@@ -166,7 +166,7 @@ class ChunkRequest(_Message, tag="chunk_request"):
     length: Annotated[int, msgspec.Meta(ge=1, le=4 * 2**20)]
 
 
-class Chunk(_Message, tag="chunk"):
+class Chunk(_Message, frozen=True, kw_only=True, tag="chunk"):
     """Release server to robot; the body frame holds the bytes."""
 
     version: Sequence

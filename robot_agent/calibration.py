@@ -233,7 +233,8 @@ def _corners(view: View, gripper: GripperModel) -> NDArray[np.float64]:
     )[:, 0]
     sin, cos = np.sin(view.pose.yaw_rad), np.cos(view.pose.yaw_rad)
     turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
-    return corners @ turn.T + np.array([view.pose.x_m, view.pose.y_m, view.pose.z_m])
+    origin = np.array([view.pose.x_m, view.pose.y_m, view.pose.z_m])
+    return np.asarray(corners @ turn.T + origin, np.float64)
 
 
 class _Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

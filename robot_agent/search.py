@@ -65,7 +65,7 @@ def prior(workspace: Workspace, previous: GripperPose | None) -> PoseGaussian:
     centre = (workspace.low + workspace.high) / 2
     spread = (workspace.high - workspace.low) / 3
     centre[2], spread[2] = workspace.low[2] + 0.01, 0.008
-    return PoseGaussian(mean=centre, sd=spread)
+    return PoseGaussian(mean=centre.astype(np.float32), sd=spread.astype(np.float32))
 
 
 def search(

@@ -15,4 +15,4 @@ def build_network(name: str, *, height_px: int, width_px: int) -> GraspNetwork:
     return NETWORKS[name](height_px=height_px, width_px=width_px)
 
 
-__all__ = ["NETWORKS", "GraspNetwork", "build_network"]
+__all__ = ["NETWORKS", "GraspNetwork", "Levine2016Network", "PatchNetwork", "build_network"]

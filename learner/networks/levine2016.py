@@ -20,6 +20,8 @@ WIDTH = 64
 class Levine2016Network(GraspNetwork):
     """Image trunk, command added in the middle, head."""
 
+    command_scale: Tensor
+
     def __init__(self, *, height_px: int, width_px: int) -> None:
         super().__init__(height_px=height_px, width_px=width_px)
         self.trunk = nn.Sequential(

@@ -33,6 +33,8 @@ HIGHEST_PLANE_M = 0.04
 class PatchNetwork(GraspNetwork):
     """Logit of success from a rectified patch, the commanded height and the line of sight."""
 
+    grid_P2: Tensor
+
     def __init__(self, *, height_px: int, width_px: int) -> None:
         super().__init__(height_px=height_px, width_px=width_px)
         x = (torch.arange(ROWS) + 0.5) / ROWS - 0.5
@@ -161,6 +163,8 @@ def line_of_sight(target_B4: Tensor, map_B34: Tensor) -> Tensor:
 class _Encode(nn.Module):
     """Interpolates both pictures once, so that sampling a patch point is one row gathered."""
 
+    weights_4F: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         offset = (torch.arange(FINENESS) + 0.5) / FINENESS
@@ -187,6 +191,8 @@ class _Encode(nn.Module):
 
 class _Score(nn.Module):
     """One gather for the patches of all candidates, then the head."""
+
+    grid_P2: Tensor
 
     def __init__(self, network: PatchNetwork) -> None:
         super().__init__()

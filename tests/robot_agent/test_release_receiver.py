@@ -278,7 +278,7 @@ def _announce_unchecked(server: ReleaseServer, version: int, data: bytes) -> Non
         manifest=make_manifest(version),
         encode_graph=b"",
         score_graph=b"",
-        digest="%064x" % version,
+        digest=f"{version:064x}",
     )
     server._make_current(release, data)
     server._wakeup.set()
