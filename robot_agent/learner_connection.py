@@ -62,6 +62,7 @@ class LearnerConnection:
         self._monitor = self._socket.get_monitor_socket(
             zmq.EVENT_HANDSHAKE_FAILED_AUTH
             | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
             | zmq.EVENT_HANDSHAKE_SUCCEEDED
             | zmq.EVENT_DISCONNECTED
         )
@@ -104,15 +105,19 @@ class LearnerConnection:
             self.refusal = ""
             self.connections += 1
             return
-        if event == zmq.EVENT_DISCONNECTED:
-            return
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            reason = "this robot's key is not enrolled there, or was revoked"
-        else:
-            reason = "it is not the learner whose public key this robot was given"
-        self.refusal = f"{self._endpoint} refuses the connection: {reason}"
-        logger.warning("%s; next try in %.0f s", self.refusal, RETRY_REFUSED_AFTER_S)
-        self._retry_at = time.monotonic() + RETRY_REFUSED_AFTER_S
+            self._say_refused("this robot's key is not enrolled there, or was revoked")
+        elif event != zmq.EVENT_DISCONNECTED:
+            # A learner that is just being restarted may look the same.
+            self._say_refused("it may not be the learner whose public key this robot was given")
+        if event in {zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL}:
+            self._retry_at = time.monotonic() + RETRY_REFUSED_AFTER_S
+
+    def _say_refused(self, reason: str) -> None:
+        refusal = f"{self._endpoint} refuses the connection: {reason}"
+        if refusal != self.refusal:
+            logger.warning("%s; trying again", refusal)
+        self.refusal = refusal
 
     def _retry_if_due(self) -> None:
         # libzmq does not come back to a server that refused the key; a new socket does.

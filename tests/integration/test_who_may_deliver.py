@@ -1,0 +1,308 @@
+"""Who may deliver: refusals under CURVE, and what both sides say of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from learner.gateway import Gateway
+from protocol.codec import decode_message, digest, encode_episode, encode_message
+from protocol.errors import ConfigurationError
+from protocol.limits import MAX_STATUS_BYTES
+from protocol.messages import (
+    WIRE_VERSION,
+    Ack,
+    EpisodeSubmission,
+    FromGateway,
+    Hello,
+    Refusal,
+    StatusReply,
+    StatusRequest,
+    Tombstone,
+    Welcome,
+)
+from protocol.security import CurveKeys
+from protocol.sockets import SocketLimits, connect, make_dealer
+from tests.delivery_site import DeliverySite, make_heartbeat, make_site, wait_until
+from tests.episodes import make_episode
+
+SPOOL = bytes(range(16))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> DeliverySite:
+    return make_site(tmp_path)
+
+
+@pytest.fixture
+def gateway(site: DeliverySite) -> Iterator[Gateway]:
+    gateway = site.gateway()
+    gateway.start()
+    yield gateway
+    gateway.stop()
+
+
+class Peer:
+    """A client that says whatever a test wants said."""
+
+    def __init__(self, site: DeliverySite, keys: CurveKeys) -> None:
+        self._context = zmq.Context()
+        limits = SocketLimits(frame_bytes=MAX_STATUS_BYTES)
+        self._socket = make_dealer(self._context, keys, site.server_public(), limits)
+        self._socket.setsockopt(zmq.IMMEDIATE, 0)
+        self._socket.setsockopt(zmq.RCVTIMEO, 10_000)
+        connect(self._socket, site.endpoint)
+
+    def ask(self, *frames: bytes) -> FromGateway:
+        self.send(*frames)
+        return self.receive()
+
+    def send(self, *frames: bytes) -> None:
+        self._socket.send_multipart(frames)
+
+    def receive(self) -> FromGateway:
+        return decode_message(self._socket.recv(), FromGateway, MAX_STATUS_BYTES)
+
+    def hello(self, name: str, **changes: object) -> FromGateway:
+        fields = {
+            "wire_version": WIRE_VERSION,
+            "software_version": "test",
+            "claimed_name": name,
+            "spool_id": SPOOL,
+            "next_sequence": 1,
+        }
+        return self.ask(encode_message(Hello(**(fields | changes))))
+
+    def submit(self, sequence: int, record: bytes, claimed: bytes | None = None) -> FromGateway:
+        header = EpisodeSubmission(
+            spool_id=SPOOL, sequence=sequence, digest=claimed or digest(record)
+        )
+        return self.ask(encode_message(header), record)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+
+@pytest.fixture
+def peer(site: DeliverySite, gateway: Gateway) -> Iterator[Peer]:
+    """Robot ``arm`` as it may also behave."""
+    peer = Peer(site, site.enrol("arm"))
+    yield peer
+    peer.close()
+
+
+def test_an_unknown_key_is_refused_and_both_sides_say_so(
+    site: DeliverySite, gateway: Gateway, caplog: pytest.LogCaptureFixture
+):
+    stranger = site.make_keys("stranger")
+    outbox = site.outbox("stranger")
+    outbox.put(encode_episode(make_episode("stranger")))
+    uplink = site.uplink("stranger", outbox, keys=stranger)
+    uplink.start()
+    wait_until(lambda: "not enrolled" in uplink.trouble, "the robot says that it is refused")
+    assert gateway.refusals()["connection"] >= 1
+    assert "is not enrolled; run 'fleet enrol'" in caplog.text
+    assert not uplink.close(0.0)
+    assert outbox.counts().waiting == 1
+    outbox.close()
+
+
+def test_a_robot_that_is_enrolled_later_gets_in_by_itself(
+    site: DeliverySite, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("robot_agent.learner_connection.RETRY_REFUSED_AFTER_S", 0.2)
+    keys = site.make_keys("late")
+    outbox = site.outbox("late")
+    outbox.put(encode_episode(make_episode("late")))
+    uplink = site.uplink("late", outbox)
+    uplink.start()
+    wait_until(lambda: "not enrolled" in uplink.trouble, "refused at first")
+    site.registry.enrol("late", keys.public.decode())
+    wait_until(lambda: outbox.counts().acked == 1, "delivered in the end")
+    assert uplink.trouble == ""
+    uplink.close(0.0)
+    outbox.close()
+
+
+def test_the_learner_with_another_key_than_the_robot_was_given_gets_nothing(
+    site: DeliverySite, gateway: Gateway, tmp_path: Path
+):
+    site.enrol("arm")
+    other = DeliverySite(tmp_path / "other")
+    outbox = site.outbox("arm")
+    outbox.put(encode_episode(make_episode("arm")))
+    (site.folder / "keys" / "learner.key").unlink()
+    (site.folder / "keys" / "learner.key").write_bytes(
+        b"curve-public " + other.make_keys("impostor").public
+    )
+    uplink = site.uplink("arm", outbox)
+    uplink.start()
+    wait_until(lambda: "public key" in uplink.trouble, "the robot says what may be wrong")
+    uplink.close(0.0)
+    assert outbox.counts().waiting == 1
+    outbox.close()
+
+
+def test_revoking_a_key_bites_on_a_connection_that_is_open(site: DeliverySite, peer: Peer):
+    assert isinstance(peer.hello("arm"), Welcome)
+    record = encode_episode(make_episode("arm"))
+    assert isinstance(peer.submit(1, record), Ack)
+    site.registry.revoke("arm")
+    refusal = peer.submit(2, record)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "not-enrolled"
+    assert "revoked" in refusal.reason
+
+
+def test_a_revoked_robot_says_so_and_keeps_its_episodes(site: DeliverySite, gateway: Gateway):
+    site.enrol("arm")
+    outbox = site.outbox("arm")
+    uplink = site.uplink("arm", outbox)
+    uplink.start()
+    wait_until(lambda: uplink.stats.is_welcome, "connected")
+    site.registry.revoke("arm")
+    outbox.put(encode_episode(make_episode("arm")))
+    uplink.notify()
+    wait_until(lambda: "revoked" in uplink.trouble, "the robot says that it was revoked")
+    uplink.close(0.0)
+    assert outbox.counts().waiting == 1
+    outbox.close()
+
+
+def test_an_episode_of_another_robot_is_refused_for_good(peer: Peer, gateway: Gateway):
+    peer.hello("arm")
+    refusal = peer.submit(1, encode_episode(make_episode("somebody-else")))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.sequence) == ("robot-name", 1)
+    assert gateway.status().episodes_stored == 0
+    assert gateway.refusals()["robot-name"] == 1
+
+
+def test_a_robot_may_not_claim_the_name_of_another(site: DeliverySite, peer: Peer):
+    site.enrol("brother")
+    refusal = peer.hello("brother")
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "name"
+    assert "enrolled as arm" in refusal.reason
+
+
+def test_another_wire_version_is_refused_in_words(peer: Peer):
+    refusal = peer.hello("arm", wire_version=WIRE_VERSION + 1)
+    assert isinstance(refusal, Refusal)
+    assert "update the older" in refusal.reason
+
+
+def test_who_did_not_say_hello_is_asked_to(peer: Peer):
+    refusal = peer.submit(1, encode_episode(make_episode("arm")))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.sequence) == ("say-hello", None)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b""],
+        [b"\xc1"],
+        [b"\x81\xa4type\xa7unknown"],
+        [encode_message(StatusRequest()), b"a body that has no place here"],
+        [b"\xff" * 70_000],
+        [encode_message(make_heartbeat()).replace(b"random", b"\xff\xfe\xfd\xfc\xfb\xfa")],
+    ],
+)
+def test_a_malformed_message_is_refused_and_the_gateway_goes_on(peer: Peer, frames: list[bytes]):
+    peer.hello("arm")
+    refusal = peer.ask(*frames)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "malformed"
+    assert isinstance(peer.submit(1, encode_episode(make_episode("arm"))), Ack)
+
+
+def test_a_message_of_many_frames_does_not_end_the_gateway(peer: Peer):
+    peer.hello("arm")
+    peer.send(*[b"x"] * 50)
+    assert isinstance(peer.submit(1, encode_episode(make_episode("arm"))), Ack)
+
+
+def test_a_record_that_was_altered_on_its_way_is_refused(peer: Peer):
+    peer.hello("arm")
+    record = encode_episode(make_episode("arm"))
+    refusal = peer.submit(1, record[:-3] + b"\0\0\0", claimed=digest(record))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.sequence) == ("digest", 1)
+
+
+def test_the_same_sequence_twice_is_acked_twice_and_stored_once(peer: Peer, gateway: Gateway):
+    peer.hello("arm")
+    record = encode_episode(make_episode("arm"))
+    assert isinstance(peer.submit(1, record), Ack)
+    assert isinstance(peer.submit(1, record), Ack)
+    (robot,) = gateway.status().robots
+    assert (robot.stored, robot.duplicates, robot.conflicts) == (1, 1, 0)
+
+
+def test_a_copied_disk_makes_no_episode_vanish_and_raises_an_alarm(
+    peer: Peer, gateway: Gateway, caplog: pytest.LogCaptureFixture
+):
+    peer.hello("arm")
+    assert isinstance(peer.submit(1, encode_episode(make_episode("arm", seed=1))), Ack)
+    assert isinstance(peer.submit(1, encode_episode(make_episode("arm", seed=2))), Ack)
+    (robot,) = gateway.status().robots
+    assert (robot.stored, robot.conflicts) == (1, 1)
+    assert "two different episodes under the key arm/" in caplog.text
+
+
+def test_a_tombstone_accounts_for_what_never_comes(peer: Peer, gateway: Gateway):
+    peer.hello("arm")
+    tombstone = Tombstone(spool_id=SPOOL, sequence=1, last_sequence=3, reason="disk was full")
+    ack = peer.ask(encode_message(tombstone))
+    assert isinstance(ack, Ack)
+    assert ack.sequences == [1, 2, 3]
+    assert isinstance(peer.submit(5, encode_episode(make_episode("arm"))), Ack)
+    (robot,) = gateway.status().robots
+    assert (robot.stored, robot.tombstoned, robot.missing) == (1, 3, 1)
+
+
+def test_a_tombstone_over_everything_is_refused(peer: Peer):
+    peer.hello("arm")
+    tombstone = Tombstone(spool_id=SPOOL, sequence=1, last_sequence=2**50, reason="")
+    assert isinstance(peer.ask(encode_message(tombstone)), Refusal)
+
+
+def test_only_an_operator_learns_the_state_of_the_fleet(
+    site: DeliverySite, gateway: Gateway, peer: Peer
+):
+    peer.hello("arm")
+    peer.submit(1, encode_episode(make_episode("arm", success=False)))
+    refusal = peer.ask(encode_message(StatusRequest()))
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "not-an-operator"
+    operator = Peer(site, site.enrol("desk", role="operator"))
+    status = operator.ask(encode_message(StatusRequest()))
+    operator.close()
+    assert isinstance(status, StatusReply)
+    (robot,) = status.robots
+    assert (robot.robot_id, robot.attempts, robot.successes, robot.recent) == ("arm", 1, 0, "f")
+    assert robot.connected
+
+
+def test_a_port_in_use_is_said_in_words(site: DeliverySite, gateway: Gateway, tmp_path: Path):
+    second = site.gateway(store=tmp_path / "second")
+    with pytest.raises(ConfigurationError, match="port is in use"):
+        second.start()
+
+
+def test_a_gateway_without_a_registry_does_not_start(site: DeliverySite):
+    (site.folder / "registry").rmdir()
+    gateway = site.gateway()
+    with pytest.raises(ConfigurationError, match="fleet enrol"):
+        gateway.start()
+
+
+@pytest.fixture(autouse=True)
+def _logs(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
