@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 from rich.console import Console
+from tyro.conf import Positional
 from tyro.extras import SubcommandApp
 
 from protocol.errors import ConfigurationError, GraspFleetError
@@ -20,6 +21,7 @@ app.command(episodes, name="episodes", help="Look into the episode store.")
 
 EXIT_ERROR = 1
 EXIT_CONFIGURATION = 2
+_PIPE_COLUMNS = 160
 
 
 @app.command
@@ -63,7 +65,54 @@ def demo(
         camera=camera,
         evaluation=EvaluationPlan(seed=seed) if evaluate else None,
     )
-    return run_demo(plan, Console())
+    return run_demo(plan, _console())
+
+
+@app.command
+def enrol(
+    robot: Positional[str],
+    run: Path = Path("runs/demo"),
+    bundle: Path | None = None,
+    host: str | None = None,
+) -> int:
+    """Let a robot in: make its keys and a bundle to copy to it.
+
+    The bundle holds the robot's secret key, the learner's public key, the key that releases are
+    verified with, and the endpoints. A learner that runs notices at once.
+
+    Args:
+        robot: the robot's name.
+        run: folder with learner.toml and keys.
+        bundle: where the bundle goes; ROBOT-bundle by default.
+        host: name or address under which the robot reaches the learner; by default the one
+            that learner.toml binds to.
+    """
+    from fleet.enrolment import enrol_robot
+    from fleet.operator import learner_address, registry_of
+    from fleet.run_folder import RunFolder
+
+    folder = RunFolder.existing(run)
+    place = bundle or Path(f"{robot}-bundle")
+    enrol_robot(registry_of(folder), robot, place, learner_address(folder, host))
+    print(f"{robot} is enrolled; copy {place} to it and keep robot.secret to its owner")
+    return 0
+
+
+@app.command
+def revoke(robot: Positional[str], run: Path = Path("runs/demo")) -> int:
+    """Shut a robot out, also on a connection that is open now.
+
+    Args:
+        robot: the robot's name.
+        run: folder with learner.toml and keys.
+    """
+    from fleet.enrolment import revoke_robot
+    from fleet.operator import registry_of
+    from fleet.run_folder import RunFolder
+
+    revoke_robot(registry_of(RunFolder.existing(run)), robot)
+    print(f"{robot} is shut out; enrol it again to let it back in")
+    return 0
 
 
 @app.command
@@ -75,15 +124,16 @@ def status(run: Path = Path("runs/demo"), json: bool = False) -> int:
         json: machine-readable.
     """
     from fleet.monitor import robot_table
+    from fleet.operator import operator_connection
     from fleet.run_folder import RunFolder
-    from fleet.status import StatusClient, operator_connection
+    from fleet.status import StatusClient
 
     with StatusClient(*operator_connection(RunFolder.existing(run))) as client:
         reply = client.fetch()
     if json:
         _print_json(reply)
         return 0
-    console = Console()
+    console = _console()
     console.print(
         f"release {reply.release_version}, {reply.episodes_stored} episodes stored, "
         f"learner up {reply.uptime_s:.0f} s",
@@ -117,13 +167,13 @@ def list_episodes(
         for one in found:
             print(msgspec.json.encode(listing(one)).decode())
     else:
-        Console().print(episode_table(found))
+        _console().print(episode_table(found))
     return 0
 
 
 @episodes.command(name="show")
 def show_episode(
-    episode: str,
+    episode: Positional[str],
     run: Path = Path("runs/demo"),
     store: Path | None = None,
     out: Path | None = None,
@@ -149,7 +199,7 @@ def show_episode(
     if json:
         _print_json({**describe(found, robot_id), "film_strip": str(picture)})
         return 0
-    console = Console()
+    console = _console()
     for name, value in describe(found, robot_id).items():
         if name != "steps":
             console.print(f"{name}: {value}", highlight=False, markup=False)
@@ -177,7 +227,7 @@ def verify_episodes(
     if json:
         _print_json(verification)
     else:
-        console = Console()
+        console = _console()
         console.print(verification.table())
         console.print(verification.verdict(), highlight=False, markup=False)
     return 0 if verification.sound else EXIT_ERROR
@@ -221,7 +271,7 @@ def evaluate_release(
         max_moves=max_moves,
         seed=seed,
     )
-    console = Console(stderr=json)
+    console = _console(stderr=json)
     with console.status("evaluating") as shown:
 
         def progress(done: int, total: int) -> bool:
@@ -254,6 +304,12 @@ def main() -> None:
 def _say(error: GraspFleetError, status: int) -> int:
     print(f"fleet: {error}", file=sys.stderr)
     return status
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """Return a console; where no terminal says how wide it is, tables may be wide."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=_PIPE_COLUMNS)
 
 
 def _store_folder(run: Path, store: Path | None) -> Path:

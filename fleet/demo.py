@@ -112,7 +112,7 @@ class Demo:
             end = time.monotonic() + 60 * self._plan.minutes
             while time.monotonic() < end and not self._stop.wait(_INTERVAL_S):
                 self._fleet.tend()
-                self._look("learning", end - time.monotonic())
+                self._look(end - time.monotonic())
             self._drain()
         self._monitor.show(Progress(phase="ending the learner", left_s=None), self._status)
         self._fleet.end_learner(_LEARNER_END_S)
@@ -140,14 +140,14 @@ class Demo:
         self._record.extend_session()
         self._monitor.show(Progress(phase="emptying the outboxes", left_s=None), self._status)
         self._fleet.end_agents(_DRAIN_S)
-        self._look("emptying the outboxes", None)
+        self._status = self._fleet.status(timeout_s=5.0) or self._status
         if self._status is not None:
             self._record.releases_published += self._status.releases_published
             self._record.release_latency_ms += self._status.release_latency_ms
 
-    def _look(self, phase: str, left_s: float | None) -> None:
+    def _look(self, left_s: float) -> None:
         self._status = self._fleet.status(timeout_s=2.0) or self._status
-        self._monitor.show(Progress(phase=phase, left_s=left_s), self._status)
+        self._monitor.show(Progress(phase="learning", left_s=left_s), self._status)
         if time.monotonic() - self._recorded_at > _RECORD_INTERVAL_S:
             self._recorded_at = time.monotonic()
             self._record.extend_session()

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fleet.child_process import ChildProcess
+from fleet.operator import operator_connection
 from fleet.run_folder import RunFolder
-from fleet.status import StatusClient, operator_connection
+from fleet.status import StatusClient
 from protocol.errors import GraspFleetError, TransientError
 from protocol.messages import StatusReply
 
@@ -175,8 +176,9 @@ def _end(processes: Sequence[ChildProcess], timeout_s: float, say: Callable[[str
         process.ask_to_end()
     deadline = time.monotonic() + timeout_s
     for process in processes:
-        process.wait(max(0.0, deadline - time.monotonic()))
-    for process in processes:
+        status = process.wait(max(0.0, deadline - time.monotonic()))
         if process.running:
             say(f"{process.name} did not end within {timeout_s:.0f} s and was killed")
+        elif status:
+            say(f"{process.name} ended with status {status}; see {process.log}")
         process.kill()

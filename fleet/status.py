@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from types import TracebackType
 from typing import Self
@@ -11,12 +10,9 @@ import msgspec
 import zmq
 
 from fleet.proportion import Proportion
-from fleet.run_folder import RunFolder
-from learner.config import LearnerConfig
-from protocol.configuration import load_toml
 from protocol.errors import AuthenticationError, RejectedMessageError, TransientError
 from protocol.messages import FromGateway, Refusal, RobotStatus, StatusReply, StatusRequest
-from protocol.security import CurveKeys, load_curve_keys
+from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits, connect, make_dealer
 
 _LIMITS = SocketLimits(frame_bytes=16 * 2**20)
@@ -91,19 +87,6 @@ class StatusClient:
             f"the learner at {self._endpoint} did not answer in {max(waited_s, 0):.0f} s; "
             "does it run, and does its registry hold this operator's key?"
         )
-
-
-def operator_connection(folder: RunFolder) -> tuple[str, CurveKeys, bytes]:
-    """Return the gateway's endpoint, the operator's keys and the learner's public key.
-
-    Raises:
-        ConfigurationError: a file is missing or wrong.
-    """
-    config = load_toml(folder.learner_config, LearnerConfig)
-    # A gateway that listens everywhere is reached here on the loopback.
-    endpoint = re.sub(r"^tcp://(\*|0\.0\.0\.0):", "tcp://127.0.0.1:", config.gateway.bind)
-    operator = load_curve_keys(folder.keys / "operator.secret")
-    return endpoint, operator, load_curve_keys(config.keys.server_secret).public
 
 
 def rolling_greedy(robot: RobotStatus, window: int = 100) -> Proportion:

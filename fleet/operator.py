@@ -1,0 +1,55 @@
+"""What an operator's commands need of a run folder: where the learner is, and the keys to it."""
+
+from __future__ import annotations
+
+import re
+
+from fleet.enrolment import LearnerAddress
+from fleet.run_folder import RunFolder
+from learner.config import LearnerConfig
+from protocol.configuration import load_toml
+from protocol.registry import Registry
+from protocol.security import CurveKeys, load_curve_keys
+
+_EVERYWHERE = re.compile(r"^tcp://(\*|0\.0\.0\.0):")
+
+
+def operator_connection(folder: RunFolder) -> tuple[str, CurveKeys, bytes]:
+    """Return the gateway's endpoint, the operator's keys and the learner's public key.
+
+    Raises:
+        ConfigurationError: a file is missing or wrong.
+    """
+    config = _config(folder)
+    # A gateway that listens everywhere is reached here on the loopback.
+    endpoint = _EVERYWHERE.sub("tcp://127.0.0.1:", config.gateway.bind)
+    operator = load_curve_keys(folder.keys / "operator.secret")
+    return endpoint, operator, load_curve_keys(config.keys.server_secret).public
+
+
+def learner_address(folder: RunFolder, host: str | None) -> LearnerAddress:
+    """Return what a robot must know of this folder's learner.
+
+    Args:
+        folder: of the learner.
+        host: under which the robot reaches it; None for the one it binds to.
+    """
+    config = _config(folder)
+    return LearnerAddress(
+        keys=config.keys.server_secret.parent,
+        episodes=_at(host, config.gateway.bind),
+        releases=_at(host, config.releases.bind),
+    )
+
+
+def registry_of(folder: RunFolder) -> Registry:
+    """Return the registry that the folder's learner goes by."""
+    return Registry(_config(folder).keys.registry)
+
+
+def _config(folder: RunFolder) -> LearnerConfig:
+    return load_toml(folder.learner_config, LearnerConfig)
+
+
+def _at(host: str | None, bind: str) -> str:
+    return bind if host is None else f"tcp://{host}:{bind.rpartition(':')[2]}"
