@@ -51,9 +51,10 @@ def run(config: LearnerConfig) -> None:
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
     with Learner(config) as learner:
+        # Only now: starting Ray replaces the handler of SIGTERM with its own.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopping.set())
         began = time.monotonic()
         while not stopping.wait(STATUS_INTERVAL_S):
             status = learner.status()
