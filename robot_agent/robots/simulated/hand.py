@@ -64,8 +64,9 @@ def add_hand(
     for name, axis in zip(AXES[:3], np.eye(3), strict=True):
         hand.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis)
     hand.add_joint(name=AXES[3], type=mujoco.mjtJoint.mjJNT_HINGE, axis=[0, 0, 1], armature=0.0006)
+    # Whatever is seen must also be felt: MuJoCo culls rays by bounds of the felt geoms alone.
     _add_box(hand, "palm", _PALM_BOX, colours["palm"], mass=MASS_KG - 0.10)
-    _add_box(hand, "arm", _ARM_BOX, colours["arm"], mass=0.04, felt=False)
+    _add_box(hand, "arm", _ARM_BOX, colours["arm"], mass=0.04)
     mirrored = _FINGER_BOX * [1.0, -1.0, 1.0]
     for name, side, box in zip(
         FINGERS, (1.0, -1.0), (_FINGER_BOX, np.sort(mirrored, axis=0)), strict=True
@@ -96,6 +97,8 @@ def _add_finger(
         type=mujoco.mjtJoint.mjJNT_SLIDE,
         axis=[0.0, side, 0.0],
         range=[0.0, MAX_OPENING_M / 2],
+        solref_limit=[0.008, 1.0],
+        solimp_limit=[0.98, 0.99, 0.001, 0.5, 2.0],
         limited=mujoco.mjtLimited.mjLIMITED_TRUE,
         damping=[FINGER_DAMPING, 0.0, 0.0],
         armature=FINGER_ARMATURE_KG,
@@ -112,7 +115,6 @@ def _add_box(
     mass: float,
     friction: float = 0.4,
     condim: int = 3,
-    felt: bool = True,
 ) -> None:
     body.add_geom(
         name=name,
@@ -124,7 +126,7 @@ def _add_box(
         friction=[friction, 0.006, 0.0001],
         condim=condim,
         contype=0,
-        conaffinity=3 if felt else 0,
+        conaffinity=3,
         margin=0.0,
     )
 

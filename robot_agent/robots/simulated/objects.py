@@ -51,7 +51,7 @@ class ObjectKind:
     half_height_m: float
 
 
-_STEEL = 5000.0
+_STEEL = 3500.0
 _WOOD = 1500.0
 
 

@@ -197,7 +197,7 @@ class SimulatedRobot:
 
     def _measure_opening(self) -> float:
         """Read the opening as the gripper's own sensor would, with its wear, drift and noise."""
-        opening = float(self._scene.data.qpos[self._scene.finger_qpos].sum())
+        opening = max(0.0, float(self._scene.data.qpos[self._scene.finger_qpos].sum()))
         opening += self.options.opening_drift_m + _WEAR_OFFSET_M * self.options.gripper_wear
         opening += float(self._noise.normal(0.0, self.options.opening_noise_m))
         return min(max(opening, 0.0), MAX_OPENING_M + 0.005)

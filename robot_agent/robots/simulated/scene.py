@@ -206,8 +206,11 @@ def _add_bin(
 
 def _add_wall(world: mujoco.MjsBody, angle: float, rgba: list[float], felt: dict[str, Any]) -> None:
     """Add the wall that stands in direction ``angle`` (radians about z) of the bin's centre."""
-    distance, half_span = BIN_HALF_M if math.cos(angle) ** 2 > 0.5 else BIN_HALF_M[::-1]
-    half_span += WALL_HEIGHT_M * math.tan(WALL_SLOPE) + 2 * WALL_HALF_THICKNESS_M
+    ends = WALL_HEIGHT_M * math.tan(WALL_SLOPE)
+    if abs(math.cos(angle)) > 0.5:
+        distance, half_span = BIN_HALF_M[0], BIN_HALF_M[1] + ends + 2 * WALL_HALF_THICKNESS_M
+    else:
+        distance, half_span = BIN_HALF_M[1], BIN_HALF_M[0] + ends
     up = np.array([math.sin(WALL_SLOPE), 0.0, math.cos(WALL_SLOPE)])
     outward = np.array([math.cos(WALL_SLOPE), 0.0, -math.sin(WALL_SLOPE)])
     above, below = WALL_HEIGHT_M / math.cos(WALL_SLOPE), 0.010
