@@ -1,0 +1,97 @@
+"""The registry: who may speak, also when the folder changes under a running learner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import zmq
+
+from protocol.errors import ConfigurationError
+from protocol.registry import Member, Registry
+
+
+def new_key() -> str:
+    return zmq.curve_keypair()[0].decode()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    (tmp_path / "registry").mkdir()
+    return Registry(tmp_path / "registry")
+
+
+def test_an_enrolled_key_is_known_by_its_name(registry: Registry):
+    key, other = new_key(), new_key()
+    registry.enrol("arm-1", key)
+    registry.enrol("desk", other, role="operator")
+    assert registry.robot_for_key(key) == "arm-1"
+    assert registry.member_for_key(other) == Member(name="desk", role="operator")
+    assert registry.robot_for_key(other) is None
+    assert registry.member_for_key(new_key()) is None
+
+
+def test_a_change_by_another_process_is_seen_at_once(registry: Registry, tmp_path: Path):
+    elsewhere = Registry(tmp_path / "registry")
+    key = new_key()
+    for _ in range(3):
+        assert registry.member_for_key(key) is None
+        elsewhere.enrol("arm", key)
+        assert registry.robot_for_key(key) == "arm"
+        elsewhere.revoke("arm")
+    assert registry.refusal_reason(key).startswith("the key of arm was revoked")
+
+
+def test_an_unknown_key_is_refused_with_the_remedy(registry: Registry):
+    assert "run 'fleet enrol'" in registry.refusal_reason(new_key())
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b", "x" * 65, "..", "é"])
+def test_a_name_that_is_no_name_is_refused(registry: Registry, name: str):
+    with pytest.raises(ConfigurationError, match="A-Z a-z 0-9"):
+        registry.enrol(name, new_key())
+
+
+def test_neither_a_name_nor_a_key_is_enrolled_twice(registry: Registry):
+    key = new_key()
+    registry.enrol("arm", key)
+    with pytest.raises(ConfigurationError, match="arm is enrolled already"):
+        registry.enrol("arm", new_key())
+    with pytest.raises(ConfigurationError, match="as arm"):
+        registry.enrol("leg", key)
+
+
+def test_revoking_a_stranger_says_who_is_enrolled(registry: Registry):
+    registry.enrol("arm", new_key())
+    with pytest.raises(ConfigurationError, match="'leg' is not enrolled; enrolled: arm"):
+        registry.revoke("leg")
+
+
+def test_a_revoked_name_may_be_enrolled_with_a_new_key(registry: Registry):
+    old, new = new_key(), new_key()
+    registry.enrol("arm", old)
+    registry.revoke("arm")
+    registry.enrol("arm", new)
+    assert registry.robot_for_key(new) == "arm"
+    assert registry.member_for_key(old) is None
+
+
+def test_one_damaged_entry_shuts_out_nobody_else(registry: Registry, tmp_path: Path):
+    key = new_key()
+    (tmp_path / "registry" / "broken.key").write_bytes(b"\xff\xfe")
+    (tmp_path / "registry" / "odd.key").write_text('public_key = "short"\n')
+    registry.enrol("arm", key)
+    assert [member.name for member in registry.members()] == ["arm"]
+
+
+def test_a_key_under_two_names_is_nobodys(registry: Registry, tmp_path: Path):
+    key = new_key()
+    registry.enrol("arm", key)
+    content = (tmp_path / "registry" / "arm.key").read_text()
+    (tmp_path / "registry" / "copy.key").write_text(content)
+    assert registry.member_for_key(key) is None
+
+
+def test_a_registry_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        Registry(tmp_path / "nowhere").members()

@@ -1,0 +1,100 @@
+"""Key files: secrets stay secret, and every mistake is named with its remedy."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import zmq
+
+from protocol.errors import ConfigurationError
+from protocol.key_files import write_over
+from protocol.security import (
+    create_curve_keys,
+    create_release_keys,
+    load_curve_keys,
+    load_curve_public,
+    load_release_public,
+    load_release_secret,
+)
+
+
+def test_curve_keys_are_read_back_as_they_were_made(tmp_path: Path):
+    made = create_curve_keys(tmp_path / "a.secret", tmp_path / "a.key")
+    loaded = load_curve_keys(tmp_path / "a.secret")
+    assert (loaded.public, loaded.secret) == (made.public, made.secret)
+    assert load_curve_public(tmp_path / "a.key") == made.public == zmq.curve_public(made.secret)
+
+
+def test_secrets_are_readable_by_their_owner_alone_whatever_the_umask(tmp_path: Path):
+    before = os.umask(0)
+    try:
+        create_curve_keys(tmp_path / "a.secret", tmp_path / "a.key")
+        create_release_keys(tmp_path / "r.secret", tmp_path / "r.key")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.secret").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "r.secret").stat().st_mode) == 0o600
+    assert {path.name for path in tmp_path.iterdir()} == {"a.secret", "a.key", "r.secret", "r.key"}
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+def test_a_secret_that_others_may_read_is_refused_with_the_remedy(tmp_path: Path, mode: int):
+    create_curve_keys(tmp_path / "a.secret", tmp_path / "a.key")
+    create_release_keys(tmp_path / "r.secret", tmp_path / "r.key")
+    for path, load in (
+        (tmp_path / "a.secret", load_curve_keys),
+        (tmp_path / "r.secret", load_release_secret),
+    ):
+        path.chmod(mode)
+        with pytest.raises(ConfigurationError, match=f"chmod 600 {path}"):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    "load", [load_curve_keys, load_curve_public, load_release_secret, load_release_public]
+)
+def test_a_missing_key_file_is_named_with_the_remedy(tmp_path: Path, load):
+    with pytest.raises(ConfigurationError, match=r"gone\.key is missing; 'fleet enrol'"):
+        load(tmp_path / "gone.key")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"curve-secret", b"curve-secret tooshort", b"\xff" * 60, b"x" * 20_000]
+)
+def test_a_file_that_is_no_key_is_refused(tmp_path: Path, content: bytes):
+    path = tmp_path / "a.secret"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    for load in (load_curve_keys, load_release_secret):
+        with pytest.raises(ConfigurationError, match=r"a\.secret"):
+            load(path)
+
+
+def test_a_public_key_is_not_taken_for_a_secret_one(tmp_path: Path):
+    create_curve_keys(tmp_path / "a.secret", tmp_path / "a.key")
+    (tmp_path / "a.key").chmod(0o600)
+    with pytest.raises(ConfigurationError, match="holds a curve-public key, but a curve-secret"):
+        load_curve_keys(tmp_path / "a.key")
+
+
+def test_a_key_in_use_is_never_replaced(tmp_path: Path):
+    made = create_curve_keys(tmp_path / "a.secret", tmp_path / "a.key")
+    with pytest.raises(ConfigurationError, match="exists already"):
+        create_curve_keys(tmp_path / "a.secret", tmp_path / "a.key")
+    assert load_curve_keys(tmp_path / "a.secret").secret == made.secret
+
+
+def test_a_signature_is_verified_by_the_public_file(tmp_path: Path):
+    create_release_keys(tmp_path / "r.secret", tmp_path / "r.key")
+    signature = load_release_secret(tmp_path / "r.secret").sign(b"digest")
+    load_release_public(tmp_path / "r.key").verify(signature, b"digest")
+
+
+def test_writing_over_a_file_leaves_no_other_behind(tmp_path: Path):
+    for content in (b"old", b"new"):
+        write_over(tmp_path / "file", content, mode=0o644)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"new"

@@ -1,0 +1,204 @@
+"""The outbox: what was put is there, whatever happens, and every sequence is accounted for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import ConfigurationError, OutboxFullError
+from robot_agent.config import OutboxConfig
+from robot_agent.outbox import Outbox, outbox_counts
+from tests.delivery_site import ROOT
+from tests.disks import small_disk
+
+WRITER = """
+import sys
+from pathlib import Path
+from robot_agent.config import OutboxConfig
+from robot_agent.outbox import Outbox
+outbox = Outbox(Path(sys.argv[1]), OutboxConfig())
+while True:
+    sys.stdout.write(f"{outbox.put(b'record' * 1000)}\\n")
+    sys.stdout.flush()
+"""
+
+
+def record(number: int, size: int = 1000) -> bytes:
+    return number.to_bytes(4, "big") * (size // 4)
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    outbox = Outbox(tmp_path, OutboxConfig())
+    yield outbox
+    outbox.close()
+
+
+def sequences(outbox: Outbox, after: int = 0, limit_bytes: int = 10**9) -> list[int]:
+    return [episode.sequence for episode in outbox.unsent(after, limit_bytes)]
+
+
+def assert_adds_up(outbox: Outbox) -> None:
+    counts = outbox.counts()
+    parts = counts.acked + counts.dropped + counts.refused + counts.waiting
+    assert counts.written == parts
+
+
+def test_sequences_count_from_one_and_records_come_back(outbox: Outbox):
+    assert [outbox.put(record(n)) for n in range(3)] == [1, 2, 3]
+    assert [episode.record for episode in outbox.unsent(0, 10**9)] == [record(n) for n in range(3)]
+    assert sequences(outbox, after=1) == [2, 3]
+
+
+def test_a_piece_holds_at_least_one_record_and_no_more_than_fit(outbox: Outbox):
+    for number in range(5):
+        outbox.put(record(number))
+    assert sequences(outbox, limit_bytes=1) == [1]
+    assert sequences(outbox, limit_bytes=2500) == [1, 2]
+
+
+def test_what_is_acked_is_forgotten_and_never_numbered_again(outbox: Outbox, tmp_path: Path):
+    for number in range(4):
+        outbox.put(record(number))
+    outbox.forget([1, 2, 4, 4, 77])
+    assert sequences(outbox) == [3]
+    outbox.forget([3])
+    spool_id = outbox.spool_id
+    outbox.close()
+    again = Outbox(tmp_path, OutboxConfig())
+    assert again.spool_id == spool_id
+    assert again.put(record(9)) == 5
+    assert (again.counts().acked, again.counts().written) == (4, 5)
+    again.close()
+
+
+def test_a_writer_that_is_killed_loses_nothing_that_put_returned_for(tmp_path: Path):
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
+        ) as writer:
+            assert writer.stdout is not None
+            returned = [int(writer.stdout.readline()) for _ in range(20)]
+            os.kill(writer.pid, signal.SIGKILL)
+            returned += [int(line) for line in writer.stdout.read().split()]
+        outbox = Outbox(tmp_path, OutboxConfig())
+        kept = outbox.unsent(0, 10**9)
+        assert [episode.sequence for episode in kept] == list(range(1, len(kept) + 1))
+        assert len(kept) - returned[-1] in {0, 1}, "at most the put that was under way is extra"
+        assert {episode.record for episode in kept} == {b"record" * 1000}
+        assert_adds_up(outbox)
+        outbox.close()
+
+
+def test_a_full_outbox_stops_the_robot_if_that_is_the_policy(tmp_path: Path):
+    outbox = Outbox(tmp_path, OutboxConfig(max_bytes=2500, when_full="stop"))
+    outbox.put(record(1))
+    outbox.put(record(2))
+    with pytest.raises(OutboxFullError, match="2000 bytes wait and 1000 more exceed 2500"):
+        outbox.put(record(3))
+    assert outbox.counts().written == 2
+    outbox.forget([1])
+    assert outbox.put(record(3)) == 3
+    outbox.close()
+
+
+def test_a_full_outbox_drops_the_oldest_if_that_is_the_policy_and_says_which(tmp_path: Path):
+    config = OutboxConfig(max_bytes=2500, when_full="drop-oldest")
+    outbox = Outbox(tmp_path, config)
+    for number in range(5):
+        outbox.put(record(number))
+    outbox.close()
+    outbox = Outbox(tmp_path, config)
+    assert sequences(outbox) == [4, 5]
+    (gone,) = outbox.tombstones()
+    assert (gone.sequence, gone.last_sequence) == (1, 3)
+    assert outbox.counts().dropped == 3
+    assert_adds_up(outbox)
+    outbox.forget([1, 2, 3])
+    assert outbox.tombstones() == []
+    assert (outbox.counts().acked, outbox.counts().dropped) == (0, 3)
+    outbox.close()
+
+
+def test_an_episode_larger_than_the_whole_outbox_is_refused_in_words(tmp_path: Path):
+    outbox = Outbox(tmp_path, OutboxConfig(max_bytes=500, when_full="drop-oldest"))
+    with pytest.raises(OutboxFullError, match=r"raise outbox\.max_bytes"):
+        outbox.put(record(1))
+    outbox.close()
+
+
+def test_a_tombstone_covers_only_as_much_as_its_ack_can_list(tmp_path: Path):
+    outbox = Outbox(tmp_path, OutboxConfig(max_bytes=8, when_full="drop-oldest"))
+    for number in range(1205):
+        outbox.put(record(number, size=4))
+    ranges = [(gone.sequence, gone.last_sequence) for gone in outbox.tombstones()]
+    assert ranges == [(1, 1000), (1001, 1203)]
+    outbox.close()
+
+
+def test_a_refused_record_is_kept_aside_and_its_sequence_accounted_for(
+    outbox: Outbox, tmp_path: Path
+):
+    outbox.put(record(1))
+    outbox.put(record(2))
+    outbox.set_aside(1, "digest", "it was altered")
+    outbox.set_aside(1, "digest", "it was altered")
+    assert sequences(outbox) == [2]
+    assert outbox.counts().refused == 1
+    assert [gone.reason for gone in outbox.tombstones()] == ["refused: it was altered"]
+    assert_adds_up(outbox)
+    with sqlite3.connect(tmp_path / "outbox.sqlite3") as database:
+        kept = database.execute("SELECT record, code FROM refused").fetchall()
+    assert kept == [(record(1), "digest")]
+
+
+def test_the_counts_are_readable_while_the_agent_runs(outbox: Outbox, tmp_path: Path):
+    outbox.put(record(1))
+    assert outbox_counts(tmp_path) == outbox.counts()
+
+
+def test_a_folder_without_an_outbox_is_named(tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        outbox_counts(tmp_path / "nobody")
+
+
+def test_two_agents_cannot_share_an_outbox(outbox: Outbox, tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="another agent"):
+        Outbox(tmp_path, OutboxConfig())
+
+
+def test_a_damaged_file_is_refused_with_the_remedy(tmp_path: Path):
+    (tmp_path / "outbox.sqlite3").write_bytes(b"this is no database" * 500)
+    with pytest.raises(ConfigurationError, match="move it away"):
+        Outbox(tmp_path, OutboxConfig())
+
+
+def test_an_outbox_of_another_format_is_refused(tmp_path: Path):
+    Outbox(tmp_path, OutboxConfig()).close()
+    with sqlite3.connect(tmp_path / "outbox.sqlite3") as database:
+        database.execute("UPDATE outbox SET format = 2")
+    with pytest.raises(ConfigurationError, match="format 2"):
+        Outbox(tmp_path, OutboxConfig())
+
+
+def test_a_full_disk_is_said_in_words_and_nothing_is_lost(tmp_path: Path):
+    with small_disk(tmp_path / "disk", megabytes=2) as disk:
+        outbox = Outbox(disk, OutboxConfig())
+        put = 0
+        with pytest.raises(OutboxFullError, match="the disk is full"):
+            while put < 1000:
+                outbox.put(record(put, size=20_000))
+                put += 1
+        assert outbox.counts().written == put == outbox.counts().waiting
+        (disk / "ballast").unlink()
+        outbox.forget(range(1, put // 2))
+        outbox.put(record(put, size=20_000))
+        assert_adds_up(outbox)
+        outbox.close()
