@@ -28,6 +28,8 @@ class TrainingActor:
             gateway.release_published(version)
 
         logging.basicConfig(level=config.log_level.upper())
+        logging.getLogger("onnx_ir").setLevel(logging.WARNING)
+        logging.getLogger("onnxscript").setLevel(logging.WARNING)
         self._trainer = Trainer(config, publish)
         self._trainer.continue_after(releases.current_version())
         self._stopping = threading.Event()
