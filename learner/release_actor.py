@@ -41,6 +41,10 @@ class ReleaseActor:
         """Return the endpoint in use, with the port that the system chose if there was none."""
         return self._server.endpoint
 
+    def process_id(self) -> int:
+        """Return the process that serves."""
+        return os.getpid()
+
     def _die_with_the_server(self) -> None:
         # An actor whose server has ended would look healthy to Ray for ever.
         self._server.join()
@@ -74,6 +78,11 @@ class ReleaseServerHandle:
         """Return the version of the current release; 0 before the first one."""
         version: int = ray.get(self._actor.current_version.remote())
         return version
+
+    def process_id(self) -> int:
+        """Return the process that serves; another one after a crash."""
+        process_id: int = ray.get(self._actor.process_id.remote())
+        return process_id
 
     def close(self) -> None:
         """End the actor."""
