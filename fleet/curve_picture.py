@@ -47,7 +47,7 @@ def draw_learning_curve(data: CurveData, path: Path) -> None:
     _draw_random(axes, data.random)
     _draw_rolling(axes, data.rows)
     _draw_releases(axes, data.rows)
-    end_min = data.rows[-1].time_s / 60 if data.rows else 1.0
+    end_min = max(data.rows[-1].time_s / 60, 0.1) if data.rows else 1.0
     if data.held_out is not None and data.held_out.attempts:
         _draw_held_out(axes, data.held_out, end_min)
     axes.set_xlim(0, end_min * 1.06)

@@ -1,0 +1,133 @@
+import stat
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fleet.camera_description import error_mm, falsify, workspace_points
+from fleet.fleet_files import (
+    FleetPlan,
+    agent_config,
+    camera_record,
+    learner_config,
+    prepare_run_folder,
+)
+from fleet.run_folder import FleetRecord, RunFolder
+from fleet.toml_text import toml_text
+from protocol.errors import ConfigurationError
+from protocol.registry import Registry
+from protocol.security import load_curve_keys
+from robot_agent.calibration import described_map
+from robot_agent.config import CameraDescription
+from robot_agent.robots.simulated import true_hand_eye_map
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder(root=tmp_path / "run")
+    prepare_run_folder(made, FleetPlan(robots=3, seed=5))
+    return made
+
+
+def test_made_files_are_accepted_by_agent_and_learner(folder):
+    assert folder.robot_names() == ["robot-01", "robot-02", "robot-03"]
+    learner = learner_config(folder)
+    for name in folder.robot_names():
+        config = agent_config(folder, name)
+        assert config.name == name
+        assert config.learner.episodes == learner.gateway.bind
+        assert config.learner.public_key.is_file()
+
+
+def test_every_robot_is_enrolled_under_its_own_key_and_secrets_are_private(folder):
+    registry = Registry(folder.registry)
+    for name in folder.robot_names():
+        secret = agent_config(folder, name).secret_key
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+        assert registry.robot_for_key(load_curve_keys(secret).public.decode()) == name
+    assert [one.role for one in registry.members()].count("operator") == 1
+
+
+def test_second_session_keeps_keys_robots_and_ports_and_may_add_robots(folder):
+    before = {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()}
+    prepare_run_folder(folder, FleetPlan(robots=4, seed=5))
+    assert {path: path.read_bytes() for path in before} == before
+    assert folder.robot_names()[-1] == "robot-04"
+
+
+def test_no_two_robots_have_the_same_camera_and_wear(folder):
+    options = [agent_config(folder, name).robot.options for name in folder.robot_names()]
+    assert len({str(one["camera"]) for one in options}) == 3
+    assert len({one["gripper_wear"] for one in options}) == 3
+
+
+def test_another_seed_gives_other_robots(folder, tmp_path):
+    other = RunFolder(root=tmp_path / "other")
+    prepare_run_folder(other, FleetPlan(robots=1, seed=6))
+    mine, theirs = (agent_config(one, "robot-01").robot.options for one in (folder, other))
+    assert mine["camera"] != theirs["camera"]
+
+
+def test_description_is_falsified_by_up_to_two_centimetres_and_fifteen_percent(folder):
+    for name in folder.robot_names():
+        known = camera_record(folder, name)
+        for true, described in (
+            (known.true.position_m, known.described.position_m),
+            (known.true.look_at_m, known.described.look_at_m),
+        ):
+            assert 0.0099 < np.linalg.norm(np.subtract(true, described)) < 0.0201
+        scale = known.described.vertical_fov_deg / known.true.vertical_fov_deg
+        assert 0.0749 < abs(scale - 1) < 0.1501
+        assert agent_config(folder, name).camera_description == known.described
+
+
+def test_recorded_truth_is_the_simulator_s_own(folder):
+    config = agent_config(folder, "robot-01")
+    points = workspace_points(config.workspace.x_m, config.workspace.y_m)
+    recorded = described_map(camera_record(folder, "robot-01").true)
+    truth = true_hand_eye_map(config.robot.options)
+    assert error_mm(recorded, truth, points) < 0.1
+    falsified = described_map(config.camera_description)
+    assert error_mm(falsified, truth, points) > 3
+
+
+def test_falsifying_is_repeatable():
+    camera = CameraDescription(
+        position_m=(-0.3, 0.0, 0.4), look_at_m=(0.0, 0.0, 0.0), vertical_fov_deg=31.0
+    )
+    first, second = (falsify(camera, np.random.default_rng(4)) for _ in range(2))
+    assert first == second != camera
+
+
+def test_wrong_learner_option_is_refused_before_anything_starts(tmp_path):
+    plan = FleetPlan(robots=1, seed=0, learner_options={"training": {"batch_sise": 3}})
+    with pytest.raises(ConfigurationError, match="did you mean 'batch_size'"):
+        prepare_run_folder(RunFolder(root=tmp_path), plan)
+
+
+def test_toml_text_is_read_back_as_it_was_written():
+    table = {
+        "name": 'quo"te',
+        "flag": True,
+        "numbers": [1, 2.5],
+        "outer": {"x": -1, "inner": {"path": "a/b"}},
+        "empty": {},
+    }
+    assert tomllib.loads(toml_text(table)) == table
+
+
+def test_folder_without_a_learner_configuration_is_no_run_folder(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"learner\.toml"):
+        RunFolder.existing(tmp_path)
+
+
+def test_fleet_record_survives_being_written_and_a_damaged_one_is_refused(tmp_path):
+    path = tmp_path / "fleet.json"
+    record = FleetRecord(seed=4, restarts={"robot-01": 2})
+    record.open_session()
+    record.write(path)
+    assert FleetRecord.read(path) == record
+    path.write_text("{")
+    with pytest.raises(ConfigurationError, match="not a fleet record"):
+        FleetRecord.read(path)
