@@ -6,9 +6,8 @@ allows one open environment per process and folder).
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
+import shutil
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +32,9 @@ from learner.stored_episode import (
 from protocol.errors import StoreError, StoreFullError
 
 logger = logging.getLogger(__name__)
+
+_SLACK_BYTES = 65_536
+"""What a commit may write besides the records, roughly."""
 
 
 class EpisodeStore:
@@ -66,7 +68,7 @@ class EpisodeStore:
                 verdicts = [writer.take(item) for item in batch]
                 writer.finish()
         except lmdb.Error as error:
-            if isinstance(error, lmdb.MapFullError) or _says_no_space(error):
+            if isinstance(error, lmdb.MapFullError) or self._lacks_room_for(batch):
                 raise StoreFullError(
                     f"episode store {self._folder}: full at {self.size_bytes()} bytes ({error}); "
                     "make room or raise gateway.max_store_bytes"
@@ -158,6 +160,11 @@ class EpisodeStore:
         """Close the file; no method may be called afterwards."""
         self._file.environment.close()
 
+    def _lacks_room_for(self, batch: Sequence[Arrival | Burial]) -> bool:
+        # LMDB calls a write that was cut short by a full disk an input/output error.
+        needed_bytes = sum(len(item.record) for item in batch if isinstance(item, Arrival))
+        return shutil.disk_usage(self._folder).free < 2 * needed_bytes + _SLACK_BYTES
+
     def _log_after(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         # Copied out in one short transaction: an open one would keep old pages from being reused.
         with self._file.environment.begin() as transaction:
@@ -177,10 +184,6 @@ class EpisodeStore:
                 self._damaged.add(number)
                 logger.warning("commit %d is left out: %s", number, error)
             return None
-
-
-def _says_no_space(error: lmdb.Error) -> bool:
-    return isinstance(error, lmdb.DiskError) or os.strerror(errno.ENOSPC) in str(error)
 
 
 def _sequences(transaction: Any, table: Any, name: bytes) -> list[int]:  # noqa: ANN401
