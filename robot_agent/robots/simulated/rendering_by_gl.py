@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import warnings
 from functools import cache
 
 import mujoco
@@ -54,7 +55,10 @@ class GlRenderer:
 def gl_device() -> str | None:
     """Return what OpenGL calls its renderer on this machine, or None without OpenGL."""
     try:
-        context = mujoco.GLContext(16, 16)
+        # GLFW warns on stderr where there is no display; the log line below is enough.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            context = mujoco.GLContext(16, 16)
     except Exception as error:  # noqa: BLE001 - each of the three back ends fails in its own way
         logger.info("no OpenGL context", extra={"reason": str(error)})
         return None
