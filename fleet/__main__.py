@@ -32,6 +32,7 @@ def demo(
     out: Path = Path("runs/demo"),
     robot: str = "robot_agent.robots.simulated:SimulatedRobot",
     camera: str = "robot_agent.cameras.simulated:SimulatedCamera",
+    learner: Path | None = None,
     evaluate: bool = True,
 ) -> int:
     """Run a whole fleet on this machine: simulated robots learn to grasp, then are evaluated.
@@ -46,10 +47,12 @@ def demo(
         out: the run folder.
         robot: another robot driver, module:Class.
         camera: another camera driver, module:Class.
+        learner: a TOML file with settings for learner.toml, such as network or [training].
         evaluate: measure the last release on objects that training never saw.
     """
     from fleet.demo import DemoPlan, run_demo
     from fleet.evaluation import EvaluationPlan
+    from fleet.toml_text import load_table
 
     if robots < 1 or minutes <= 0 or seed < 0:
         raise ConfigurationError(
@@ -64,6 +67,7 @@ def demo(
         robot=robot,
         camera=camera,
         evaluation=EvaluationPlan(seed=seed) if evaluate else None,
+        learner_options=load_table(learner) if learner is not None else {},
     )
     return run_demo(plan, _console())
 

@@ -53,7 +53,14 @@ def draw_learning_curve(data: CurveData, path: Path) -> None:
     axes.set_xlim(0, end_min * 1.06)
     _add_attempts_axis(axes, data.rows)
     axes.set_title(data.title, loc="left", color=_INK, fontsize=12, fontweight="bold", pad=12)
-    axes.legend(loc="lower right", frameon=False, fontsize=8.5, labelcolor=_INK)
+    # Above the random band, below where the curve ends.
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 0.26),
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=_INK,
+    )
     figure.savefig(path)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -45,7 +47,8 @@ class DemoPlan:
     camera: str = SIMULATED_CAMERA
     evaluation: EvaluationPlan | None
     """None leaves the evaluation out."""
-    learner_options: dict[str, object] | None = None
+    learner_options: Mapping[str, Any] = field(default_factory=dict)
+    """Laid over ``learner.toml``."""
 
 
 class Demo:

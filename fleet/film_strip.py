@@ -107,6 +107,8 @@ def _draw_prediction(axes: Axes, step: Step) -> None:
     move = step.commanded
     distance_mm = 1000 * float(np.linalg.norm([move.dx_m, move.dy_m, move.dz_m]))
     motion = f"{distance_mm:.0f} mm, turn {np.degrees(move.rotation_rad):+.0f}°"
+    if step.kind == StepKind.CLOSE:
+        motion = "closes here"
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.text(0, 0.86, motion, fontsize=7.5, color=_GREY, va="center")
@@ -156,5 +158,6 @@ def _headline(episode: Episode) -> str:
     version = episode.policy.release_version
     policy = f"release {version}" if version else "no release yet"
     return (
-        f"{episode.outcome.label.value}: {episode.robot_id}, {episode.mode.value} attempt, {policy}"
+        f"{episode.outcome.label.value.capitalize()}: {episode.robot_id}, "
+        f"{episode.mode.value} attempt, {policy}"
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from fleet.enrolment import (
     enrol_robot,
 )
 from fleet.run_folder import RunFolder, write_atomically
-from fleet.toml_text import toml_text
+from fleet.toml_text import laid_over, toml_text
 from learner.config import LearnerConfig
 from protocol.configuration import load_toml
 from protocol.errors import ConfigurationError
@@ -48,8 +49,8 @@ class FleetPlan:
     seed: int
     driver: str = SIMULATED_ROBOT
     camera: str = SIMULATED_CAMERA
-    learner_options: dict[str, Any] | None = None
-    """Further tables of ``learner.toml``."""
+    learner_options: Mapping[str, Any] = field(default_factory=dict)
+    """Laid over the ``learner.toml`` that is made."""
 
 
 class CameraRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,10 +164,8 @@ def _write_learner_toml(folder: RunFolder, plan: FleetPlan, address: LearnerAddr
         "gateway": {"bind": address.episodes, "store": "learner/episodes"},
         "releases": {"bind": address.releases, "folder": "learner/releases"},
     }
-    for key, value in (plan.learner_options or {}).items():
-        inner = table.get(key)
-        table[key] = {**inner, **value} if isinstance(inner, dict) else value
-    write_atomically(folder.learner_config, toml_text(table).encode())
+    text = toml_text(laid_over(table, plan.learner_options))
+    write_atomically(folder.learner_config, text.encode())
     learner_config(folder)  # refuses an option that is wrong before anything starts
 
 
