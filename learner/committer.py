@@ -135,7 +135,7 @@ class Committer:
             if accepted:
                 self._store.commit([item for _, item in accepted])
         except (StoreFullError, StoreError) as error:
-            logger.exception("nothing of a group of %d could be stored", len(accepted))
+            logger.error("%d deliveries are not acked: %s", len(accepted), error)  # noqa: TRY400
             return answers + self._try_later({d.sender for d, _ in accepted}, error)
         return answers + _acks([delivery for delivery, _ in accepted])
 
