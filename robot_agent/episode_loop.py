@@ -21,13 +21,19 @@ from protocol.episode import (
     Step,
     StepKind,
 )
-from protocol.errors import CameraError, NonFiniteScoreError, RobotError, SafetyFault
+from protocol.errors import (
+    CameraError,
+    NonFiniteScoreError,
+    RejectedReleaseError,
+    RobotError,
+    SafetyFault,
+)
 from protocol.hand_eye import HandEyeMap
 from robot_agent.cameras.base import Camera
 from robot_agent.config import AgentConfig
 from robot_agent.grasp_outcome import aborted, drop_test_score, judge
 from robot_agent.q_function import QFunction
-from robot_agent.robots.base import InstrumentedRobot, Robot
+from robot_agent.robots.base import InstrumentedRobot, Robot, RobotState
 from robot_agent.safety import Workspace
 from robot_agent.servoing import Decision, Servo, make_servo
 
@@ -75,8 +81,8 @@ class EpisodeLoop:
     ) -> Episode:
         """Make one attempt and return it, labelled.
 
-        A robot or camera that fails, or a network that returns NaN, aborts the attempt; the
-        episode says why. The hand ends out of view either way.
+        A robot or camera that fails, or a network that returns NaN or cannot be run, aborts the
+        attempt; the episode says why. The hand ends out of view either way.
 
         Raises:
             SafetyFault: only a person may resume.
@@ -102,7 +108,7 @@ class EpisodeLoop:
         except SafetyFault:
             self._robot.stop()
             raise
-        except (RobotError, NonFiniteScoreError) as error:
+        except (RobotError, NonFiniteScoreError, RejectedReleaseError) as error:
             logger.warning("%s: attempt aborted: %s", self._config.name, error)
             outcome = aborted(str(error)[:500])
             self._return_to_safety()
@@ -124,6 +130,9 @@ class EpisodeLoop:
 
     def _picture_of_the_bin(self) -> ImageArray:
         """Return the bin without the hand; the picture that ended the last attempt will do."""
+        if self._bin_picture is None:
+            # The hand may still be in view if the last attempt could not even retreat.
+            self._robot.retreat()
         changed = self._robot.prepare_attempt()
         if self._bin_picture is None or changed:
             self._bin_picture = self._capture()
@@ -142,7 +151,7 @@ class EpisodeLoop:
                 steps.append(_step(decision, observation, commanded=stay, reached=still))
                 return
             commanded = self._workspace.clamp_motion(here, decision.wished)
-            reached = self._robot.move_to(commanded).pose
+            reached = _finite(self._robot.move_to(commanded)).pose
             steps.append(
                 _step(
                     decision,
@@ -154,10 +163,11 @@ class EpisodeLoop:
 
     def _lift_and_judge(self) -> tuple[GraspOutcome, ImageArray]:
         """Close, lift, leave, drop; return the outcome and the picture of the bin afterwards."""
-        after_close_m = self._robot.close_gripper()
-        pose = self._robot.state().pose
-        self._robot.move_to(self._workspace.clamp_motion(pose, _at_height(pose, pose.z_m + LIFT_M)))
-        after_lift_m = self._robot.retreat().opening_m
+        self._robot.close_gripper()
+        closed = _finite(self._robot.state())
+        here = closed.pose
+        self._robot.move_to(self._workspace.clamp_motion(here, _at_height(here, here.z_m + LIFT_M)))
+        after_lift_m = _finite(self._robot.retreat()).opening_m
         reference = self._reference()
         holding = self._capture()
         if after_lift_m - self._closed_zero_m > self._config.label.min_opening_m:
@@ -166,7 +176,7 @@ class EpisodeLoop:
         self._robot.retreat()
         dropped = self._capture()
         outcome = judge(
-            opening_after_close_m=after_close_m,
+            opening_after_close_m=closed.opening_m,
             opening_after_lift_m=after_lift_m,
             closed_zero_m=self._closed_zero_m,
             changed_fraction=drop_test_score(holding, dropped),
@@ -187,7 +197,7 @@ class EpisodeLoop:
         return None
 
     def _observe(self) -> Observation:
-        state = self._robot.state()
+        state = _finite(self._robot.state())
         frame = self._camera.capture()
         return Observation(
             image=self._checked(frame.image),
@@ -233,6 +243,15 @@ def _step(
         predicted_stay=decision.predicted_stay,
         decision_ms=decision.decision_ms,
     )
+
+
+def _finite(state: RobotState) -> RobotState:
+    """Return ``state``. Raises RobotError if a measured value is NaN or infinite."""
+    if not np.isfinite([*state.pose.as_array(), state.opening_m]).all():
+        raise RobotError(
+            f"the robot's measured state is not finite: {state.pose}, opening {state.opening_m} m"
+        )
+    return state
 
 
 def _at_height(pose: GripperPose, z_m: float) -> GripperPose:

@@ -38,11 +38,9 @@ class Workspace:
 
         A wished pose that is not finite becomes ``start``: better no motion than any motion.
         """
-        target = wished.as_array()
-        if not np.isfinite(target).all():
-            return start
-        target = self.clamp(target)
         here = start.as_array()
+        target = wished.as_array()
+        target = self.clamp(target if np.isfinite(target).all() else here)
         target[3] = _nearest_equivalent(float(target[3]), float(here[3]))
         length = float(np.linalg.norm(target[:3] - here[:3]))
         if length > self._config.max_step_m:

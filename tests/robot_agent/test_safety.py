@@ -1,0 +1,87 @@
+"""The limits that every commanded pose passes, whatever was wished."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from protocol.episode import GripperPose
+from robot_agent.config import WorkspaceConfig
+from robot_agent.safety import WRIST_LIMIT_RAD, Workspace
+from tests.robot_agent.simulated_agent import WORKSPACE
+
+ROUNDING_M = 1e-6
+INSIDE = st.builds(
+    GripperPose,
+    x_m=st.floats(*WORKSPACE.x_m),
+    y_m=st.floats(*WORKSPACE.y_m),
+    z_m=st.floats(*WORKSPACE.z_m),
+    yaw_rad=st.floats(-WRIST_LIMIT_RAD, WRIST_LIMIT_RAD),
+)
+ANY = st.floats(width=32)
+ANYWHERE = st.builds(GripperPose, x_m=ANY, y_m=ANY, z_m=ANY, yaw_rad=ANY)
+CENTRE = GripperPose(x_m=0.0, y_m=0.0, z_m=0.07, yaw_rad=0.0)
+
+
+@given(start=INSIDE, wished=ANYWHERE)
+@example(start=CENTRE, wished=GripperPose(x_m=math.inf, y_m=0.0, z_m=0.0, yaw_rad=0.0))
+@example(start=CENTRE, wished=GripperPose(x_m=0.0, y_m=0.0, z_m=0.0, yaw_rad=math.nan))
+def test_whatever_is_wished_the_command_stays_inside(start: GripperPose, wished: GripperPose):
+    commanded = Workspace(WORKSPACE).clamp_motion(start, wished)
+
+    for value, (low, high) in (
+        (commanded.x_m, WORKSPACE.x_m),
+        (commanded.y_m, WORKSPACE.y_m),
+        (commanded.z_m, WORKSPACE.z_m),
+        (commanded.yaw_rad, (-WRIST_LIMIT_RAD, WRIST_LIMIT_RAD)),
+    ):
+        assert low - ROUNDING_M <= value <= high + ROUNDING_M
+
+
+@pytest.mark.parametrize("measured_z_m", [-0.004, 0.3])
+@pytest.mark.parametrize("wished_x_m", [0.05, math.nan])
+def test_a_hand_measured_outside_is_brought_back_inside(measured_z_m: float, wished_x_m: float):
+    outside = GripperPose(x_m=0.0, y_m=0.0, z_m=measured_z_m, yaw_rad=0.0)
+    wished = GripperPose(x_m=wished_x_m, y_m=0.0, z_m=measured_z_m, yaw_rad=0.0)
+
+    commanded = Workspace(WORKSPACE).clamp_motion(outside, wished)
+
+    assert -ROUNDING_M <= commanded.z_m <= 0.14 + ROUNDING_M
+
+
+def test_a_far_command_is_shortened_along_its_line():
+    config = WorkspaceConfig(x_m=(-1, 1), y_m=(-1, 1), z_m=(0, 1), max_step_m=0.1)
+    start = GripperPose(x_m=0.0, y_m=0.0, z_m=0.5, yaw_rad=0.0)
+    wished = GripperPose(x_m=0.6, y_m=0.8, z_m=0.5, yaw_rad=0.7)
+
+    commanded = Workspace(config).clamp_motion(start, wished)
+
+    np.testing.assert_allclose(commanded.as_array(), [0.06, 0.08, 0.5, 0.7], atol=1e-6)
+
+
+@given(start=INSIDE, yaw=st.floats(-20, 20, width=32))
+def test_the_wrist_takes_the_shortest_way_to_a_yaw_that_closes_alike(
+    start: GripperPose, yaw: float
+):
+    wished = GripperPose(x_m=start.x_m, y_m=start.y_m, z_m=start.z_m, yaw_rad=yaw)
+
+    commanded = Workspace(WORKSPACE).clamp_motion(start, wished)
+
+    assert abs(math.sin(commanded.yaw_rad - yaw)) < 1e-4
+    turn = abs(commanded.yaw_rad - start.yaw_rad)
+    for other in (commanded.yaw_rad - math.pi, commanded.yaw_rad + math.pi):
+        if abs(other) <= WRIST_LIMIT_RAD:
+            assert turn <= abs(other - start.yaw_rad) + 1e-4
+
+
+def test_sampled_yaws_are_taken_modulo_half_a_turn():
+    poses = np.array([[0, 0, 0.05, yaw] for yaw in (-2.0, -1.0, 1.0, 2.0, 4.0)], np.float32)
+
+    clamped = Workspace(WORKSPACE).clamp(poses)
+
+    expected = [-2 + math.pi, -1.0, 1.0, 2 - math.pi, 4 - math.pi]
+    np.testing.assert_allclose(clamped[:, 3], expected, atol=1e-6)
