@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from typing import Any
@@ -18,6 +19,7 @@ class ReleaseActor:
     """What runs in the actor's process. Ray starts it anew, with the port it had, if it dies."""
 
     def __init__(self, config: LearnerConfig) -> None:
+        logging.basicConfig(level=config.log_level.upper())
         self._server = ReleaseServer(
             endpoint=config.releases.bind,
             keys=load_curve_keys(config.keys.server_secret),

@@ -202,10 +202,11 @@ class ReleaseServer:
     def _answer(self, frames: list[zmq.Frame]) -> None:
         peer = frames[0].bytes
         key = str(frames[-1].get("User-Id"))
-        if self._registry.member_for_key(key) is None:
+        reason = self._reason_to_refuse(key)
+        if reason:
             # Revoked while connected: its connection stays, but it is told nothing more.
             self._seen_at.pop(peer, None)
-            self._refuse(peer, "not-enrolled", self._registry.refusal_reason(key))
+            self._refuse(peer, "not-enrolled", reason)
             return
         self._seen_at[peer] = time.monotonic()
         try:
@@ -217,6 +218,15 @@ class ReleaseServer:
             self._answer_chunk_request(peer, message)
         elif self._announcement is not None:
             self._send(peer, self._announcement)
+
+    def _reason_to_refuse(self, key: str) -> str:
+        """Return why the holder of ``key`` (Z85) may not fetch releases; "" when it may."""
+        try:
+            if self._registry.member_for_key(key) is not None:
+                return ""
+            return self._registry.refusal_reason(key)
+        except ConfigurationError as error:
+            return str(error)
 
     def _answer_chunk_request(self, peer: bytes, request: ChunkRequest) -> None:
         data = self._releases.get(request.version)

@@ -86,7 +86,7 @@ class ReleaseReceiver:
         self.refused = 0
         """Releases refused since the start."""
         self.last_refusal = ""
-        """Why the last one was refused, in words; "" when none was."""
+        """Why the newest release offered is not in use, in words; "" when it is."""
         self.requested_bytes = 0
         """Bytes of releases asked for since the start, repetitions included."""
         self._newest: QFunction | None = None
@@ -255,6 +255,7 @@ class ReleaseReceiver:
         with self._newest_lock:
             self._newest = q_function
             self.version = q_function.version
+        self.last_refusal = ""
         logger.info("release %d is ready", q_function.version)
 
     def _refuse(self, announcement: ReleaseAnnouncement, reason: str) -> None:

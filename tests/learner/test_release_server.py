@@ -189,6 +189,22 @@ def test_a_key_revoked_on_an_open_connection_gets_a_refusal_instead_of_bytes(fle
     assert "revoked" in refusal.reason
 
 
+def test_a_registry_that_cannot_be_read_refuses_and_the_server_lives(fleet: Fleet):
+    server = fleet.server()
+    server.publish(make_release(1))
+    robot = fleet.robot(server)
+    ask(robot, ReleaseSubscription(have_version=0))
+    registry = fleet.folder / "registry"
+
+    registry.rename(fleet.folder / "moved")
+    refusal, _ = ask(robot, ReleaseSubscription(have_version=0))
+    (fleet.folder / "moved").rename(registry)
+
+    assert isinstance(refusal, Refusal)
+    assert "registry" in refusal.reason
+    assert isinstance(ask(robot, ReleaseSubscription(have_version=0))[0], ReleaseAnnouncement)
+
+
 def test_a_restarted_server_goes_on_with_the_newest_release(fleet: Fleet):
     server = fleet.server()
     server.publish(make_release(1))

@@ -270,6 +270,7 @@ def test_a_bad_release_is_refused_once_and_the_last_good_one_stays(
 
     take(receiver, 3)
     assert receiver.refused == 1
+    assert receiver.last_refusal == ""
 
 
 def _announce_unchecked(server: ReleaseServer, version: int, data: bytes) -> None:
