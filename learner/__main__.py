@@ -15,6 +15,7 @@ import tyro
 
 from learner.config import LearnerConfig
 from learner.learner import Learner
+from learner.logs import configure_logs
 from protocol.configuration import load_toml
 from protocol.errors import ConfigurationError, GraspFleetError
 
@@ -47,9 +48,7 @@ def main() -> None:
 
 def run(config: LearnerConfig) -> None:
     """Serve until a signal says stop."""
-    logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    configure_logs(config.log_level)
     stopping = threading.Event()
     with Learner(config) as learner:
         # Only now: starting Ray replaces the handler of SIGTERM with its own.

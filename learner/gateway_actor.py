@@ -11,6 +11,7 @@ import ray
 
 from learner.config import LearnerConfig
 from learner.gateway import Gateway
+from learner.logs import configure_logs
 from protocol.messages import StatusReply
 from protocol.security import load_curve_keys
 
@@ -21,10 +22,7 @@ class GatewayActor:
     """What runs in the actor's process. Ray starts it anew, with the port it had, if it dies."""
 
     def __init__(self, config: LearnerConfig) -> None:
-        logging.basicConfig(
-            level=config.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
+        configure_logs(config.log_level)
         keys = load_curve_keys(config.keys.server_secret)
         self._gateway = Gateway(config.gateway, keys, config.keys.registry)
         self._gateway.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import ray
 
 from learner.config import LearnerConfig
+from learner.logs import configure_logs
 from learner.release_server import ReleaseServer
 from protocol.registry import Registry
 from protocol.security import load_curve_keys, load_release_secret
@@ -19,7 +19,7 @@ class ReleaseActor:
     """What runs in the actor's process. Ray starts it anew, with the port it had, if it dies."""
 
     def __init__(self, config: LearnerConfig) -> None:
-        logging.basicConfig(level=config.log_level.upper())
+        configure_logs(config.log_level)
         self._server = ReleaseServer(
             endpoint=config.releases.bind,
             keys=load_curve_keys(config.keys.server_secret),

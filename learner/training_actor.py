@@ -11,6 +11,7 @@ import ray
 
 from learner.config import LearnerConfig
 from learner.gateway_actor import GatewayHandle
+from learner.logs import configure_logs
 from learner.release_actor import ReleaseServerHandle
 from learner.trainer import Trainer
 
@@ -27,9 +28,7 @@ class TrainingActor:
             releases.publish(data)
             gateway.release_published(version)
 
-        logging.basicConfig(level=config.log_level.upper())
-        logging.getLogger("onnx_ir").setLevel(logging.WARNING)
-        logging.getLogger("onnxscript").setLevel(logging.WARNING)
+        configure_logs(config.log_level)
         self._trainer = Trainer(config, publish)
         self._trainer.continue_after(releases.current_version())
         self._stopping = threading.Event()

@@ -66,7 +66,7 @@ class PatchNetwork(GraspNetwork):
         grid_BP2 = self.grid_P2[None].expand(len(target_B4), -1, -1)
         if mirror_B2 is not None:
             grid_BP2 = grid_BP2 * mirror_B2[:, None, :]
-        uv_BP2 = project(patch_points(grid_BP2, target_B4), map_B34)
+        uv_BP2 = patch_coordinates(grid_BP2, target_B4, map_B34)
         patch_BCRS = functional.grid_sample(
             normalised_images(first_image_BHWC, image_BHWC),
             uv_BP2.reshape(-1, ROWS, COLUMNS, 2),
@@ -121,20 +121,27 @@ def final_pose(pose_B4: Tensor, action_B5: Tensor) -> Tensor:
     return torch.cat([pose_B4[:, :3] + action_B5[:, :3], yaw_B1], dim=1)
 
 
-def patch_points(grid_BP2: Tensor, target_B4: Tensor) -> Tensor:
-    """Return float32[B, P, 3]: where the patch's points lie in the base frame, metres."""
-    sin_B1, cos_B1 = target_B4[:, 3:4].sin(), target_B4[:, 3:4].cos()
-    gx_BP, gy_BP = grid_BP2[..., 0], grid_BP2[..., 1]
-    x_BP = target_B4[:, 0:1] + cos_B1 * gx_BP - sin_B1 * gy_BP
-    y_BP = target_B4[:, 1:2] + sin_B1 * gx_BP + cos_B1 * gy_BP
-    z_BP = target_B4[:, 2:3].clamp(max=HIGHEST_PLANE_M) + torch.zeros_like(gx_BP)
-    return torch.stack([x_BP, y_BP, z_BP], dim=-1)
+def patch_coordinates(grid_BP2: Tensor, target_B4: Tensor, map_B34: Tensor) -> Tensor:
+    """Return where the patch's points appear: float32[B, P, 2] in [-1, 1].
 
-
-def project(points_BP3: Tensor, map_B34: Tensor) -> Tensor:
-    """Return image coordinates float32[B, P, 2] in [-1, 1] (see protocol.hand_eye)."""
-    q_BP3 = points_BP3 @ map_B34[:, :, :3].transpose(1, 2) + map_B34[:, None, :, 3]
-    return q_BP3[..., :2] / q_BP3[..., 2:].clamp(min=1e-3)
+    The plane of the patch is horizontal, so grid to image is one homography per target.
+    """
+    sin_B, cos_B = target_B4[:, 3].sin(), target_B4[:, 3].cos()
+    column_x_B3, column_y_B3 = map_B34[:, :, 0], map_B34[:, :, 1]
+    plane_B = target_B4[:, 2].clamp(max=HIGHEST_PLANE_M)
+    origin_B3 = (
+        column_x_B3 * target_B4[:, 0:1]
+        + column_y_B3 * target_B4[:, 1:2]
+        + map_B34[:, :, 2] * plane_B[:, None]
+        + map_B34[:, :, 3]
+    )
+    along_x_B3 = column_x_B3 * cos_B[:, None] + column_y_B3 * sin_B[:, None]
+    along_y_B3 = column_y_B3 * cos_B[:, None] - column_x_B3 * sin_B[:, None]
+    homography_B33 = torch.stack([along_x_B3, along_y_B3, origin_B3], dim=2)
+    grid_B3P = functional.pad(grid_BP2, (0, 1), value=1.0).transpose(1, 2)
+    q_B3P = homography_B33 @ grid_B3P
+    depth_BP = q_B3P[:, 2].clamp(min=1e-3)
+    return torch.stack([q_B3P[:, 0] / depth_BP, q_B3P[:, 1] / depth_BP], dim=-1)
 
 
 def line_of_sight(target_B4: Tensor, map_B34: Tensor) -> Tensor:
@@ -143,9 +150,10 @@ def line_of_sight(target_B4: Tensor, map_B34: Tensor) -> Tensor:
     In the gripper's frame. It tells the network from which side the patch is seen, hence which
     way things of some height lean in it.
     """
-    uv_B12 = project(target_B4[:, None, :3], map_B34)
-    u_B1, v_B1 = uv_B12[:, 0, 0:1], uv_B12[:, 0, 1:2]
     rows = map_B34[:, :, :3]
+    q_B3 = (rows * target_B4[:, None, :3]).sum(dim=2) + map_B34[:, :, 3]
+    depth_B1 = q_B3[:, 2:].clamp(min=1e-3)
+    u_B1, v_B1 = q_B3[:, 0:1] / depth_B1, q_B3[:, 1:2] / depth_B1
     a, b = rows[:, 0] - u_B1 * rows[:, 2], rows[:, 1] - v_B1 * rows[:, 2]
     # The cross product by hand: its ONNX export needs a fixed batch.
     ray_x = a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1]
@@ -206,7 +214,7 @@ class _Score(nn.Module):
         """Return success probabilities float32[N]."""
         target_N4 = final_pose(pose[None], actions)
         map_134 = hand_eye_map[None]
-        uv_NP2 = project(patch_points(self.grid_P2[None], target_N4), map_134)
+        uv_NP2 = patch_coordinates(self.grid_P2[None], target_N4, map_134)
         patch_NPC = functional.embedding(self._row_of(uv_NP2), features)
         patch_NCRS = patch_NPC.permute(0, 2, 1).reshape(-1, 6, ROWS, COLUMNS)
         sight_N2 = line_of_sight(target_N4, map_134)
