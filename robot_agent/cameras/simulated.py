@@ -31,7 +31,8 @@ class SimulatedCameraOptions:
     """How pictures are made; where the camera stands is an option of the robot."""
 
     renderer: Literal["auto", "rays", "gl"] = "auto"
-    """"rays" works everywhere; "auto" takes OpenGL only where a graphics card does the work."""
+    """"rays" works everywhere; "auto" takes OpenGL only where a graphics card does the work
+    (without a display, MUJOCO_GL=egl lets MuJoCo find it)."""
 
 
 class SimulatedCamera:

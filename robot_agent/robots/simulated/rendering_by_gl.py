@@ -53,7 +53,10 @@ class GlRenderer:
 
 @cache
 def gl_device() -> str | None:
-    """Return what OpenGL calls its renderer on this machine, or None without OpenGL."""
+    """Return what OpenGL calls its renderer on this machine, or None without OpenGL.
+
+    MuJoCo looks for a display unless the environment says ``MUJOCO_GL=egl``.
+    """
     try:
         # GLFW warns on stderr where there is no display; the log line below is enough.
         with warnings.catch_warnings():

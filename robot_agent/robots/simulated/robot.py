@@ -23,7 +23,7 @@ from robot_agent.robots.simulated.hand import (
 from robot_agent.robots.simulated.motion import STEPS_PER_SETPOINT, plan_line
 from robot_agent.robots.simulated.options import SimulationOptions, parse_options
 from robot_agent.robots.simulated.scene import TIMESTEP_S, Scene, build_scene
-from robot_agent.robots.simulated.truth import grasp_truth, nearest_object
+from robot_agent.robots.simulated.truth import RISE_M, grasp_truth, nearest_object, touched_objects
 
 logger = logging.getLogger(__name__)
 
@@ -97,11 +97,14 @@ class SimulatedRobot:
 
     def open_gripper(self) -> float:
         """Open fully; return the measured opening in metres."""
+        if self._closed_at is not None:
+            self._scene.keep_awake(self._object_heights() - self._closed_at[1] > RISE_M / 4)
         return self._drive_jaw(GRIP_FORCE_N)
 
     def close_gripper(self) -> float:
         """Close until the fingers stop; return the measured opening in metres."""
         opening = self._drive_jaw(-GRIP_FORCE_N)
+        self._scene.keep_awake(touched_objects(self._scene))
         self._closed_at = (
             nearest_object(self._scene, self._position()[:3]),
             self._object_heights().copy(),

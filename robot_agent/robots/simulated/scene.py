@@ -85,8 +85,19 @@ class Scene:
         outside = (np.abs(centres[:, :2]) > BIN_HALF_M).any(axis=1)
         return int(np.count_nonzero(outside | (centres[:, 2] < -0.005)))
 
+    def keep_awake(self, chosen: NDArray[np.bool_]) -> None:
+        """Forbid the chosen objects, bool[N], to sleep.
+
+        MuJoCo lets an object sleep that has not moved for a while, also in mid-air at the very
+        step in which the fingers let go of it.
+        """
+        trees = self.object_trees[chosen]
+        self.model.tree_sleep_policy[trees] = mujoco.mjtSleepPolicy.mjSLEEP_NEVER
+
     def settle(self) -> None:
-        """Let time pass until every object rests, at most about a second."""
+        """Let time pass until every object rests and sleeps, at most about a second."""
+        policy = mujoco.mjtSleepPolicy.mjSLEEP_AUTO_ALLOWED
+        self.model.tree_sleep_policy[self.object_trees] = policy
         for _ in range(math.ceil(_SETTLE_LIMIT_S / TIMESTEP_S / _SETTLE_BLOCK)):
             if self.is_at_rest():
                 break
@@ -167,7 +178,7 @@ def _set_physics(spec: mujoco.MjSpec) -> None:
     option.ls_iterations = 20
     option.tolerance = 1e-6
     option.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
-    option.sleep_tolerance = 2e-2
+    option.sleep_tolerance = 8e-2
     spec.default.geom.solref[0] = 0.01
     # Without a margin, crossed handles lose and find their
     # contact points at every step, rattle, and never fall asleep.
@@ -252,14 +263,16 @@ def _add_view(spec: mujoco.MjSpec, options: SimulationOptions) -> None:
         dir=-lamp / np.linalg.norm(lamp),
         diffuse=[light.strength] * 3,
         specular=[0, 0, 0],
-        ambient=[light.ambient] * 3,
+        ambient=[0, 0, 0],
         cutoff=60,
         exponent=0,
         castshadow=True,
         type=mujoco.mjtLightType.mjLIGHT_SPOT,
     )
     headlight = spec.visual.headlight
-    headlight.ambient = headlight.diffuse = headlight.specular = [0, 0, 0]
+    # Not the lamp's own: OpenGL would leave the ambient light out of its shadow.
+    headlight.ambient = [light.ambient] * 3
+    headlight.diffuse = headlight.specular = [0, 0, 0]
 
 
 def _add_object(

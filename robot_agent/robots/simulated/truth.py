@@ -24,6 +24,14 @@ def nearest_object(scene: Scene, point: NDArray[np.float64]) -> int:
     return int(np.argmin(per_object))
 
 
+def touched_objects(scene: Scene) -> NDArray[np.bool_]:
+    """Return bool[N]: which objects does a finger touch?"""
+    pairs = scene.data.contact.geom
+    owners = scene.model.geom_bodyid[pairs]
+    left, right = (_bodies_touching(owners, pairs, geom) for geom in scene.finger_geoms)
+    return np.isin(scene.object_bodies, list(left | right))
+
+
 def grasp_truth(
     scene: Scene,
     heights_at_close: NDArray[np.float64],

@@ -1,6 +1,7 @@
 """The simulated camera: pictures that agree with the hand-eye map, on any machine."""
 
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -169,4 +170,39 @@ def test_without_any_gl_the_automatic_choice_is_to_cast_rays():
         [sys.executable, "-c", PICTURE_WITHOUT_GL],
         env=environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+PICTURE_BY_GL = """
+import sys
+import numpy as np
+from protocol.errors import ConfigurationError
+from protocol.episode import GripperPose
+from robot_agent.cameras.simulated import SimulatedCamera
+from robot_agent.robots.simulated import SimulatedRobot
+robot = SimulatedRobot.open({"seed": 1, "image_noise": 0.0, "attempts_per_scene": 1})
+try:
+    gl = SimulatedCamera.open({"renderer": "gl"}, width_px=64, height_px=64, robot=robot)
+except ConfigurationError as error:
+    sys.exit(f"no GL: {error}")
+rays = SimulatedCamera.open({"renderer": "rays"}, width_px=64, height_px=64, robot=robot)
+for _ in range(2):
+    robot.prepare_attempt()
+    robot.move_to(GripperPose(x_m=0.0, y_m=0.0, z_m=0.06, yaw_rad=0.3))
+    first, second = (camera.capture().image.astype(float) for camera in (gl, rays))
+    correlation = np.corrcoef(first.ravel(), second.ravel())[0, 1]
+    assert correlation > 0.95, correlation
+    assert abs(first.mean() - second.mean()) < 8, (first.mean(), second.mean())
+gl.close()
+gl.close()
+"""
+
+
+def test_both_renderers_show_the_same_scene_also_after_a_refill():
+    done = subprocess.run(
+        [sys.executable, "-c", PICTURE_BY_GL],
+        env={**os.environ, "MUJOCO_GL": "egl"}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    if "no GL" in done.stderr:
+        pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
