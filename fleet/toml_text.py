@@ -44,8 +44,10 @@ def laid_over(table: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
     merged = dict(table)
     for key, value in above.items():
         below = merged.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = laid_over(below, value) if both else value
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = laid_over(below, value)
+        else:
+            merged[key] = value
     return merged
 
 

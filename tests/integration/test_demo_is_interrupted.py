@@ -1,0 +1,93 @@
+"""Ctrl-C, a killed robot, a killed demo, a second session: nothing is lost, nobody is orphaned."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.fleet_runs import demo_arguments
+
+ROBOTS = 2
+
+
+def start_demo(out: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        demo_arguments(out, minutes=10, robots=ROBOTS, learner=None),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait_until(condition: Callable[[], bool], what: str, within_s: float = 150.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.1)
+
+
+def stored_in(out: Path) -> int:
+    status = subprocess.run(
+        [sys.executable, "-m", "fleet", "status", "--json", "--run", str(out)],
+        capture_output=True,
+        text=True,
+    )
+    return json.loads(status.stdout)["episodes_stored"] if status.returncode == 0 else -1
+
+
+def agents_of(demo: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    children = psutil.Process(demo.pid).children(recursive=True)
+    return [child for child in children if "robot_agent" in child.cmdline()]
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.timeout(600)
+def test_ctrl_c_keeps_what_was_stored_and_a_second_session_goes_on(tmp_path: Path):
+    out = tmp_path / "run"
+    first = start_demo(out)
+    wait_until(lambda: stored_in(out) > 20, "first episodes are stored")
+    family = psutil.Process(first.pid).children(recursive=True)
+    robbed = agents_of(first)[0]
+    robbed.kill()
+    wait_until(lambda: not alive([robbed]), "the agent is killed")
+    wait_until(lambda: len(alive(agents_of(first))) == ROBOTS, "the killed agent is back")
+    first.send_signal(signal.SIGINT)
+    assert first.wait(120) == 130
+    wait_until(lambda: not alive(family), "every process has ended", within_s=20)
+    before = json.loads((out / "summary.json").read_text())
+    assert before["interrupted"]
+    assert list(before["restarts"].values()) == [1]
+    assert before["episodes_missing"] == before["episodes_duplicated"] == 0
+    assert before["episodes_sent"] == before["episodes_stored"] > 20
+    assert before["episodes_left_in_outboxes"] == 0
+
+    second = start_demo(out)
+    wait_until(lambda: stored_in(out) > before["episodes_stored"] + 20, "more are stored")
+    orphans = psutil.Process(second.pid).children(recursive=True)
+    second.kill()
+    second.wait()
+    wait_until(lambda: not alive(orphans), "a killed demo leaves no orphan", within_s=30)
+
+    third = start_demo(out)
+    wait_until(lambda: stored_in(out) > before["episodes_stored"] + 40, "and still more")
+    os.kill(third.pid, signal.SIGTERM)
+    assert third.wait(120) == 130
+    after = json.loads((out / "summary.json").read_text())
+    assert after["episodes_sent"] == after["episodes_stored"] > before["episodes_stored"] + 40
+    assert after["episodes_missing"] == after["episodes_duplicated"] == 0
+    assert after["curve"][-1]["time_s"] > before["curve"][-1]["time_s"]
+    verified = subprocess.run(
+        [sys.executable, "-m", "fleet", "episodes", "verify", "--run", str(out)]
+    )
+    assert verified.returncode == 0
