@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import cv2
 import numpy as np
 
@@ -9,9 +11,21 @@ from protocol.episode import ImageArray
 from protocol.errors import RejectedEpisodeError
 
 QUALITY = 92
+_ENCODE_OPTIONS = [
+    cv2.IMWRITE_JPEG_QUALITY,
+    QUALITY,
+    # At 64 px halved colour resolution blurs cutlery into the floor; whole costs a fifth more bytes.
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+]
 
 _START = b"\xff\xd8"
 _END = b"\xff\xd9"
+_MARK = 0xFF
+_SEGMENT = struct.Struct(">BBH")
+"""0xFF, marker, length of what follows the marker."""
+_FRAME = struct.Struct(">BHHB")
+"""Precision, height, width, number of components."""
 _FRAME_MARKERS = frozenset({0xC0, 0xC1, 0xC2})
 """Baseline, extended and progressive Huffman-coded frames: what cameras and libjpeg write."""
 _OTHER_FRAME_MARKERS = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -29,7 +43,7 @@ def encode_jpeg(image: ImageArray) -> bytes:
             f"image {image.dtype}{list(image.shape)} is not a uint8[H, W, 3] picture"
         )
     done, blob = cv2.imencode(
-        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _ENCODE_OPTIONS
     )
     if not done:
         raise RejectedEpisodeError(f"image {list(image.shape)} cannot be made a JPEG file")
@@ -59,23 +73,21 @@ def jpeg_size(blob: bytes | memoryview) -> tuple[int, int]:
     Raises:
         RejectedEpisodeError: no such header, or the file does not end as a JPEG file does.
     """
-    view = memoryview(blob)
-    if len(view) < 4 or view[:2] != _START or view[-2:] != _END:
-        raise RejectedEpisodeError(f"image of {len(view)} bytes is not a whole JPEG file")
+    size = len(blob)
+    if size < _SEGMENT.size or blob[:2] != _START or blob[-2:] != _END:
+        raise RejectedEpisodeError(f"image of {size} bytes is not a whole JPEG file")
     at = 2
-    while at + 4 <= len(view) and view[at] == 0xFF:
-        marker = view[at + 1]
-        length = int.from_bytes(view[at + 2 : at + 4], "big")
-        if marker in _FRAME_MARKERS:
-            return _frame_size(view[at + 4 : at + 2 + length])
-        if marker in _OTHER_FRAME_MARKERS or length < 2:
+    while at + _SEGMENT.size + _FRAME.size <= size:
+        mark, marker, length = _SEGMENT.unpack_from(blob, at)
+        if marker in _FRAME_MARKERS and mark == _MARK:
+            return _frame_size(*_FRAME.unpack_from(blob, at + _SEGMENT.size))
+        if mark != _MARK or marker in _OTHER_FRAME_MARKERS or length < 2:
             break
         at += 2 + length
     raise RejectedEpisodeError("JPEG without a frame header of a supported kind")
 
 
-def _frame_size(frame: memoryview) -> tuple[int, int]:
-    # precision (1), height (2), width (2), number of components (1)
-    if len(frame) < 6 or frame[0] != 8 or frame[5] != 3:
+def _frame_size(precision: int, height_px: int, width_px: int, components: int) -> tuple[int, int]:
+    if precision != 8 or components != 3:
         raise RejectedEpisodeError("JPEG is not 8 bits in three components")
-    return int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    return height_px, width_px
