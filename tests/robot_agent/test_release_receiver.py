@@ -18,6 +18,7 @@ from protocol.release import Release
 from protocol.security import create_curve_keys, create_release_keys
 from robot_agent.q_function import QFunction
 from robot_agent.release_receiver import ReleaseReceiver
+from tests.disks import small_disk
 from tests.metered_link import MeteredLink
 from tests.releases import (
     CALIBRATION,
@@ -360,8 +361,17 @@ def test_a_robot_whose_key_is_not_enrolled_is_told_so_and_let_in_later(
     assert receiver.connection_refusal == ""
 
 
-def test_a_state_folder_that_cannot_be_written_does_not_keep_a_release_from_use(bench: Bench):
-    (bench.folder / "state").write_text("a file where the folder belongs")
-    server = bench.server()
-    server.publish(make_release(1))
-    take(bench.receiver(server.endpoint), 1)
+def test_a_full_disk_does_not_keep_a_release_from_use_and_is_not_filled_further(bench: Bench):
+    with small_disk(bench.folder / "state", megabytes=1) as state:
+        server = bench.server()
+        receiver = bench.receiver(server.endpoint)
+        server.publish(make_release(1))
+        take(receiver, 1)
+        kept = (state / "release").read_bytes()
+
+        server.publish(make_release(2, padding_bytes=2**20))
+
+        take(receiver, 2)
+        assert (state / "release").read_bytes() == kept
+        assert sorted(path.name for path in state.iterdir()) == ["ballast", "release"]
+        receiver.close()
