@@ -254,8 +254,8 @@ class ReleaseReceiver:
     def _offer(self, q_function: QFunction) -> None:
         with self._newest_lock:
             self._newest = q_function
+            self.last_refusal = ""
             self.version = q_function.version
-        self.last_refusal = ""
         logger.info("release %d is ready", q_function.version)
 
     def _refuse(self, announcement: ReleaseAnnouncement, reason: str) -> None:
