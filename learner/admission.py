@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from learner.store_ledger import letter_of
 from learner.stored_episode import Arrival, RecordKey
-from protocol.codec import digest, read_episode_summary
+from protocol.codec import digest, read_episode_meta
 from protocol.errors import RejectedEpisodeError
 from protocol.limits import EPISODE_LIMITS, EpisodeLimits
 from protocol.messages import EpisodeSubmission
@@ -42,13 +42,13 @@ def admit(
             f"{found.hex()[:16]}…, announced was {submission.digest.hex()[:16]}…",
         )
     try:
-        summary = read_episode_summary(record, limits)
+        meta = read_episode_meta(record, limits)
     except RejectedEpisodeError as error:
         return Refused(code="record", reason=f"sequence {submission.sequence}: {error}")
-    if summary.robot_id != robot_id:
+    if meta.robot_id != robot_id:
         return Refused(
             code="robot-name",
-            reason=f"episode {summary.episode_id} says it is of {summary.robot_id}, but the key "
+            reason=f"episode {meta.episode_id} says it is of {meta.robot_id}, but the key "
             f"is of {robot_id}",
         )
     return Arrival(
@@ -57,5 +57,5 @@ def admit(
         ),
         digest=found,
         record=record,
-        letter=letter_of(summary.outcome, summary.mode),
+        letter=letter_of(meta.outcome.label, meta.mode),
     )

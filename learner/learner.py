@@ -76,6 +76,8 @@ class Learner:
 
 
 def _connect_ray(config: LearnerConfig) -> None:
+    # Ray runs its workers at niceness 15; beside a simulated fleet training would starve.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     # Actors import this project as it stands here; on a cluster it is installed on every node.
     root = str(Path(__file__).resolve().parent.parent)
     environment = {"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}}

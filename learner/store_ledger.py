@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from protocol.episode import GraspOutcome, Label, Mode
+from protocol.episode import Label, Mode
 
 RECENT_ATTEMPTS = 200
+
+_LETTERS = {Label.SUCCESS: "s", Label.FAILURE: "f", Label.ABORTED: "a"}
 
 
 class SpoolLedger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,14 +39,15 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     duplicates: int = 0
     conflicts: int = 0
 
-    def with_attempt(self, letter: str) -> Tally:
-        """Return the tally after one more stored episode."""
+    def with_attempts(self, letters: str) -> Tally:
+        """Return the tally after more stored episodes, one letter each."""
+        verdicts = letters.lower()
         return msgspec.structs.replace(
             self,
-            stored=self.stored + 1,
-            successes=self.successes + (letter in "sS"),
-            aborted=self.aborted + (letter in "aA"),
-            recent=(self.recent + letter)[-RECENT_ATTEMPTS:],
+            stored=self.stored + len(letters),
+            successes=self.successes + verdicts.count("s"),
+            aborted=self.aborted + verdicts.count("a"),
+            recent=(self.recent + letters)[-RECENT_ATTEMPTS:],
         )
 
 
@@ -79,7 +82,7 @@ def robot_ledger(tally: Tally, spools: list[SpoolLedger]) -> RobotLedger:
     )
 
 
-def letter_of(outcome: GraspOutcome, mode: Mode) -> str:
+def letter_of(label: Label, mode: Mode) -> str:
     """Return 's' success, 'f' failure, 'a' aborted; upper case when the attempt was greedy."""
-    letter = {Label.SUCCESS: "s", Label.FAILURE: "f", Label.ABORTED: "a"}[outcome.label]
+    letter = _LETTERS[label]
     return letter.upper() if mode == Mode.GREEDY else letter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,9 +16,9 @@ from learner.stored_episode import (
     Arrival,
     Burial,
     RecordKey,
-    StoredEpisode,
     Verdict,
     digest_in,
+    pack_stored,
     spool_prefix,
 )
 
@@ -34,6 +35,7 @@ class StoreTransaction:
         self._file = file
         self._number = last_number(transaction, file.log)
         self._now_ns = time.time_ns()
+        self._letters: defaultdict[str, list[str]] = defaultdict(list)
         self._tallies: dict[bytes, Tally] = {}
         self._spools: dict[bytes, SpoolLedger] = {}
 
@@ -43,6 +45,9 @@ class StoreTransaction:
 
     def finish(self) -> None:
         """Write the ledgers that the items changed."""
+        for robot_id, letters in self._letters.items():
+            tally = self._tally(robot_id).with_attempts("".join(letters))
+            self._tallies[robot_id.encode()] = tally
         for name, tally in self._tallies.items():
             self._transaction.put(name, msgspec.msgpack.encode(tally), db=self._file.tallies)
         for name, spool in self._spools.items():
@@ -66,13 +71,13 @@ class StoreTransaction:
     def _append(self, key: bytes, arrival: Arrival) -> None:
         self._number += 1
         number = SEQUENCE.pack(self._number)
-        self._transaction.put(number, self._value(arrival), db=self._file.log, append=True)
+        self._transaction.put(number, self._value(key, arrival), db=self._file.log, append=True)
         self._transaction.put(key, number, db=self._file.index)
-        # A robot whose disk came back may yet send what it had given up.
-        was_buried = self._transaction.delete(key, db=self._file.tombstones)
-        self._set_tally(arrival.key, self._tally(arrival.key.robot_id).with_attempt(arrival.letter))
-        name = spool_prefix(arrival.key.robot_id, arrival.key.spool_id)
+        self._letters[arrival.key.robot_id].append(arrival.letter)
+        name = key[: -SEQUENCE.size]
         spool = self._spool(name)
+        # A robot whose disk came back may yet send what it had given up.
+        was_buried = spool.tombstoned and self._transaction.delete(key, db=self._file.tombstones)
         self._spools[name] = SpoolLedger(
             stored=spool.stored + 1,
             tombstoned=spool.tombstoned - was_buried,
@@ -82,7 +87,10 @@ class StoreTransaction:
     def _keep_conflict(self, key: bytes, arrival: Arrival) -> bool:
         """Keep a second record under a taken key; False when this one is kept already."""
         is_new: bool = self._transaction.put(
-            key + arrival.digest, self._value(arrival), db=self._file.conflicts, overwrite=False
+            key + arrival.digest,
+            self._value(key, arrival),
+            db=self._file.conflicts,
+            overwrite=False,
         )
         if is_new:
             tally = self._tally(arrival.key.robot_id)
@@ -113,13 +121,8 @@ class StoreTransaction:
         )
         return Verdict.BURIED
 
-    def _value(self, arrival: Arrival) -> bytes:
-        return StoredEpisode(
-            key=arrival.key,
-            digest=arrival.digest,
-            stored_at_ns=self._now_ns,
-            record=arrival.record,
-        ).packed()
+    def _value(self, key: bytes, arrival: Arrival) -> bytes:
+        return pack_stored(key, self._now_ns, arrival.digest, arrival.record)
 
     def _tally(self, robot_id: str) -> Tally:
         name = robot_id.encode()

@@ -42,6 +42,11 @@ class RecordKey:
         return f"{self.robot_id}/{self.spool_id.hex()[:8]}/{self.sequence}"
 
 
+def pack_stored(key: bytes, stored_at_ns: int, digest: bytes, record: bytes) -> bytes:
+    """Return a value of the store's log; ``StoredEpisode.unpacked`` reads it."""
+    return b"".join((_HEAD.pack(len(key), stored_at_ns, digest), key, record))
+
+
 def digest_in(packed: bytes) -> bytes:
     """Return the digest that a value of the log was stored with."""
     return bytes(_HEAD.unpack_from(packed)[2])
@@ -96,11 +101,6 @@ class StoredEpisode:
     digest: bytes
     stored_at_ns: int
     record: bytes
-
-    def packed(self) -> bytes:
-        """Return the value of the store's log."""
-        key = self.key.packed()
-        return _HEAD.pack(len(key), self.stored_at_ns, self.digest) + key + self.record
 
     @classmethod
     def unpacked(cls, packed: bytes) -> StoredEpisode:

@@ -99,13 +99,22 @@ def decode_episode(record: bytes, limits: EpisodeLimits = EPISODE_LIMITS) -> Epi
     return episode_from(meta, images)
 
 
-def read_episode_summary(record: bytes, limits: EpisodeLimits = EPISODE_LIMITS) -> EpisodeSummary:
-    """Check everything but the compressed pixels of a record; return what it is about.
+def read_episode_meta(record: bytes, limits: EpisodeLimits = EPISODE_LIMITS) -> EpisodeMeta:
+    """Check everything but the compressed pixels of a record; return what stands beside them.
 
     Raises:
         RejectedEpisodeError: anything in the record is not what it must be.
     """
-    meta, _ = _open_record(record, limits)
+    return _open_record(record, limits)[0]
+
+
+def read_episode_summary(record: bytes, limits: EpisodeLimits = EPISODE_LIMITS) -> EpisodeSummary:
+    """Check a record as ``read_episode_meta`` does; return what it is about.
+
+    Raises:
+        RejectedEpisodeError: anything in the record is not what it must be.
+    """
+    meta = read_episode_meta(record, limits)
     return EpisodeSummary(
         episode_id=meta.episode_id,
         robot_id=meta.robot_id,

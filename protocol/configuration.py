@@ -48,7 +48,7 @@ def from_table(table: dict[str, Any], into: type[T], *, name: str, folder: Path)
     """Turn a parsed table into ``into``; ``name`` is what an error calls the table."""
     _refuse_unknown(table, into, name, prefix="")
 
-    def decode(kind: type[Any], value: Any) -> Any:
+    def decode(kind: type[Any], value: object) -> object:
         if kind is Path and isinstance(value, str):
             return folder / Path(value).expanduser()
         raise TypeError(f"expected {kind.__name__}, got {value!r}")
@@ -60,7 +60,7 @@ def from_table(table: dict[str, Any], into: type[T], *, name: str, folder: Path)
         raise ConfigurationError(f"{name}: {where}") from error
 
 
-def _refuse_unknown(table: dict[str, Any], into: Any, name: str, prefix: str) -> None:
+def _refuse_unknown(table: dict[str, Any], into: object, name: str, prefix: str) -> None:
     hints = typing.get_type_hints(into)
     for key, value in table.items():
         if key not in hints:
@@ -72,8 +72,8 @@ def _refuse_unknown(table: dict[str, Any], into: Any, name: str, prefix: str) ->
             _refuse_unknown(value, inner, name, prefix=f"{prefix}{key}.")
 
 
-def _dataclass_in(hint: Any) -> Any:
-    if dataclasses.is_dataclass(hint):
+def _dataclass_in(hint: object) -> type | None:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return hint
     if isinstance(hint, types.UnionType):
         return next((_dataclass_in(part) for part in typing.get_args(hint)), None)

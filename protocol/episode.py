@@ -77,9 +77,7 @@ class Action:
 
     def as_array(self) -> NDArray[np.float32]:
         """Return float32[5]: dx, dy, dz (metres), sin, cos of the wrist rotation."""
-        return np.array(
-            [self.dx_m, self.dy_m, self.dz_m, self.sin_yaw, self.cos_yaw], np.float32
-        )
+        return np.array([self.dx_m, self.dy_m, self.dz_m, self.sin_yaw, self.cos_yaw], np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,6 +208,7 @@ class Episode:
     @property
     def final_pose(self) -> GripperPose:
         """The commanded pose at which the gripper closed (label it with this one, because a
-        descent that was blocked would otherwise never appear as a negative)."""
+        descent that was blocked would otherwise never appear as a negative).
+        """
         last = self.steps[-1]
         return last.observation.pose.moved_by(last.commanded)

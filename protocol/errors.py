@@ -74,5 +74,5 @@ class CameraError(RobotError):
     """The camera gave no picture, a stale one, or one of the wrong size."""
 
 
-class SafetyFault(RobotError):
+class SafetyFault(RobotError):  # noqa: N818 - a fault, in the robots' own language
     """The robot must stop and only a person may resume."""

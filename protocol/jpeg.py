@@ -14,7 +14,7 @@ QUALITY = 92
 _ENCODE_OPTIONS = [
     cv2.IMWRITE_JPEG_QUALITY,
     QUALITY,
-    # At 64 px halved colour resolution blurs cutlery into the floor; whole costs a fifth more bytes.
+    # Halved colour resolution blurs cutlery into the floor; whole costs a fifth more bytes.
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 ]
@@ -42,9 +42,7 @@ def encode_jpeg(image: ImageArray) -> bytes:
         raise RejectedEpisodeError(
             f"image {image.dtype}{list(image.shape)} is not a uint8[H, W, 3] picture"
         )
-    done, blob = cv2.imencode(
-        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _ENCODE_OPTIONS
-    )
+    done, blob = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _ENCODE_OPTIONS)
     if not done:
         raise RejectedEpisodeError(f"image {list(image.shape)} cannot be made a JPEG file")
     return bytes(blob)

@@ -7,6 +7,7 @@ The folder may change under a running learner: every look-up notices.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import time
@@ -56,8 +57,9 @@ class Registry:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._read_at_ns = -1
-        self._folder_changed_ns = -2
+        self._folder_path = str(folder)
+        self._folder_changed_ns = -1
+        self._settled_before_ns = 0
         self._members: dict[str, Member] = {}
         self._revoked: dict[str, str] = {}
 
@@ -132,27 +134,31 @@ class Registry:
         return self._folder / f"{name}.key"
 
     def _refresh(self) -> None:
-        with self._lock:
-            self._read_if_changed()
+        if not self._is_current():
+            with self._lock:
+                self._read()
 
-    def _read_if_changed(self) -> None:
+    def _is_current(self) -> bool:
         try:
-            changed_ns = self._folder.stat().st_mtime_ns
+            changed_ns = os.stat(self._folder_path).st_mtime_ns  # noqa: PTH116 (a third of the time)
         except OSError as error:
             raise ConfigurationError(
                 f"registry {self._folder}: {error.strerror}; 'fleet enrol' makes it"
             ) from error
-        settled = self._read_at_ns - self._folder_changed_ns > _SETTLED_NS
-        if changed_ns == self._folder_changed_ns and settled:
-            return
-        self._read_at_ns = time.time_ns()
-        self._folder_changed_ns = changed_ns
+        return changed_ns == self._folder_changed_ns and changed_ns < self._settled_before_ns
+
+    def _read(self) -> None:
+        # Taken before the files are read: whatever changes meanwhile makes it outdated.
+        changed_ns = self._folder.stat().st_mtime_ns
+        self._settled_before_ns = time.time_ns() - _SETTLED_NS
         self._members = self._read_members()
         self._revoked = {
             entry.public_key: path.stem
             for path in self._folder.glob("*.revoked")
             if (entry := _read_entry(path)) is not None
         }
+        # Last, so that no other thread takes the new time for the new content.
+        self._folder_changed_ns = changed_ns
 
     def _read_members(self) -> dict[str, Member]:
         entries = [

@@ -55,16 +55,20 @@ class Agent:
         self._warning = ""
         self._outbox = Outbox(config.state_folder, config.outbox)
         self._robot = open_robot(config.robot)
-        camera = open_camera(config.camera, self._robot)
-        self._calibration = load_or_find(self._robot, camera, config, self._rng)
-        self._camera = camera
+        try:
+            self._camera = open_camera(config.camera, self._robot)
+            self._calibration = load_or_find(self._robot, self._camera, config, self._rng)
+            zero_m = closed_zero_m(self._robot)
+        except BaseException:
+            self._robot.close()
+            raise
         self._loop = EpisodeLoop(
             config=config,
             robot=self._robot,
-            camera=camera,
+            camera=self._camera,
             calibration=self._calibration.hand_eye_map,
             rng=self._rng,
-            closed_zero_m=closed_zero_m(self._robot),
+            closed_zero_m=zero_m,
         )
         self._uplink = Uplink(
             name=config.name,

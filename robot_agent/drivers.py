@@ -23,23 +23,34 @@ def open_robot(config: DriverConfig) -> Robot:
 
 
 def open_camera(config: CameraConfig, robot: Robot) -> Camera:
-    """Connect to the camera.
+    """Connect to the camera and take a picture, to see that it has the size asked for.
 
     Raises:
-        ConfigurationError: the driver cannot be loaded or refuses its options or the size.
+        ConfigurationError: the driver cannot be loaded, refuses its options or the size, or gives
+            pictures of another size.
         CameraError: the camera does not answer.
     """
     camera: Camera = _load(config.driver).open(
         config.options, width_px=config.width_px, height_px=config.height_px, robot=robot
     )
+    height_px, width_px = camera.capture().image.shape[:2]
+    if (height_px, width_px) != (config.height_px, config.width_px):
+        camera.close()
+        raise ConfigurationError(
+            f"camera {config.driver!r} gives pictures of {width_px}x{height_px} px, but "
+            f"camera.width_px and camera.height_px ask for {config.width_px}x{config.height_px}"
+        )
     return camera
 
 
 def _load(driver: str) -> Any:  # noqa: ANN401 - a class from outside; the protocol says what it has
     module, _, name = driver.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except ImportError as error:
         raise ConfigurationError(f"driver {driver!r}: {error}; is it installed?") from error
     except AttributeError as error:
         raise ConfigurationError(f"driver {driver!r}: {module} has no {name}") from error
+    if not hasattr(found, "open"):
+        raise ConfigurationError(f"driver {driver!r}: {name} is no driver, it has no open()")
+    return found

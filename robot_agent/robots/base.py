@@ -84,7 +84,8 @@ class Robot(Protocol):
 
     def prepare_attempt(self) -> bool:
         """Make the bin ready for an attempt; the hand is out of view. True if the bin changed
-        (refilled, objects put back), so that pictures taken before no longer hold."""
+        (refilled, objects put back), so that pictures taken before no longer hold.
+        """
         ...
 
     def stop(self) -> None:

@@ -34,15 +34,16 @@ LIMITS = SocketLimits(frame_bytes=EPISODE_LIMITS.record_bytes + MAX_HEADER_BYTES
 Context = multiprocessing.get_context("spawn")
 
 
-def serve_gateway(site: DeliverySite, ready: Event, stop: Event) -> None:
+def serve_gateway(site: DeliverySite, ready: Event, stop: Event, cpu_s: object) -> None:
     gateway = site.gateway()
     gateway.start()
     ready.set()
     stop.wait()
+    cpu_s.value = time.process_time()
     gateway.stop()
 
 
-def serve_bare(site: DeliverySite, secure: bool, ready: Event, stop: Event) -> None:
+def serve_bare(site: DeliverySite, secure: bool, ready: Event, stop: Event, cpu_s: object) -> None:
     router = zmq.Context().socket(zmq.ROUTER)
     router.setsockopt(zmq.RCVHWM, LIMITS.receive_queue)
     if secure:
@@ -56,6 +57,7 @@ def serve_bare(site: DeliverySite, secure: bool, ready: Event, stop: Event) -> N
         if router.poll(100):
             frames = router.recv_multipart(copy=False)
             router.send_multipart([frames[0], frames[1]], copy=False)
+    cpu_s.value = time.process_time()
 
 
 def run_agent(site: DeliverySite, name: str, kind: str, seconds: float, acked: object) -> None:
@@ -113,17 +115,19 @@ def _greet(dealer: zmq.Socket[bytes], name: str, spool_id: bytes) -> None:
     assert isinstance(answer, Welcome), answer
 
 
-def measure(folder: Path, kind: str, seconds: float) -> float:
-    """Return acked episodes per second of all agents together."""
+def measure(folder: Path, kind: str, seconds: float) -> tuple[float, float]:
+    """Return acked episodes per second of all agents, and the server's CPU us for each."""
     site = make_site(folder)
     names = [f"agent-{index}" for index in range(AGENTS)]
     for name in names:
         site.enrol(name)
-    ready, stop = Context.Event(), Context.Event()
+    ready, stop, cpu_s = Context.Event(), Context.Event(), Context.Value("d", 0.0)
     if kind == "gateway":
-        server = Context.Process(target=serve_gateway, args=(site, ready, stop))
+        server = Context.Process(target=serve_gateway, args=(site, ready, stop, cpu_s))
     else:
-        server = Context.Process(target=serve_bare, args=(site, kind == "bare CURVE", ready, stop))
+        server = Context.Process(
+            target=serve_bare, args=(site, kind == "bare CURVE", ready, stop, cpu_s)
+        )
     server.start()
     ready.wait()
     counts = [Context.Value("q", 0) for _ in names]
@@ -137,7 +141,8 @@ def measure(folder: Path, kind: str, seconds: float) -> float:
         agent.join()
     stop.set()
     server.join()
-    return sum(count.value for count in counts) / seconds
+    episodes = sum(count.value for count in counts)
+    return episodes / seconds, cpu_s.value / episodes * 1e6
 
 
 def main() -> None:
@@ -148,7 +153,9 @@ def main() -> None:
     }
     for kind in ("bare", "bare CURVE", "gateway"):
         with tempfile.TemporaryDirectory() as folder:
-            result[f"{kind}, episodes/s"] = round(measure(Path(folder), kind, seconds))
+            rate, cpu_us = measure(Path(folder), kind, seconds)
+        result[f"{kind}, episodes/s"] = round(rate)
+        result[f"{kind}, server CPU us per episode"] = round(cpu_us, 1)
     ours = result["gateway, episodes/s"]
     result["ratio to bare CURVE"] = round(ours / result["bare CURVE, episodes/s"], 3)
     result["ratio to bare"] = round(ours / result["bare, episodes/s"], 3)

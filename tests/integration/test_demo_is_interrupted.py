@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -19,12 +19,24 @@ from tests.integration.fleet_runs import demo_arguments
 ROBOTS = 2
 
 
-def start_demo(out: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        demo_arguments(out, minutes=10, robots=ROBOTS, learner=None),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+@pytest.fixture
+def start_demo() -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
+    started = []
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        started.append(
+            subprocess.Popen(
+                demo_arguments(out, minutes=10, robots=ROBOTS, learner=None),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for demo in started:
+        demo.kill()
+        demo.wait()
 
 
 def wait_until(condition: Callable[[], bool], what: str, within_s: float = 150.0) -> None:
@@ -44,8 +56,9 @@ def stored_in(out: Path) -> int:
 
 
 def agents_of(demo: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    children = psutil.Process(demo.pid).children(recursive=True)
-    return [child for child in children if "robot_agent" in child.cmdline()]
+    everyone = psutil.process_iter(["ppid", "cmdline"])
+    ours = [one for one in everyone if one.info["ppid"] == demo.pid]
+    return [one for one in ours if "robot_agent" in (one.info["cmdline"] or [])]
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -53,7 +66,7 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 @pytest.mark.timeout(600)
-def test_ctrl_c_keeps_what_was_stored_and_a_second_session_goes_on(tmp_path: Path):
+def test_ctrl_c_keeps_what_was_stored_and_a_second_session_goes_on(tmp_path: Path, start_demo):
     out = tmp_path / "run"
     first = start_demo(out)
     wait_until(lambda: stored_in(out) > 20, "first episodes are stored")
