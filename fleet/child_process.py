@@ -28,12 +28,19 @@ SINGLE_THREADED = {
 class ChildProcess:
     """One process of the fleet, in a session of its own so that Ctrl-C reaches only the parent.
 
-    When the parent dies, however it dies, the kernel kills the child: what a robot or the
-    learner must keep is on its disk already.
+    When the parent dies, however it dies, the kernel sends the child ``end_signal``.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], *, log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        log: Path,
+        end_signal: signal.Signals = signal.SIGKILL,
+    ) -> None:
         self.name = name
+        self._end_signal = end_signal
         self.log = log
         self.peak_resident_mb = 0.0
         self.started_at = 0.0
@@ -52,7 +59,7 @@ class ChildProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env={**os.environ, **extra_environment},
-                preexec_fn=lambda: die_with(parent),
+                preexec_fn=lambda: die_with(parent, self._end_signal),
             )
         self.started_at = time.monotonic()
         logger.info("process started", extra={"process": self.name, "pid": self.pid})
@@ -115,8 +122,8 @@ class ChildProcess:
             return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
 
 
-def die_with(parent: int) -> None:
-    """Run in a child process: ask the kernel to kill it when its parent ends."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with(parent: int, end_signal: signal.Signals = signal.SIGKILL) -> None:
+    """Run in a child process: ask the kernel to send it a signal when its parent ends."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, end_signal)
     if os.getppid() != parent:  # it ended before the request was in place
         os._exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,9 @@ class LocalFleet:
                 "learner",
                 ["-m", "learner", "--config", str(folder.learner_config)],
                 log=folder.logs / "learner.log",
+                # Killed outright, it would leave some of Ray's processes behind for minutes. A
+                # robot's agent may be killed: what it must keep is on its disk.
+                end_signal=signal.SIGTERM,
             ),
             restarts_left=LEARNER_RESTARTS,
         )
