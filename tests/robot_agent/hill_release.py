@@ -17,7 +17,8 @@ _HILL = """
 hill (float[4] pose, float[candidates, 5] actions) => (float[candidates] success)
 <int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] three = {{3}},
  float[3] top = {{{x}, {y}, {z}}}, float steepness = {{{steepness}}}, float peak = {{{peak}}},
- float height_limit = {{0.08}}, float[8] table = {{1, 1, 1, 1, 1, 1, 1, 1}}, float hundred = {{100}}>
+ float height_limit = {{0.08}}, float hundred = {{100}},
+ float[8] table = {{1, 1, 1, 1, 1, 1, 1, 1}}>
 {{
     here = Slice(pose, zero, three)
     shift = Slice(actions, zero, three, one)

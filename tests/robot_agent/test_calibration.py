@@ -134,7 +134,7 @@ def test_a_camera_that_looks_elsewhere_is_an_error_that_says_what_to_check(tmp_p
     elsewhere = {"camera": {"look_at_m": [-2.0, -0.2, 0.5]}}
     config = make_config(tmp_path)
     config = dataclasses.replace(config, robot=dataclasses.replace(config.robot, options=elsewhere))
-    with pytest.raises(HandEyeError, match="robot-1: .* does not see the gripper: check where"):
+    with pytest.raises(HandEyeError, match=r"robot-1: .* does not see the gripper: check where"):
         find_hand_eye_map(*open_both(config), config, np.random.default_rng(0))
 
 

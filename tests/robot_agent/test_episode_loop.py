@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_moves_reach_what_was_commanded_unless_something_is_in_the_way(episodes:
 
 def test_each_step_begins_where_the_one_before_it_ended(episodes: list[Episode]):
     for episode in episodes:
-        for before, after in zip(episode.steps, episode.steps[1:], strict=False):
+        for before, after in pairwise(episode.steps):
             ended = before.observation.pose.moved_by(before.reached).as_array()
             here = after.observation.pose.as_array()
             np.testing.assert_allclose(here[:3], ended[:3], atol=2e-4)
@@ -192,8 +193,7 @@ def test_an_attempt_names_the_policy_and_the_map_that_made_it(site: Site):
 def test_the_picture_that_ends_an_attempt_begins_the_next_unless_the_bin_changed(site: Site):
     made = [attempt(site) for _ in range(11)]
     same = [
-        np.array_equal(before.last_image, after.first_image)
-        for before, after in zip(made, made[1:], strict=False)
+        np.array_equal(before.last_image, after.first_image) for before, after in pairwise(made)
     ]
     assert same[-1] is False  # the bin is refilled after ten attempts
     assert sum(same) >= 8

@@ -12,7 +12,15 @@ from protocol.episode import GripperPose
 from protocol.errors import NonFiniteScoreError
 from protocol.release_manifest import SearchSettings
 from robot_agent.safety import Workspace
-from robot_agent.search import GraspScore, SearchResult, actions_to, prior, search
+from robot_agent.search import (
+    SMALLEST_SD,
+    GraspScore,
+    PoseGaussian,
+    SearchResult,
+    actions_to,
+    prior,
+    search,
+)
 from tests.robot_agent.simulated_agent import WORKSPACE
 
 HERE = GripperPose(x_m=0.05, y_m=-0.03, z_m=0.12, yaw_rad=1.2)
@@ -132,8 +140,6 @@ def test_a_score_that_is_not_finite_ends_the_search_in_words(bad: float, iterati
 
 
 def test_the_fit_averages_yaws_across_half_a_turn():
-    from robot_agent.search import SMALLEST_SD, PoseGaussian
-
     elites = np.zeros((4, 4), np.float32)
     elites[:, 3] = [1.5, -1.5, 1.45, -1.45]  # within 0.25 rad of each other, modulo pi
     fitted = PoseGaussian.fit(elites, SMALLEST_SD)
