@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 MAX_QUEUED_BYTES = 256 * 2**20
 """Above this the gateway stops reading, and TCP holds the robots back."""
 _RECEIVED_PER_TURN = 128
-_MAX_FRAMES = 8
 _HOUSEKEEPING_S = 10.0
 _FLUSH_MS = 1_000
 
@@ -169,29 +168,27 @@ class Gateway:
         """Take what has arrived, but not so much that answers would wait."""
         for _ in range(_RECEIVED_PER_TURN):
             try:
-                # Only frames, not bytes, can say which key authenticated them.
-                frames = router.recv_multipart(zmq.NOBLOCK, copy=False)
+                frames = _receive_frames(router)
             except zmq.Again:
                 return
             try:
-                self._take(router, frames)
+                self._take(router, *frames)
             except Exception:
                 # One message must never end the gateway, whatever is wrong with it.
-                logger.exception("a message of %d frames could not be handled", len(frames))
+                logger.exception("a message could not be handled")
 
-    def _take(self, router: zmq.Socket[bytes], frames: list[zmq.Frame]) -> None:
-        if not 2 <= len(frames) <= _MAX_FRAMES:
-            logger.warning("a message of %d frames is refused", len(frames))
-            return
+    def _take(
+        self, router: zmq.Socket[bytes], routing_id: bytes, header: zmq.Frame, bodies: list[bytes]
+    ) -> None:
         envelope = Envelope(
-            routing_id=frames[0].bytes,
-            public_key=str(frames[1].get("User-Id")),
-            header=frames[1].bytes,
-            bodies=[frame.bytes for frame in frames[2:]],
+            routing_id=routing_id,
+            public_key=str(header.get("User-Id")),
+            header=header.bytes,
+            bodies=bodies,
         )
         answer = self._reception.answer(envelope)
         if answer is not None:
-            _send(router, envelope.routing_id, answer)
+            _send(router, routing_id, answer)
 
     def _send_answers(self, router: zmq.Socket[bytes]) -> None:
         for answer in self._committer.take_answers():
@@ -202,6 +199,15 @@ class Gateway:
         self._context.term()
         self._store.close()
         self._wakeup.close()
+
+
+def _receive_frames(router: zmq.Socket[bytes]) -> tuple[bytes, zmq.Frame, list[bytes]]:
+    """Return routing id, header and bodies of the next message; raise Again if there is none."""
+    routing_id = router.recv(zmq.NOBLOCK)
+    # Only a frame, not its bytes, can say which key authenticated it.
+    header = router.recv(copy=False)
+    bodies = router.recv_multipart() if header.more else []
+    return routing_id, header, bodies
 
 
 def _send(router: zmq.Socket[bytes], routing_id: bytes, message: msgspec.Struct) -> None:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, cast
 
 import msgspec
@@ -30,7 +30,7 @@ from protocol.episode import (
 )
 from protocol.episode_meta import EpisodeMeta, episode_from, meta_of, texts
 from protocol.errors import RejectedEpisodeError, RejectedMessageError
-from protocol.jpeg import decode_jpeg, encode_jpeg, jpeg_size
+from protocol.jpeg import check_jpeg_sizes, decode_jpeg, encode_jpeg
 from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES, EpisodeLimits
 
 RECORD_VERSION = 1
@@ -231,15 +231,10 @@ def _split_images(images: memoryview, meta: EpisodeMeta, limits: EpisodeLimits) 
         raise RejectedEpisodeError(
             f"{name}: images of {sum(sizes)} bytes announced, {len(images)} found"
         )
-    offsets = [0]
-    for size in sizes:
-        offsets.append(offsets[-1] + size)
+    offsets = accumulate(sizes, initial=0)
     blobs = [images[start:end] for start, end in pairwise(offsets)]
-    for blob in blobs:
-        height_px, width_px = jpeg_size(blob)
-        if (height_px, width_px) != (meta.height_px, meta.width_px):
-            raise RejectedEpisodeError(
-                f"{name}: an image of {height_px} x {width_px} px, "
-                f"but the episode says {meta.height_px} x {meta.width_px}"
-            )
+    try:
+        check_jpeg_sizes(blobs, height_px=meta.height_px, width_px=meta.width_px)
+    except RejectedEpisodeError as error:
+        raise RejectedEpisodeError(f"{name}: {error}") from error
     return blobs

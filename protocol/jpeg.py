@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -71,21 +72,42 @@ def jpeg_size(blob: bytes | memoryview) -> tuple[int, int]:
     Raises:
         RejectedEpisodeError: no such header, or the file does not end as a JPEG file does.
     """
+    precision, height_px, width_px, components = _FRAME.unpack_from(blob, _find_frame(blob))
+    if precision != 8 or components != 3:
+        raise RejectedEpisodeError("JPEG is not 8 bits in three components")
+    return height_px, width_px
+
+
+def check_jpeg_sizes(blobs: Iterable[memoryview], *, height_px: int, width_px: int) -> None:
+    """Check that every image has this size, by its header.
+
+    Raises:
+        RejectedEpisodeError: one has not, or is not a whole JPEG file.
+    """
+    head = b""
+    for blob in blobs:
+        # One camera's files are alike up to the end of the frame header: no need to parse again.
+        if head and blob[: len(head)] == head and blob[-2:] == _END:
+            continue
+        if jpeg_size(blob) != (height_px, width_px):
+            raise RejectedEpisodeError(
+                "an image of {} x {} px".format(*jpeg_size(blob))
+                + f", but the episode says {height_px} x {width_px}"
+            )
+        head = bytes(blob[: _find_frame(blob) + _FRAME.size])
+
+
+def _find_frame(blob: bytes | memoryview) -> int:
+    """Return the offset of the frame header's content."""
     size = len(blob)
     if size < _SEGMENT.size or blob[:2] != _START or blob[-2:] != _END:
         raise RejectedEpisodeError(f"image of {size} bytes is not a whole JPEG file")
-    at = 2
+    at = len(_START)
     while at + _SEGMENT.size + _FRAME.size <= size:
         mark, marker, length = _SEGMENT.unpack_from(blob, at)
         if marker in _FRAME_MARKERS and mark == _MARK:
-            return _frame_size(*_FRAME.unpack_from(blob, at + _SEGMENT.size))
+            return at + _SEGMENT.size
         if mark != _MARK or marker in _OTHER_FRAME_MARKERS or length < 2:
             break
         at += 2 + length
     raise RejectedEpisodeError("JPEG without a frame header of a supported kind")
-
-
-def _frame_size(precision: int, height_px: int, width_px: int, components: int) -> tuple[int, int]:
-    if precision != 8 or components != 3:
-        raise RejectedEpisodeError("JPEG is not 8 bits in three components")
-    return height_px, width_px
