@@ -1,0 +1,65 @@
+"""The ``fleet`` command, called as the shell calls it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from fleet.__main__ import main
+from tests.fleet.deliveries import deliver
+
+
+@pytest.fixture
+def fleet_tool(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        """Return exit status, stdout and stderr."""
+        monkeypatch.setattr("sys.argv", ["fleet", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run
+
+
+def test_command_line_lists_shows_and_verifies(folder, tmp_path, fleet_tool):
+    deliver(folder, "robot-01", lost=(1,))
+    run = ("--run", str(folder.root))
+    _, listed, _ = fleet_tool("episodes", "list", "--json", *run)
+    rows = [json.loads(line) for line in listed.splitlines()]
+    assert [row["sequence"] for row in rows] == [2, 3, 4, 5]
+    picture = tmp_path / "strip.png"
+    _, shown, _ = fleet_tool(
+        "episodes", "show", rows[0]["episode"][:8], "--json", "--out", str(picture), *run
+    )
+    assert len(json.loads(shown)["steps"]) == 4
+    assert picture.is_file()
+    status, verified, _ = fleet_tool("episodes", "verify", *run)
+    assert status == 1
+    assert "1 missing" in verified
+
+
+def test_command_line_answers_a_mistake_with_one_clear_line_and_status_two(tmp_path, fleet_tool):
+    for arguments, says in (
+        (("status", "--run", str(tmp_path)), "not a fleet's run folder"),
+        (("demo", "--robots", "0"), "robots and minutes must be above zero"),
+        (("evaluate", "--run", str(tmp_path)), "not a fleet's run folder"),
+        (("revoke", "nobody", "--run", str(tmp_path)), "not a fleet's run folder"),
+    ):
+        status, _, said = fleet_tool(*arguments)
+        assert status == 2
+        assert said.startswith("fleet: ")
+        assert said.count("\n") == 1
+        assert says in said
+
+
+def test_command_line_enrols_a_robot_once_and_revokes_it(folder, tmp_path, fleet_tool):
+    bundle = tmp_path / "bundle"
+    run = ("--run", str(folder.root), "--bundle", str(bundle), "--host", "learner.lab")
+    assert fleet_tool("enrol", "arm-1", *run)[0] == 0
+    assert "tcp://learner.lab:" in (bundle / "learner.toml").read_text()
+    assert fleet_tool("enrol", "arm-1", *run)[0] == 2
+    assert fleet_tool("revoke", "arm-1", "--run", str(folder.root))[0] == 0
+    assert fleet_tool("revoke", "arm-1", "--run", str(folder.root))[0] == 2

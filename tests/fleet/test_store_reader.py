@@ -1,0 +1,69 @@
+"""The store as the operator's tools see it, on a real store and real outboxes."""
+
+from __future__ import annotations
+
+import cv2
+import pytest
+
+from fleet.episodes import verify
+from fleet.film_strip import draw_film_strip
+from fleet.store_reader import find_episode, open_store, stored_attempts
+from protocol.errors import StoreError
+from tests.episodes import make_episode
+from tests.fleet.deliveries import EPISODES, deliver
+
+
+def test_what_was_sent_is_found_stored_once(folder):
+    deliver(folder, "robot-01")
+    deliver(folder, "robot-02", seed=100)
+    verification = verify(folder.store, folder.root)
+    assert verification.sound
+    for counts in verification.robots.values():
+        assert counts.sent == counts.stored == counts.written == EPISODES
+
+
+def test_an_episode_that_was_acked_and_is_not_there_is_missing(folder):
+    deliver(folder, "robot-01", lost=(2, EPISODES))
+    verification = verify(folder.store, folder.root)
+    assert not verification.sound
+    assert verification.robots["robot-01"].missing == 2
+
+
+def test_the_same_episode_under_two_sequences_is_doubled(folder):
+    deliver(folder, "robot-01", seed=0)
+    deliver(folder, "robot-01", seed=0)
+    verification = verify(folder.store, folder.root)
+    assert verification.robots["robot-01"].duplicated == EPISODES
+
+
+def test_attempts_are_read_in_the_order_in_which_they_came(folder):
+    deliver(folder, "robot-01")
+    with open_store(folder.store) as store:
+        found = list(stored_attempts(store))
+    assert [one.sequence for one in found] == [1, 2, 3, 4, 5]
+    assert [one.attempt.success for one in found] == [True, False, True, False, True]
+    assert all(len(one.attempt.decision_ms) == 4 for one in found)
+
+
+def test_an_episode_is_found_by_how_its_id_begins_and_only_if_no_other_does(folder):
+    deliver(folder, "robot-01")
+    wanted = make_episode("robot-01", seed=3).episode_id
+    with open_store(folder.store) as store:
+        episode, robot = find_episode(store, wanted[:10])
+        assert (episode.episode_id, robot) == (wanted, "robot-01")
+        with pytest.raises(StoreError, match="5 episodes have an id that begins with ''"):
+            find_episode(store, "")
+
+
+def test_reading_a_store_that_is_not_there_says_so(tmp_path):
+    with pytest.raises(StoreError, match="there is none yet"), open_store(tmp_path / "nothing"):
+        pass
+
+
+def test_film_strip_is_drawn_of_any_number_of_steps(tmp_path):
+    for steps in (1, 4, 11):
+        path = tmp_path / f"{steps}.png"
+        draw_film_strip(make_episode(steps=steps), path)
+        height, width, _ = cv2.imread(str(path)).shape
+        assert width == round(1.95 * min(steps + 2, 6) * 160)
+        assert height > 400
