@@ -46,13 +46,28 @@ def wait_until(condition: Callable[[], bool], what: str, within_s: float = 150.0
         time.sleep(0.1)
 
 
-def stored_in(out: Path) -> int:
+def stored_by_robot(out: Path) -> dict[str, int]:
+    """Ask the learner; nothing before it answers."""
     status = subprocess.run(
         [sys.executable, "-m", "fleet", "status", "--json", "--run", str(out)],
         capture_output=True,
         text=True,
     )
-    return json.loads(status.stdout)["episodes_stored"] if status.returncode == 0 else -1
+    if status.returncode != 0:
+        return {}
+    return {robot["robot_id"]: robot["stored"] for robot in json.loads(status.stdout)["robots"]}
+
+
+def stored_in(out: Path) -> int:
+    return sum(stored_by_robot(out).values())
+
+
+def every_robot_delivered(out: Path, least: int, beyond: dict[str, int]) -> bool:
+    """Say whether each robot has ``least`` more episodes in the store than ``beyond`` says."""
+    stored = stored_by_robot(out)
+    return len(stored) == ROBOTS and all(
+        count >= beyond.get(robot, 0) + least for robot, count in stored.items()
+    )
 
 
 def agents_of(demo: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -69,12 +84,13 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 def test_ctrl_c_keeps_what_was_stored_and_a_second_session_goes_on(tmp_path: Path, start_demo):
     out = tmp_path / "run"
     first = start_demo(out)
-    wait_until(lambda: stored_in(out) > 20, "first episodes are stored")
+    wait_until(lambda: every_robot_delivered(out, 10, beyond={}), "first episodes are stored")
     family = psutil.Process(first.pid).children(recursive=True)
     robbed = agents_of(first)[0]
     robbed.kill()
     wait_until(lambda: not alive([robbed]), "the agent is killed")
-    wait_until(lambda: len(alive(agents_of(first))) == ROBOTS, "the killed agent is back")
+    then = stored_by_robot(out)
+    wait_until(lambda: every_robot_delivered(out, 10, beyond=then), "the killed agent is back")
     first.send_signal(signal.SIGINT)
     assert first.wait(120) == 130
     wait_until(lambda: not alive(family), "every process has ended", within_s=20)
