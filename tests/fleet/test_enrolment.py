@@ -1,0 +1,84 @@
+"""Enrolling a robot: one folder to copy, and the robot is in."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fleet.enrolment import LearnerAddress, create_learner_keys, enrol_robot, revoke_robot
+from protocol.errors import ConfigurationError
+from protocol.registry import Registry
+from protocol.security import (
+    load_curve_keys,
+    load_curve_public,
+    load_release_public,
+    load_release_secret,
+)
+
+
+@pytest.fixture
+def learner(tmp_path: Path) -> LearnerAddress:
+    create_learner_keys(tmp_path / "keys")
+    return LearnerAddress(
+        keys=tmp_path / "keys", episodes="tcp://learner:5701", releases="tcp://learner:5702"
+    )
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "registry")
+
+
+def test_a_bundle_holds_all_that_a_robot_needs(
+    learner: LearnerAddress, registry: Registry, tmp_path: Path
+):
+    bundle = tmp_path / "bundle"
+    enrol_robot(registry, "arm", bundle, learner)
+    keys = load_curve_keys(bundle / "robot.secret")
+    assert registry.robot_for_key(keys.public.decode()) == "arm"
+    table = tomllib.loads((bundle / "learner.toml").read_text())
+    assert table["name"] == "arm"
+    assert table["learner"]["episodes"] == "tcp://learner:5701"
+    public = load_curve_public(bundle / table["learner"]["public_key"])
+    assert public == load_curve_keys(learner.keys / "server.secret").public
+    signature = load_release_secret(learner.keys / "release.secret").sign(b"x")
+    load_release_public(bundle / table["learner"]["release_key"]).verify(signature, b"x")
+
+
+def test_no_secret_of_the_learner_is_in_a_bundle(
+    learner: LearnerAddress, registry: Registry, tmp_path: Path
+):
+    enrol_robot(registry, "arm", tmp_path / "bundle", learner)
+    secrets = [path.read_bytes() for path in learner.keys.glob("*.secret")]
+    for path in (tmp_path / "bundle").iterdir():
+        assert all(secret not in path.read_bytes() for secret in secrets)
+    assert {path.name for path in (tmp_path / "bundle").glob("*.secret")} == {"robot.secret"}
+
+
+def test_a_name_that_is_taken_makes_no_bundle(
+    learner: LearnerAddress, registry: Registry, tmp_path: Path
+):
+    enrol_robot(registry, "arm", tmp_path / "first", learner)
+    with pytest.raises(ConfigurationError, match="arm is enrolled already"):
+        enrol_robot(registry, "arm", tmp_path / "second", learner)
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_revoked_robot_is_out(learner: LearnerAddress, registry: Registry, tmp_path: Path):
+    enrol_robot(registry, "arm", tmp_path / "bundle", learner)
+    revoke_robot(registry, "arm")
+    key = load_curve_keys(tmp_path / "bundle" / "robot.secret").public.decode()
+    assert registry.member_for_key(key) is None
+
+
+def test_the_keys_of_a_running_learner_are_not_replaced(learner: LearnerAddress):
+    with pytest.raises(ConfigurationError, match="exists already"):
+        create_learner_keys(learner.keys)
+
+
+def test_enrolling_before_there_are_keys_says_what_is_missing(registry: Registry, tmp_path: Path):
+    nowhere = LearnerAddress(keys=tmp_path / "none", episodes="tcp://a:1", releases="tcp://a:2")
+    with pytest.raises(ConfigurationError, match=r"server\.public is missing"):
+        enrol_robot(registry, "arm", tmp_path / "bundle", nowhere)
