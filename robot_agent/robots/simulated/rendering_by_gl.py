@@ -57,11 +57,15 @@ def gl_device() -> str | None:
 
     MuJoCo looks for a display unless the environment says ``MUJOCO_GL=egl``.
     """
+    with warnings.catch_warnings():
+        # Where there is no display GLFW warns on stderr at every call; the log line is enough.
+        warnings.simplefilter("ignore")
+        return _probe()
+
+
+def _probe() -> str | None:
     try:
-        # GLFW warns on stderr where there is no display; the log line below is enough.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            context = mujoco.GLContext(16, 16)
+        context = mujoco.GLContext(16, 16)
     except Exception as error:  # noqa: BLE001 - each of the three back ends fails in its own way
         logger.info("no OpenGL context", extra={"reason": str(error)})
         return None
