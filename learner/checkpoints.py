@@ -78,7 +78,7 @@ class Checkpoints:
         and 0 is returned.
 
         Raises:
-            ConfigurationError: the checkpoint is of another network or image size.
+            ConfigurationError: the checkpoint is of another network, image size or version.
         """
         for path in self._paths():
             try:
@@ -90,7 +90,14 @@ class Checkpoints:
                 logger.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
                 continue
             self._check(progress, training, path)
-            _restore(training, tensors, progress)
+            try:
+                _restore(training, tensors, progress)
+            except (RuntimeError, KeyError) as error:
+                reason = " ".join(str(error).split())
+                raise ConfigurationError(
+                    f"{path}: does not fit network {self.network!r} of this version ({reason}); "
+                    "use another run_folder, or the version that wrote it"
+                ) from error
             logger.info("resumed from %s", path.name, extra={"step": progress.step_count})
             return progress.release_version
         return 0

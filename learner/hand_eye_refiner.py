@@ -73,12 +73,13 @@ class HandEyeRefiner(nn.Module):
 
     def refined_maps(self) -> dict[str, RefinedMap]:
         """Return by robot id the map of its newest calibration, with a warning if in doubt."""
-        count = len(self._index)
+        known = self.known()
+        count = len(known)
         with torch.no_grad():
             maps = self(torch.arange(count)).reshape(count, 12)
             moved_m = self._moved_m(self.correction_R24[:count])
         refined = {}
-        for (robot_id, digest), row in self._index.items():
+        for row, (robot_id, digest) in enumerate(known):
             doubt = float(moved_m[row]) > IMPLAUSIBLE_M
             refined[robot_id] = RefinedMap(
                 calibration_digest=digest,
@@ -92,12 +93,13 @@ class HandEyeRefiner(nn.Module):
 
     def corrections_mm(self) -> dict[str, float]:
         """Return by robot id how far its newest map was moved, mean over the workspace, mm."""
+        known = self.known()
         with torch.no_grad():
-            moved = self._moved_m(self.correction_R24[: len(self._index)])
-        return {robot: 1e3 * float(moved[row]) for (robot, _), row in self._index.items()}
+            moved = self._moved_m(self.correction_R24[: len(known)])
+        return {robot: 1e3 * float(moved[row]) for row, (robot, _) in enumerate(known)}
 
     def known(self) -> list[tuple[str, str]]:
-        """Return (robot id, calibration digest) by row, for a checkpoint."""
+        """Return (robot id, calibration digest) by row; other threads may add rows meanwhile."""
         return list(self._index)
 
     def restore(self, known: list[tuple[str, str]]) -> None:
