@@ -44,7 +44,11 @@ class Checkpoints:
     network: str
 
     def save(self, training: Training, *, release_version: int) -> Path:
-        """Write a checkpoint and drop the oldest ones; return its path."""
+        """Write a checkpoint and drop the oldest ones; return its path.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written; older ones are still there.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         network = training.learned.network
         progress = _Progress(
@@ -62,11 +66,15 @@ class Checkpoints:
             _tensors(training), metadata={"progress": msgspec.json.encode(progress).decode()}
         )
         partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)  # a full disk needs the room
+            raise
         for old in self._paths()[KEEP:]:
             old.unlink()
         return path

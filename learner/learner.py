@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,12 +18,14 @@ from learner.gateway_actor import GatewayHandle
 from learner.provenance import software_versions
 from learner.release_actor import ReleaseServerHandle
 from learner.training_actor import TrainingHandle
-from protocol.errors import GraspFleetError
+from protocol import errors
+from protocol.errors import ConfigurationError, GraspFleetError
 from protocol.messages import StatusReply
 
 logger = logging.getLogger(__name__)
 
 _STOP_S = 60.0
+_OWN_ERROR = re.compile(r"^protocol\.errors\.(\w+): (.+)$", re.MULTILINE)
 
 
 class Learner:
@@ -40,7 +44,6 @@ class Learner:
             GraspFleetError: what an actor's own start-up raised: a key file, a port, a store.
         """
         config = self._config
-        config.run_folder.mkdir(parents=True, exist_ok=True)
         _write_record(config)
         _connect_ray(config)
         try:
@@ -61,13 +64,15 @@ class Learner:
         trace: TracebackType | None,
     ) -> None:
         """Train no more, store and ack what was received, end the actors."""
-        if self._training is not None:
-            self._training.stop(_STOP_S)
-        if self._releases is not None:
-            self._releases.close()
-        if self._gateway is not None:
-            self._gateway.close()
-        ray.shutdown()
+        with ExitStack() as ending:
+            # Last in, first out; whatever one of them raises, the others are ended too.
+            ending.callback(ray.shutdown)
+            if self._gateway is not None:
+                ending.callback(self._gateway.close)
+            if self._releases is not None:
+                ending.callback(self._releases.close)
+            if self._training is not None:
+                ending.callback(self._training.stop, _STOP_S)
 
     def status(self) -> StatusReply:
         """Return the fleet as the learner knows it."""
@@ -96,17 +101,29 @@ def _connect_ray(config: LearnerConfig) -> None:
 
 
 def _own_cause(error: BaseException) -> BaseException:
-    """Return the GraspFleetError behind a Ray error, or the Ray error itself."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, GraspFleetError):
-            return type(cause)(str(cause.args[0] if cause.args else cause))
-        cause = cause.__cause__ or getattr(cause, "cause", None)
+    """Return the GraspFleetError that an actor's constructor raised, or else Ray's own error.
+
+    Of what a constructor raised, Ray hands on the text alone: a traceback.
+    """
+    for name, text in reversed(_OWN_ERROR.findall(str(error))):
+        kind = getattr(errors, name, None)
+        if isinstance(kind, type) and issubclass(kind, GraspFleetError):
+            return kind(text)
     return error
 
 
 def _write_record(config: LearnerConfig) -> None:
-    """Write down what this run is made of."""
+    """Write down what this run is made of.
+
+    Raises:
+        ConfigurationError: the run folder cannot be made or written.
+    """
     record = {"config": config, "software": software_versions()}
     content = msgspec.json.encode(record, enc_hook=str)
-    (config.run_folder / "run.json").write_bytes(msgspec.json.format(content) + b"\n")
+    try:
+        config.run_folder.mkdir(parents=True, exist_ok=True)
+        (config.run_folder / "run.json").write_bytes(msgspec.json.format(content) + b"\n")
+    except OSError as error:
+        raise ConfigurationError(
+            f"run_folder {config.run_folder}: cannot be written: {error.strerror}"
+        ) from error

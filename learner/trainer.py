@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from threading import Event
 
-import msgspec
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from learner.checkpoints import Checkpoints
 from learner.collection_schedule import collection_settings
@@ -20,6 +19,7 @@ from learner.release_builder import ReleaseBuilder
 from learner.replay import Replay
 from learner.replay_feed import ReplayFeed
 from learner.training import Training
+from learner.training_log import TrainingLog
 from protocol.errors import RejectedReleaseError
 from protocol.release_manifest import ReleaseManifest, SearchSettings
 from protocol.security import load_release_secret
@@ -78,11 +78,7 @@ class Trainer:
         """Train until ``stopping`` is set, then write a checkpoint."""
         self._feed.start()
         timers = _Timers(self._config)
-        metrics_path = self._config.run_folder / "metrics.jsonl"
-        with (
-            metrics_path.open("ab", buffering=0) as metrics,
-            SummaryWriter(str(self._config.run_folder / "tensorboard")) as board,
-        ):
+        with closing(TrainingLog(self._config.run_folder)) as log:
             while not stopping.is_set():
                 self._feed.check()
                 if self._may_step():
@@ -95,7 +91,7 @@ class Trainer:
                 if timers.release_due():
                     self._release()
                 if timers.metrics_due():
-                    self._write_metrics(metrics.write, board)
+                    self._write_metrics(log)
                 if timers.checkpoint_due():
                     self._save()
         self._feed.close()
@@ -146,30 +142,35 @@ class Trainer:
             software=self._software,
         )
 
-    def _write_metrics(self, write: Callable[[bytes], int], board: SummaryWriter) -> None:
-        corrections = self._training.averaged.refiner.corrections_mm()
+    def _write_metrics(self, log: TrainingLog) -> None:
         scalars = {
             "loss": self._loss,
             "visits": self._visits(),
             "success_share": self._replay.training.success_share,
             **self._held_out,
         }
-        line = {
+        facts = {
             "time_ns": time.time_ns(),
             "step": self._training.step_count,
             "examples": len(self._replay.training),
             "attempts": self._replay.attempts,
             "release_version": self._version,
-            "hand_eye_correction_mm": corrections,
-            **scalars,
+            "hand_eye_correction_mm": self._training.averaged.refiner.corrections_mm(),
         }
-        write(msgspec.json.encode(line) + b"\n")
-        for name, value in scalars.items():
-            board.add_scalar(name, value, self._training.step_count)
+        log.write(facts, scalars, self._training.step_count)
 
     def _save(self) -> None:
-        if self._training.step_count:
+        if not self._training.step_count:
+            return
+        try:
             self._checkpoints.save(self._training, release_version=self._version)
+        except OSError as error:
+            # What training rests on is the store; only a restart would have to learn again.
+            logger.error(  # noqa: TRY400 - the reason is all there is to know
+                "checkpoint not written to %s: %s; training goes on",
+                self._checkpoints.folder,
+                error.strerror,
+            )
 
 
 class _Timers:

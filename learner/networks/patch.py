@@ -23,6 +23,8 @@ LENGTH_M = 0.09
 """Extent of the patch along the fingers' faces (gripper x)."""
 WIDTH_M = 0.12
 """Extent of the patch along the closing direction (gripper y)."""
+CONDITIONS = 11
+"""Numbers that join the patch: see ``conditions``."""
 FINENESS = 4
 """On the robot a patch point takes the nearest of this many interpolated points a pixel, each way:
 an eighth of a pixel off at most, for a third of the time of interpolating every point."""
@@ -72,10 +74,8 @@ class PatchNetwork(GraspNetwork):
             uv_BP2.reshape(-1, ROWS, COLUMNS, 2),
             align_corners=False,
         )
-        sight_B2 = line_of_sight(target_B4, map_B34)
-        if mirror_B2 is not None:
-            sight_B2 = sight_B2 * mirror_B2
-        logit_B: Tensor = self.head(patch_BCRS, target_B4[:, 2], sight_B2)
+        condition_BK = conditions(target_B4, action_B5, map_B34, mirror_B2)
+        logit_B: Tensor = self.head(patch_BCRS, condition_BK)
         return logit_B
 
     def encode_graph(self) -> nn.Module:
@@ -95,19 +95,15 @@ class PatchHead(nn.Module):
         self.conv1 = nn.Conv2d(6, 24, 3, padding=1)
         self.conv2 = nn.Conv2d(24, 32, 3, padding=1)
         self.conv3 = nn.Conv2d(32, 48, 3, padding=1)
-        self.condition = nn.Sequential(nn.Linear(5, 32), nn.ReLU(), nn.Linear(32, 32))
+        self.condition = nn.Sequential(nn.Linear(CONDITIONS, 32), nn.ReLU(), nn.Linear(32, 32))
         self.drop = nn.Dropout(0.1)
         self.hidden = nn.Linear(48 * (ROWS // 8) * (COLUMNS // 8), 64)
         self.out = nn.Linear(64, 1)
 
-    def forward(self, patch_BCRS: Tensor, height_B: Tensor, sight_B2: Tensor) -> Tensor:
-        """Return logits float32[B]; height in metres, sight as metres sideways per metre up."""
-        z_B1 = height_B[:, None]
-        condition_B5 = torch.cat(
-            [z_B1 * 50.0 - 0.5, z_B1.clamp(max=0.03) * 100.0 - 1.0, z_B1 * 10.0, sight_B2], dim=1
-        )
+    def forward(self, patch_BCRS: Tensor, condition_BK: Tensor) -> Tensor:
+        """Return logits float32[B] from patches and what ``conditions`` returned for them."""
         x = functional.max_pool2d(functional.relu(self.conv1(patch_BCRS)), 2)
-        x = self.conv2(x) + self.condition(condition_B5)[:, :, None, None]
+        x = self.conv2(x) + self.condition(condition_BK)[:, :, None, None]
         x = functional.max_pool2d(functional.relu(x), 2)
         x = functional.max_pool2d(functional.relu(self.conv3(x)), 2)
         x = functional.relu(self.hidden(self.drop(x.flatten(1))))
@@ -144,6 +140,40 @@ def patch_coordinates(grid_BP2: Tensor, target_B4: Tensor, map_B34: Tensor) -> T
     return torch.stack([q_B3P[:, 0] / depth_BP, q_B3P[:, 1] / depth_BP], dim=-1)
 
 
+def conditions(
+    target_B4: Tensor, action_B5: Tensor, map_B34: Tensor, mirror_B2: Tensor | None = None
+) -> Tensor:
+    """Return float32[B, CONDITIONS]: height, line of sight, and how far there is still to go.
+
+    The last of these is what a blocked descent shows in: the hand was sent lower than it is.
+    """
+    z_B1 = target_B4[:, 2:3]
+    sideways_B2 = torch.cat(
+        [line_of_sight(target_B4, map_B34), _turned(action_B5[:, :2], target_B4[:, 3])], dim=1
+    )
+    if mirror_B2 is not None:
+        sideways_B2 = sideways_B2 * mirror_B2.repeat(1, 2)
+    way_B3 = torch.cat([sideways_B2[:, 2:], action_B5[:, 2:3]], dim=1)
+    return torch.cat(
+        [
+            z_B1 * 50.0 - 0.5,
+            z_B1.clamp(max=0.03) * 100.0 - 1.0,
+            z_B1 * 10.0,
+            sideways_B2[:, :2],
+            way_B3.clamp(-0.02, 0.02) * 50.0,
+            way_B3 * 10.0,
+        ],
+        dim=1,
+    )
+
+
+def _turned(xy_B2: Tensor, yaw_B: Tensor) -> Tensor:
+    """Return base-frame vectors float32[B, 2] in the gripper's frame."""
+    sin_B, cos_B = yaw_B.sin(), yaw_B.cos()
+    x_B, y_B = xy_B2[:, 0], xy_B2[:, 1]
+    return torch.stack([cos_B * x_B + sin_B * y_B, cos_B * y_B - sin_B * x_B], dim=1)
+
+
 def line_of_sight(target_B4: Tensor, map_B34: Tensor) -> Tensor:
     """Return float32[B, 2]: how far the ray through the target moves sideways per metre up.
 
@@ -162,10 +192,7 @@ def line_of_sight(target_B4: Tensor, map_B34: Tensor) -> Tensor:
     # Maps look down, so |ray_z| is far from zero; keep its sign, bound the slope.
     slope_x = (ray_x / (ray_z + 1e-9)).clamp(-3.0, 3.0)
     slope_y = (ray_y / (ray_z + 1e-9)).clamp(-3.0, 3.0)
-    sin_B, cos_B = target_B4[:, 3].sin(), target_B4[:, 3].cos()
-    return torch.stack(
-        [cos_B * slope_x + sin_B * slope_y, cos_B * slope_y - sin_B * slope_x], dim=1
-    )
+    return _turned(torch.stack([slope_x, slope_y], dim=1), target_B4[:, 3])
 
 
 class _Encode(nn.Module):
@@ -217,8 +244,7 @@ class _Score(nn.Module):
         uv_NP2 = patch_coordinates(self.grid_P2[None], target_N4, map_134)
         patch_NPC = functional.embedding(self._row_of(uv_NP2), features)
         patch_NCRS = patch_NPC.permute(0, 2, 1).reshape(-1, 6, ROWS, COLUMNS)
-        sight_N2 = line_of_sight(target_N4, map_134)
-        return torch.sigmoid(self.head(patch_NCRS, target_N4[:, 2], sight_N2))
+        return torch.sigmoid(self.head(patch_NCRS, conditions(target_N4, actions, map_134)))
 
     def _row_of(self, uv_NP2: Tensor) -> Tensor:
         """Return int64[N, P]: the row of the encoded pictures nearest to each point."""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from learner.episode_store import EpisodeStore
 from learner.hand_eye_refiner import HandEyeRefiner
 from learner.replay import ExampleSet
+from learner.stored_episode import Arrival, RecordKey
+from protocol.codec import digest, encode_episode
 from protocol.episode import Action, Episode, GripperPose, ImageArray, Label
 from protocol.hand_eye import HandEyeMap, pinhole_map
 from tests.episodes import make_episode
 
 SIDE_PX = 32
+STORE_BYTES = 10**8
 SPOT_M = 0.008
 """Radius of the spot."""
 NEAR_M, FAR_M = 0.008, 0.02
@@ -83,6 +88,25 @@ def spot_examples(
         episode = replace(episode, outcome=replace(episode.outcome, label=label))
         examples.add(episode, refiner.index_of(episode))
     return examples
+
+
+def fill_store(folder: Path, *, count: int) -> None:
+    """Store attempts as the gateway would."""
+    rng = np.random.default_rng(0)
+    records = [encode_episode(spot_episode(rng, success=i % 2 == 0)) for i in range(count)]
+    store = EpisodeStore(folder, STORE_BYTES)
+    store.commit(
+        [
+            Arrival(
+                key=RecordKey(robot_id="robot-1", spool_id=bytes(16), sequence=number),
+                digest=digest(record),
+                record=record,
+                letter="s",
+            )
+            for number, record in enumerate(records, start=1)
+        ]
+    )
+    store.close()
 
 
 def _picture(spot: NDArray[np.float64], camera: HandEyeMap) -> ImageArray:
