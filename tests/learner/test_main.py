@@ -1,0 +1,218 @@
+"""The learner process on a real Ray: how it ends when it cannot go on, and how it resumes."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+import ray
+
+from fleet.enrolment import create_learner_keys
+from fleet.toml_text import toml_text
+from tests.delivery_site import ROOT, free_port, wait_until
+from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store
+
+Table = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    """Start the Ray that the learners of these tests join, which is quicker than one for each."""
+    context = ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=100_000_000,
+        _node_ip_address="127.0.0.1",
+    )
+    yield context.address_info["address"]
+    ray.shutdown()
+
+
+def make_table(folder: Path, address: str) -> Table:
+    """Return a learner.toml that is right."""
+    create_learner_keys(folder / "keys")
+    (folder / "registry").mkdir()
+    return {
+        "run_folder": "run",
+        "image_height_px": SIDE_PX,
+        "image_width_px": SIDE_PX,
+        "keys": {
+            "server_secret": "keys/server.secret",
+            "release_secret": "keys/release.secret",
+            "registry": "registry",
+        },
+        "gateway": {
+            "bind": f"tcp://127.0.0.1:{free_port()}",
+            "store": "store",
+            "max_store_bytes": STORE_BYTES,
+        },
+        "releases": {
+            "bind": f"tcp://127.0.0.1:{free_port()}",
+            "folder": "releases",
+            "interval_s": 0.5,
+        },
+        "training": {
+            "batch_size": 16,
+            "first_after_attempts": 10,
+            "max_visits": 1e9,
+            "checkpoint_interval_s": 0.5,
+        },
+        "ray": {"address": address},
+    }
+
+
+def start(folder: Path, table: Table) -> subprocess.Popen[str]:
+    path = folder / "learner.toml"
+    path.write_text(toml_text(table))
+    return subprocess.Popen(
+        [sys.executable, "-m", "learner", "--config", str(path)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for the process to end by itself; return its status and what it said."""
+    try:
+        _, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return process.returncode, stderr
+
+
+def misspelt(table: Table, folder: Path) -> None:
+    table["training"]["bach_size"] = 3
+
+
+def out_of_range(table: Table, folder: Path) -> None:
+    table["training"]["held_out_fraction"] = 1.5
+
+
+def of_unknown_network(table: Table, folder: Path) -> None:
+    table["network"] = "transformer"
+
+
+def without_key(table: Table, folder: Path) -> None:
+    (folder / "keys" / "release.secret").unlink()
+
+
+def open_to_others(table: Table, folder: Path) -> None:
+    (folder / "keys" / "server.secret").chmod(0o644)
+
+
+def in_a_file(table: Table, folder: Path) -> None:
+    (folder / "run").write_text("not a folder")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (misspelt, ("unknown key 'training.bach_size'", "did you mean 'batch_size'?")),
+        (out_of_range, ("learner.toml", "training.held_out_fraction")),
+        (of_unknown_network, ("'transformer'", "network")),
+        (without_key, ("keys/release.secret", "is missing")),
+        (open_to_others, ("keys/server.secret", "mode 0644", "chmod 600")),
+        (in_a_file, ("/run", "File exists")),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_wrong_configuration_ends_with_status_2_and_one_line_that_names_it(
+    tmp_path: Path,
+    ray_address: str,
+    spoil: Callable[[Table, Path], None],
+    words: tuple[str, ...],
+):
+    table = make_table(tmp_path, ray_address)
+    spoil(table, tmp_path)
+    status, stderr = end_of(start(tmp_path, table))
+    assert_one_clear_line(status, stderr, words)
+
+
+def assert_one_clear_line(status: int, stderr: str, words: tuple[str, ...]) -> None:
+    assert status == 2, stderr
+    lines = [line for line in stderr.splitlines() if line.startswith("learner: ")]
+    assert len(lines) == 1, stderr
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize("service", ["gateway", "releases"])
+def test_a_port_in_use_is_named(tmp_path: Path, ray_address: str, service: str):
+    table = make_table(tmp_path, ray_address)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        table[service]["bind"] = f"tcp://127.0.0.1:{port}"
+        status, stderr = end_of(start(tmp_path, table))
+    assert_one_clear_line(status, stderr, (f"tcp://127.0.0.1:{port}", "port is in use"))
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "run" / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+
+
+def training_actor() -> int | None:
+    """Return the process id of the trainer, None while there is none."""
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "TrainingActor" in " ".join(process.cmdline()):
+                return process.pid
+        except psutil.NoSuchProcess:
+            continue
+    return None
+
+
+def releases(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "releases").glob("release-*.gfrel"))
+
+
+def test_a_killed_trainer_comes_back_from_its_checkpoint_and_numbers_releases_upwards(
+    tmp_path: Path, ray_address: str
+):
+    fill_store(tmp_path / "store", count=30)
+    learner = start(tmp_path, make_table(tmp_path, ray_address))
+    try:
+        checkpoints = tmp_path / "run" / "checkpoints"
+        wait_until(
+            lambda: (
+                len(list(checkpoints.glob("*.safetensors"))) > 1 and len(releases(tmp_path)) > 1
+            ),
+            "two checkpoints and two releases",
+            deadline_s=120,
+        )
+        killed = training_actor()
+        assert killed is not None
+        psutil.Process(killed).send_signal(signal.SIGKILL)
+        wait_until(lambda: not psutil.pid_exists(killed), "the trainer's end", deadline_s=30)
+        lines, last = len(metrics(tmp_path)), releases(tmp_path)[-1]
+        resumed_from = max(int(path.stem) for path in checkpoints.glob("*.safetensors"))
+
+        wait_until(
+            lambda: len(metrics(tmp_path)) > lines + 1 and releases(tmp_path)[-1] > last,
+            "a release after the restart",
+            deadline_s=120,
+        )
+        after = metrics(tmp_path)[lines:]
+        assert training_actor() not in (None, killed)
+        assert all(line["step"] >= resumed_from for line in after)
+        numbers = [line["release_version"] for line in metrics(tmp_path)]
+        assert numbers == sorted(numbers)
+        learner.send_signal(signal.SIGTERM)
+        status, stderr = end_of(learner)
+        assert status == 0, stderr
+    finally:
+        learner.kill()
+    newest = max(int(path.stem) for path in checkpoints.glob("*.safetensors"))
+    assert newest >= metrics(tmp_path)[-1]["step"]
