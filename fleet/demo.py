@@ -92,19 +92,20 @@ class Demo:
 
     def _prepare(self) -> None:
         plan = self._plan
+        self._record = FleetRecord.read(self._folder.fleet_record)
+        self._record.seed = plan.seed
+        self._record.interrupted = False
         prepare_run_folder(
             self._folder,
             FleetPlan(
                 robots=plan.robots,
                 seed=plan.seed,
+                session=len(self._record.sessions),
                 driver=plan.robot,
                 camera=plan.camera,
                 learner_options=plan.learner_options,
             ),
         )
-        self._record = FleetRecord.read(self._folder.fleet_record)
-        self._record.seed = plan.seed
-        self._record.interrupted = False
 
     def _learn(self) -> None:
         """Run learner and agents for the time that was asked for, then end them in order."""

@@ -30,15 +30,17 @@ from protocol.registry import Registry
 from protocol.security import create_curve_keys
 from robot_agent.config import AgentConfig, CameraDescription
 from robot_agent.robots.simulated import randomised_options
+from robot_agent.robots.simulated.scene import WORKSPACE_M
 
 SIMULATED_ROBOT = "robot_agent.robots.simulated:SimulatedRobot"
 SIMULATED_CAMERA = "robot_agent.cameras.simulated:SimulatedCamera"
 OPERATOR = "operator"
 OPERATOR_SECRET = "operator.secret"  # noqa: S105 (a file's name)
 
-_WORKSPACE = {"x_m": [-0.105, 0.105], "y_m": [-0.075, 0.075], "z_m": [0.0, 0.14]}
-"""The simulated bin is 25 x 19 cm; fingers that straddle an object must clear its walls."""
+_WORKSPACE = dict(zip(("x_m", "y_m", "z_m"), map(list, WORKSPACE_M), strict=True))
 _IMAGE_PX = 64
+SESSION_SEEDS = 1_000_000
+"""Distance between the scene seeds of one session and the next."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +49,8 @@ class FleetPlan:
 
     robots: int
     seed: int
+    session: int = 0
+    """How many sessions this folder has seen: each has scenes of its own."""
     driver: str = SIMULATED_ROBOT
     camera: str = SIMULATED_CAMERA
     learner_options: Mapping[str, Any] = field(default_factory=dict)
@@ -176,6 +180,8 @@ def _write_robot(folder: RunFolder, plan: FleetPlan, index: int, address: Learne
         enrol_robot(Registry(folder.registry), name, home, address)
     seed = simulated_robot_seed(plan.seed, index)
     options = randomised_options(seed, "camera-and-wear") if _is_simulated(plan) else {}
+    if options:
+        options["seed"] = seed + SESSION_SEEDS * plan.session
     described = _description(home, options, seed)
     table = {
         "name": name,

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from learner.config import TrainingConfig
 from learner.hand_eye_refiner import HandEyeRefiner
-from learner.networks import GraspNetwork, PatchNetwork
+from learner.networks import GraspNetwork
 from learner.replay import Batch, ExampleSet
 
 # B batch
@@ -112,17 +112,14 @@ class Training:
         turn_B = torch.from_numpy(self.rng.standard_normal(count, np.float32)) * YAW_JITTER_RAD
         action_B5 = _turned(batch.action_B5, turn_B)
         action_B5[:, :3] += jitter_B3 * POSE_JITTER_M
-        map_B34 = self.learned.refiner(batch.robot_B)
-        network = self.learned.network
-        pictures = (batch.first_image_BHWC, batch.image_BHWC)
-        if isinstance(network, PatchNetwork):
-            mirror_B2 = torch.from_numpy(self.rng.integers(0, 2, (count, 2)).astype(np.float32))
-            mirrored: Tensor = network(
-                *pictures, batch.pose_B4, map_B34, action_B5, mirror_B2 * 2 - 1
-            )
-            return mirrored
-        logit_B: Tensor = network(*pictures, batch.pose_B4, map_B34, action_B5)
-        return logit_B
+        return self.learned.network.augmented(
+            batch.first_image_BHWC,
+            batch.image_BHWC,
+            batch.pose_B4,
+            self.learned.refiner(batch.robot_B),
+            action_B5,
+            self.rng,
+        )
 
     def _set_learning_rate(self) -> None:
         config = self.config

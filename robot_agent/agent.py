@@ -48,12 +48,13 @@ class Agent:
         server_public = load_curve_public(config.learner.public_key)
         verify_key = load_release_public(config.learner.release_key)
         self._config = config
-        self._rng = np.random.default_rng(config.seed)
         self._tally = Tally()
         self._q_function: QFunction | None = None
         self._mode = Mode.RANDOM
         self._warning = ""
         self._outbox = Outbox(config.state_folder, config.outbox)
+        # An agent that starts again makes other attempts, and the same ones if all is repeated.
+        self._rng = np.random.default_rng([config.seed, self._outbox.counts().written])
         self._robot = open_robot(config.robot)
         try:
             self._camera = open_camera(config.camera, self._robot)

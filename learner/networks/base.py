@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +33,23 @@ class GraspNetwork(nn.Module, ABC):
         action_B5: Tensor,
     ) -> Tensor:
         """Return logits float32[B], one action per image."""
+
+    def augmented(
+        self,
+        first_image_BHWC: Tensor,
+        image_BHWC: Tensor,
+        pose_B4: Tensor,
+        map_B34: Tensor,
+        action_B5: Tensor,
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """Return logits float32[B] as ``forward``, on inputs varied in ways that keep the label.
+
+        What those are depends on the architecture; by default nothing is varied.
+        """
+        del rng
+        logit_B: Tensor = self(first_image_BHWC, image_BHWC, pose_B4, map_B34, action_B5)
+        return logit_B
 
     @abstractmethod
     def encode_graph(self) -> nn.Module:

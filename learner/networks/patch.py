@@ -9,6 +9,9 @@ camera's pose, which is what lets one network serve every robot.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,6 +26,8 @@ LENGTH_M = 0.09
 """Extent of the patch along the fingers' faces (gripper x)."""
 WIDTH_M = 0.12
 """Extent of the patch along the closing direction (gripper y)."""
+SCALE_SD, LIGHT_SD = 0.06, 0.15
+"""Spread of the variations in training: of size, and of contrast and brightness."""
 CONDITIONS = 11
 """Numbers that join the patch: see ``conditions``."""
 FINENESS = 4
@@ -52,7 +57,7 @@ class PatchNetwork(GraspNetwork):
         pose_B4: Tensor,
         map_B34: Tensor,
         action_B5: Tensor,
-        mirror_B2: Tensor | None = None,
+        variation: Variation | None = None,
     ) -> Tensor:
         """Return logits float32[B].
 
@@ -62,20 +67,38 @@ class PatchNetwork(GraspNetwork):
             pose_B4: measured poses.
             map_B34: hand-eye maps.
             action_B5: displacements to the final poses.
-            mirror_B2: +1 or -1 for the patch's x and y; a grasp seen in a mirror is as good.
+            variation: how to vary the patches in training.
         """
         target_B4 = final_pose(pose_B4, action_B5)
         grid_BP2 = self.grid_P2[None].expand(len(target_B4), -1, -1)
-        if mirror_B2 is not None:
-            grid_BP2 = grid_BP2 * mirror_B2[:, None, :]
+        mirror_B2 = None
+        if variation is not None:
+            mirror_B2 = variation.mirror_B2
+            grid_BP2 = grid_BP2 * (mirror_B2 * variation.scale_B1)[:, None, :]
         uv_BP2 = patch_coordinates(grid_BP2, target_B4, map_B34)
         patch_BCRS = functional.grid_sample(
             normalised_images(first_image_BHWC, image_BHWC),
             uv_BP2.reshape(-1, ROWS, COLUMNS, 2),
             align_corners=False,
         )
+        if variation is not None:
+            patch_BCRS = patch_BCRS * variation.gain_BC11 + variation.brightness_B111
         condition_BK = conditions(target_B4, action_B5, map_B34, mirror_B2)
         logit_B: Tensor = self.head(patch_BCRS, condition_BK)
+        return logit_B
+
+    def augmented(
+        self,
+        first_image_BHWC: Tensor,
+        image_BHWC: Tensor,
+        pose_B4: Tensor,
+        map_B34: Tensor,
+        action_B5: Tensor,
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """Return logits float32[B] of patches mirrored, zoomed a little, in another light."""
+        variation = Variation.draw(len(pose_B4), rng)
+        logit_B: Tensor = self(first_image_BHWC, image_BHWC, pose_B4, map_B34, action_B5, variation)
         return logit_B
 
     def encode_graph(self) -> nn.Module:
@@ -85,6 +108,36 @@ class PatchNetwork(GraspNetwork):
     def score_graph(self) -> nn.Module:
         """Return the graph that samples a patch per candidate and scores it."""
         return _Score(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variation:
+    """How each patch of a batch is varied in training."""
+
+    mirror_B2: Tensor
+    """+1 or -1 for the patch's x and y: a grasp seen in a mirror is as good."""
+    scale_B1: Tensor
+    """Things a little larger or smaller are grasped alike."""
+    gain_BC11: Tensor
+    """Of contrast and colour, the same in both pictures."""
+    brightness_B111: Tensor
+
+    @classmethod
+    def draw(cls, count: int, rng: np.random.Generator) -> Variation:
+        """Draw ``count`` variations."""
+
+        def normal(*shape: int) -> Tensor:
+            return torch.from_numpy(rng.standard_normal(shape, np.float32))
+
+        mirror = torch.from_numpy(rng.integers(0, 2, (count, 2)).astype(np.float32))
+        colour_B3 = 1 + 0.5 * LIGHT_SD * normal(count, 3)
+        gain_BC = (1 + LIGHT_SD * normal(count, 1)) * colour_B3.repeat(1, 2)
+        return cls(
+            mirror_B2=mirror * 2 - 1,
+            scale_B1=1 + SCALE_SD * normal(count, 1),
+            gain_BC11=gain_BC[:, :, None, None],
+            brightness_B111=LIGHT_SD * normal(count, 1, 1, 1),
+        )
 
 
 class PatchHead(nn.Module):
