@@ -24,6 +24,8 @@ from learner.networks.patch import (
     LENGTH_M,
     ROWS,
     WIDTH_M,
+    Variation,
+    conditions,
     line_of_sight,
     patch_coordinates,
 )
@@ -133,15 +135,30 @@ def picture_with_dot(point_m: tuple[float, float, float], hand_eye_map: HandEyeM
 
 
 class Spy(torch.nn.Module):
-    """Stands in for the head; keeps the patch it is shown."""
+    """Stands in for the head; keeps the patch and the conditions it is shown."""
 
-    def forward(self, patch_BCRS: Tensor, height_B: Tensor, sight_B2: Tensor) -> Tensor:
-        self.patch_BCRS, self.height_B, self.sight_B2 = patch_BCRS, height_B, sight_B2
+    def forward(self, patch_BCRS: Tensor, condition_BK: Tensor) -> Tensor:
+        self.patch_BCRS, self.condition_BK = patch_BCRS, condition_BK
         return patch_BCRS.mean(dim=(1, 2, 3))
 
 
+def variation(
+    mirror: tuple[float, float] = (1.0, 1.0), scale: float = 1.0, gain: float = 1.0
+) -> Variation:
+    return Variation(
+        mirror_B2=torch.tensor([mirror]),
+        scale_B1=torch.tensor([[scale]]),
+        gain_BC11=torch.full((1, 6, 1, 1), gain),
+        brightness_B111=torch.full((1, 1, 1, 1), gain - 1),
+    )
+
+
 def bright_spot_m(
-    picture: Tensor, pose: list[float], action: list[float], hand_eye_map: HandEyeMap
+    picture: Tensor,
+    pose: list[float],
+    action: list[float],
+    hand_eye_map: HandEyeMap,
+    varied: Variation | None = None,
 ) -> tuple[float, float]:
     """Return where in the patch the light's centre lies: along and across the fingers, metres."""
     network = make("patch")
@@ -154,6 +171,7 @@ def bright_spot_m(
         torch.tensor([pose]),
         map_tensor(hand_eye_map),
         torch.tensor([action]),
+        varied,
     )
     light = (spy.patch_BCRS[0, 3] + 1).numpy()
     along = ((np.arange(ROWS) + 0.5) / ROWS - 0.5) * LENGTH_M
@@ -214,32 +232,75 @@ def test_half_a_turn_of_the_wrist_is_the_patch_mirrored_both_ways():
     backward = torch.tensor([[0.02, 0.01, -0.02, 0.0, -1.0]])
     with torch.inference_mode():
         turned = network(first_image, image, pose, here, backward)
-        mirrored = network(first_image, image, pose, here, forward, torch.tensor([[-1.0, -1.0]]))
+        mirrored = network(first_image, image, pose, here, forward, variation((-1.0, -1.0)))
         plain = network(first_image, image, pose, here, forward)
     torch.testing.assert_close(turned, mirrored, atol=1e-4, rtol=0)
     assert abs(float(turned - plain)) > 1e-5
 
 
-@pytest.mark.parametrize("mirror", [(1.0, -1.0), (-1.0, 1.0)])
-def test_mirroring_flips_the_patch_and_the_line_of_sight(mirror: tuple[float, float]):
+def shown(action: list[float], varied: Variation | None = None) -> tuple[Tensor, Tensor]:
+    """Return the patch and the conditions of one motion over pictures that are always the same."""
     network = make("patch")
     assert isinstance(network, PatchNetwork)
     spy = Spy()
     network.head = spy
+    torch.manual_seed(5)
     first_image, image = smooth_pictures(2)[:, None]
-    inputs = (
-        first_image,
-        image,
-        torch.tensor([[0.01, -0.02, 0.03, 0.4]]),
-        map_tensor(LOOKING_DOWN),
-        torch.tensor([[0.02, 0.01, -0.02, 0.2, 0.98]]),
-    )
-    network(*inputs)
-    patch, sight = spy.patch_BCRS, spy.sight_B2
-    network(*inputs, torch.tensor([mirror]))
+    pose = torch.tensor([[0.01, -0.02, 0.03, 0.4]])
+    network(first_image, image, pose, map_tensor(LOOKING_DOWN), torch.tensor([action]), varied)
+    return spy.patch_BCRS, spy.condition_BK
+
+
+ACTION = [0.006, 0.003, -0.02, 0.2, 0.98]
+
+
+@pytest.mark.parametrize("mirror", [(1.0, -1.0), (-1.0, 1.0)])
+def test_mirroring_flips_the_patch_and_what_points_sideways(mirror: tuple[float, float]):
+    patch, condition = shown(ACTION)
+    mirrored, mirrored_condition = shown(ACTION, variation(mirror))
+
     flipped = [axis for axis, sign in ((2, mirror[0]), (3, mirror[1])) if sign < 0]
-    torch.testing.assert_close(spy.patch_BCRS, patch.flip(flipped), atol=1e-4, rtol=0)
-    torch.testing.assert_close(spy.sight_B2, sight * torch.tensor([mirror]))
+    torch.testing.assert_close(mirrored, patch.flip(flipped), atol=1e-4, rtol=0)
+    x, y = mirror
+    # Three of height, the line of sight, the way to go near and far.
+    signs = torch.tensor([1, 1, 1, x, y, x, y, 1, x, y, 1])
+    torch.testing.assert_close(mirrored_condition, condition * signs)
+
+
+def test_training_varies_size_and_light_of_the_patch():
+    picture = picture_with_dot((0.03, 0.02, 0.01), LOOKING_DOWN)
+    pose, back = [0.03, 0.02, 0.01, 0.0], [-0.02, 0.0, 0.0, 0.0, 1.0]
+    along, _ = bright_spot_m(picture, pose, back, LOOKING_DOWN, variation(scale=0.8))
+    assert along == pytest.approx(0.02 / 0.8, abs=0.003)
+
+    patch, condition = shown(ACTION)
+    brighter, same_condition = shown(ACTION, variation(gain=1.2))
+    torch.testing.assert_close(brighter, 1.2 * patch + 0.2)
+    assert torch.equal(same_condition, condition)
+
+
+def test_variations_differ_from_patch_to_patch_about_no_variation():
+    drawn = Variation.draw(500, np.random.default_rng(0))
+    assert set(drawn.mirror_B2.unique().tolist()) == {-1.0, 1.0}
+    for values, mean in (
+        (drawn.mirror_B2, 0.0),
+        (drawn.scale_B1, 1.0),
+        (drawn.gain_BC11, 1.0),
+        (drawn.brightness_B111, 0.0),
+    ):
+        assert float(values.mean()) == pytest.approx(mean, abs=0.1)
+        assert float(values.std()) > 0.02
+    torch.testing.assert_close(drawn.gain_BC11[:, :3], drawn.gain_BC11[:, 3:])
+
+
+def test_a_blocked_descent_shows_although_the_target_is_the_same():
+    target = torch.tensor([[0.01, -0.02, 0.002, 0.0]])
+    there = conditions(target, torch.tensor([[0.0, 0, 0, 0, 1]]), map_tensor(LOOKING_DOWN))
+    blocked = conditions(target, torch.tensor([[0.0, 0, -0.012, 0, 1]]), map_tensor(LOOKING_DOWN))
+    difference = (blocked - there)[0]
+    assert float(difference[7]) == pytest.approx(-0.6)
+    assert float(difference[10]) == pytest.approx(-0.12)
+    assert float(difference.abs().sum()) == pytest.approx(0.72)
 
 
 def test_levine2016_sees_neither_the_absolute_pose_nor_the_map():
