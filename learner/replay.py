@@ -75,6 +75,7 @@ class ExampleSet:
         self._pose = _Rows((4,), np.float32)
         self._action = _Rows((5,), np.float32)
         self._robot = _Rows((), np.int64)
+        self._success = _Rows((), np.float32)
         self._by_outcome = (_Rows((), np.int64), _Rows((), np.int64))
 
     def __len__(self) -> int:
@@ -98,6 +99,7 @@ class ExampleSet:
             self._pose.append(observation.pose.as_array())
             self._action.append(action.as_array())
             self._robot.append(robot_index)
+            self._success.append(success)
             self._by_outcome[success].append(self._first.append(first))
 
     def sample(self, count: int, rng: np.random.Generator) -> Batch:
@@ -114,14 +116,10 @@ class ExampleSet:
         success = np.repeat([float(rows is self._by_outcome[1]) for rows in halves], sizes)
         return self._batch(index, success.astype(np.float32))
 
-    def all(self, limit: int) -> Batch:
-        """Return the newest examples of each outcome, ``limit`` at most in total."""
-        kept = [
-            rows.take(np.arange(max(0, len(rows) - limit // 2), len(rows), dtype=np.int64))
-            for rows in self._by_outcome
-        ]
-        success = np.repeat(np.array([0, 1], np.float32), [len(rows) for rows in kept])
-        return self._batch(np.concatenate(kept).astype(np.int64), success)
+    def newest(self, limit: int) -> Batch:
+        """Return the newest examples, ``limit`` at most, as they came."""
+        index = np.arange(max(0, len(self) - limit), len(self), dtype=np.int64)
+        return self._batch(index, self._success.take(index).astype(np.float32))
 
     def _batch(self, index: NDArray[np.int64], success: NDArray[np.float32]) -> Batch:
         first = self._first.take(index).astype(np.int64)

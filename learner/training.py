@@ -90,7 +90,7 @@ class Training:
         if not len(examples):
             return {}
         self.average.eval()
-        batch = examples.all(HELD_OUT_LIMIT)
+        batch = examples.newest(HELD_OUT_LIMIT)
         logit_B = self.average(batch).float()
         loss = functional.binary_cross_entropy_with_logits(logit_B, batch.success_B)
         result = {"held_out_loss": float(loss)}

@@ -113,7 +113,8 @@ class Step:
     reached: Action
     """Displacement measured after the motion ended."""
     predicted_best: float | None
-    """Predicted success of ``wished``; None when no network decided."""
+    """Predicted success of the best motion that the search found; None when no network decided.
+    That motion is what was wished, but for exploration noise, a lift, or closing instead."""
     predicted_stay: float | None
     """Predicted success of closing without moving; None when no network decided."""
     decision_ms: float

@@ -12,6 +12,7 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import msgspec
@@ -97,16 +98,18 @@ def fit_camera(
     rng: np.random.Generator,
 ) -> Calibration:
     """Fit a pinhole camera to silhouettes by cross-entropy search, wide first, then fine."""
+    height, width = views[0].evidence.shape
+    aspect = width / height
     start = best = _parameters(description)
     best_score = 0.0
     for candidates, iterations, share, every in ROUNDS:
         silhouettes = _Silhouettes(views[::every], gripper)
-        best_score = silhouettes.score(camera_matrix(best))
+        best_score = silhouettes.score(camera_matrix(best, aspect))
         # A full covariance: distance and focal length, or pan and position, trade off narrowly.
         mean, spread = best, np.diag((FIRST_SD * share) ** 2)
         for _ in range(iterations):
             samples = rng.multivariate_normal(mean, spread, candidates)
-            scores = np.array([silhouettes.score(camera_matrix(s)) for s in samples])
+            scores = np.array([silhouettes.score(camera_matrix(s, aspect)) for s in samples])
             elites = samples[np.argsort(-scores)[: candidates // 5]]
             mean = elites.mean(axis=0)
             spread = np.cov(elites.T) + np.diag((FIRST_SD * 2e-3) ** 2)
@@ -115,7 +118,7 @@ def fit_camera(
     trusted = best_score >= LOWEST_SCORE
     if not trusted:
         logger.warning("hand-eye map cannot be right: silhouettes agree to %.2f only", best_score)
-    matrix = camera_matrix(best if trusted else start)
+    matrix = camera_matrix(best if trusted else start, aspect)
     return Calibration(
         hand_eye_map=HandEyeMap(matrix=matrix.astype(np.float32)),
         residual=1.0 - best_score,
@@ -123,17 +126,18 @@ def fit_camera(
     )
 
 
-def described_map(description: CameraDescription) -> HandEyeMap:
-    """Return the map of the camera exactly as it is described."""
-    return HandEyeMap(matrix=camera_matrix(_parameters(description)).astype(np.float32))
+def described_map(description: CameraDescription, aspect: float = 1.0) -> HandEyeMap:
+    """Return the map of the camera exactly as it is described; aspect is width by height."""
+    return HandEyeMap(matrix=camera_matrix(_parameters(description), aspect).astype(np.float32))
 
 
-def camera_matrix(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+def camera_matrix(parameters: NDArray[np.float64], aspect: float) -> NDArray[np.float64]:
     """Return float64[3, 4] (see protocol.hand_eye) of a square-pixelled pinhole camera.
 
     Args:
         parameters: position x, y, z (m), pan, tilt (down is negative), roll (rad), log focal
             length (half image heights).
+        aspect: width of the picture divided by its height.
     """
     x, y, z, pan, tilt, roll, log_focal = parameters
     sin_p, cos_p, sin_t, cos_t = np.sin(pan), np.cos(pan), np.sin(tilt), np.cos(tilt)
@@ -142,7 +146,11 @@ def camera_matrix(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
     down = np.array([cos_p * sin_t, sin_p * sin_t, -cos_t])
     sin_r, cos_r, focal = np.sin(roll), np.cos(roll), np.exp(log_focal)
     rows = np.stack(
-        [(cos_r * right + sin_r * down) * focal, (cos_r * down - sin_r * right) * focal, forward]
+        [
+            (cos_r * right + sin_r * down) * (focal / aspect),
+            (cos_r * down - sin_r * right) * focal,
+            forward,
+        ]
     )
     return np.concatenate([rows, -(rows @ np.array([x, y, z]))[:, None]], axis=1)
 
@@ -205,7 +213,7 @@ class _Silhouettes:
                 for view in views
             ]
         )
-        self._positive = float((self._evidence > 0).sum())
+        self._positive = max(1.0, float((self._evidence > 0).sum()))
         self._corners = np.stack([_corners(view, gripper) for view in views])
         self._canvas = np.zeros(self._evidence.shape, np.uint8)
 
@@ -242,9 +250,8 @@ class _Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The calibration file; it holds only for the camera that was described when it was made."""
 
     description_sha256: str
-    matrix: list[float]
+    matrix: Annotated[list[float], msgspec.Meta(min_length=12, max_length=12)]
     residual: float
-    trusted: bool
 
 
 def load_or_find(
@@ -260,14 +267,16 @@ def load_or_find(
     if saved is not None and saved.description_sha256 == key:
         matrix = np.array(saved.matrix, np.float32).reshape(3, 4)
         return Calibration(
-            hand_eye_map=HandEyeMap(matrix=matrix), residual=saved.residual, trusted=saved.trusted
+            hand_eye_map=HandEyeMap(matrix=matrix), residual=saved.residual, trusted=True
         )
     found = find_hand_eye_map(robot, camera, config, rng)
+    if not found.trusted:
+        # Not kept: the next start tries again, perhaps with the camera put right.
+        return found
     fresh = _Saved(
         description_sha256=key,
         matrix=[float(value) for value in found.hand_eye_map.matrix.ravel()],
         residual=found.residual,
-        trusted=found.trusted,
     )
     partial = path.with_suffix(".partial")
     partial.write_bytes(msgspec.json.encode(fresh))

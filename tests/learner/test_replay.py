@@ -30,7 +30,7 @@ def test_every_step_becomes_an_example_that_leads_to_the_commanded_final_pose():
     one = episode(3, steps=4)
     examples.add(one, 7)
 
-    batch = examples.all(limit=100)
+    batch = examples.newest(limit=100)
 
     assert len(examples) == len(batch) == 4
     for index, step in enumerate(one.steps):
@@ -97,11 +97,11 @@ def test_labels_and_pictures_stay_together_through_many_attempts():
     np.testing.assert_array_equal(batch.success_B.numpy(), robots % 3 == 0)
 
 
-def test_the_newest_examples_of_each_outcome_are_evaluated():
+def test_the_newest_examples_are_evaluated():
     examples = ExampleSet(height_px=SIDE_PX, width_px=SIDE_PX)
     for index in range(30):
         examples.add(episode(index, steps=1, success=index % 2 == 0), index)
-    batch = examples.all(limit=10)
+    batch = examples.newest(limit=10)
     assert sorted(batch.robot_B.tolist()) == list(range(20, 30))
 
 
@@ -117,7 +117,7 @@ def test_a_restarted_learner_holds_out_the_same_attempts():
         replay = make_replay(held_out_fraction=0.3)
         for seed in order:
             replay.add(episode(seed, steps=1), seed)
-        return replay.attempts, set(replay.held_out.all(1000).robot_B.tolist())
+        return replay.attempts, set(replay.held_out.newest(1000).robot_B.tolist())
 
     attempts, first = held_out(list(range(100)))
     _, again = held_out(list(reversed(range(100))))
@@ -131,8 +131,8 @@ def test_no_step_of_a_held_out_attempt_is_trained_on():
     replay = make_replay(held_out_fraction=0.5)
     for seed in range(40):
         replay.add(episode(seed, steps=3), seed)
-    trained = set(replay.training.all(1000).robot_B.tolist())
-    held_out = set(replay.held_out.all(1000).robot_B.tolist())
+    trained = set(replay.training.newest(1000).robot_B.tolist())
+    held_out = set(replay.held_out.newest(1000).robot_B.tolist())
     assert not trained & held_out
     assert len(trained | held_out) == 40
 

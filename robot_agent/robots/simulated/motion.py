@@ -16,10 +16,12 @@ MAX_SPEED = np.array([1.2, 1.2, 1.2, 9.0])
 """Of x, y, z (m/s) and yaw (rad/s)."""
 MAX_ACCELERATION = np.array([14.0, 14.0, 14.0, 110.0])
 """m/s2 and rad/s2; what the force limits can follow."""
+CARRYING_SLOWDOWN = 2.0
+"""A closed gripper moves this much slower, hence with a quarter of the acceleration."""
 
 
 def plan_line(
-    start: NDArray[np.float64], target: NDArray[np.float64], *, gain: float
+    start: NDArray[np.float64], target: NDArray[np.float64], *, gain: float, carrying: bool = False
 ) -> NDArray[np.float64]:
     """Return float64[N, 4]: set points from ``start`` to ``target``, smooth at both ends.
 
@@ -30,9 +32,10 @@ def plan_line(
         start: float64[4], x, y, z (metres) and yaw (radians).
         target: float64[4].
         gain: stiffness of the position control relative to nominal.
+        carrying: move gently, so that what is held is not shaken out of the grip.
     """
     way = target - start
-    duration_s = _duration_s(np.abs(way))
+    duration_s = _duration_s(np.abs(way)) * (CARRYING_SLOWDOWN if carrying else 1.0)
     count = max(1, math.ceil(duration_s / (TIMESTEP_S * STEPS_PER_SETPOINT)))
     phase = (np.arange(count) + 0.5) / count
     # Minimum-jerk profile and its derivative.

@@ -159,6 +159,9 @@ class SimulatedRobot:
         """Return float64[4]: x, y, z, yaw as MuJoCo has them."""
         return np.asarray(self._scene.data.qpos[self._scene.hand_qpos], np.float64)
 
+    def _is_closed(self) -> bool:
+        return bool(self._scene.data.ctrl[4] < 0)
+
     def _object_heights(self) -> NDArray[np.float64]:
         return np.asarray(self._scene.data.xipos[self._scene.object_bodies, 2], np.float64)
 
@@ -170,7 +173,10 @@ class SimulatedRobot:
         scene = self._scene
         if self.options.latency_s > 0:
             self._step(math.ceil(self.options.latency_s / TIMESTEP_S))
-        for setpoint in plan_line(self._position(), target, gain=self.options.actuator_gain):
+        way = plan_line(
+            self._position(), target, gain=self.options.actuator_gain, carrying=self._is_closed()
+        )
+        for setpoint in way:
             scene.data.ctrl[:4] = setpoint
             self._step(STEPS_PER_SETPOINT)
         scene.data.ctrl[:4] = target
