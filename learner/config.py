@@ -58,7 +58,7 @@ class TrainingConfig:
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 2e-3
     final_learning_rate: PositiveFloat = 2e-4
-    decay_examples: PositiveInt = 4_000_000
+    decay_examples: PositiveInt = 800_000
     """Examples over which the learning rate falls from the first to the final value."""
     weight_decay: NonNegativeFloat = 1e-3
     average_decay: Fraction = 0.998

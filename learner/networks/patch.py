@@ -28,7 +28,9 @@ WIDTH_M = 0.12
 """Extent of the patch along the closing direction (gripper y)."""
 SCALE_SD, LIGHT_SD = 0.06, 0.15
 """Spread of the variations in training: of size, and of contrast and brightness."""
-CONDITIONS = 11
+WAY_SCALES_M = (0.0035, 0.015, 0.06)
+"""The way still to go is told apart at these scales: blocked, near, far."""
+CONDITIONS = 5 + 2 * len(WAY_SCALES_M)
 """Numbers that join the patch: see ``conditions``."""
 FINENESS = 4
 """On the robot a patch point takes the nearest of this many interpolated points a pixel, each way:
@@ -141,7 +143,7 @@ class Variation:
 
 
 class PatchHead(nn.Module):
-    """Convolutions over the patch; height and line of sight join after the second one."""
+    """Convolutions over the patch; the conditions join after the second and at the end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,8 +151,9 @@ class PatchHead(nn.Module):
         self.conv2 = nn.Conv2d(24, 32, 3, padding=1)
         self.conv3 = nn.Conv2d(32, 48, 3, padding=1)
         self.condition = nn.Sequential(nn.Linear(CONDITIONS, 32), nn.ReLU(), nn.Linear(32, 32))
+        self.late_condition = nn.Sequential(nn.Linear(CONDITIONS, 32), nn.ReLU())
         self.drop = nn.Dropout(0.1)
-        self.hidden = nn.Linear(48 * (ROWS // 8) * (COLUMNS // 8), 64)
+        self.hidden = nn.Linear(48 * (ROWS // 8) * (COLUMNS // 8) + 32, 64)
         self.out = nn.Linear(64, 1)
 
     def forward(self, patch_BCRS: Tensor, condition_BK: Tensor) -> Tensor:
@@ -159,7 +162,8 @@ class PatchHead(nn.Module):
         x = self.conv2(x) + self.condition(condition_BK)[:, :, None, None]
         x = functional.max_pool2d(functional.relu(x), 2)
         x = functional.max_pool2d(functional.relu(self.conv3(x)), 2)
-        x = functional.relu(self.hidden(self.drop(x.flatten(1))))
+        x = torch.cat([self.drop(x.flatten(1)), self.late_condition(condition_BK)], dim=1)
+        x = functional.relu(self.hidden(x))
         logit_B1: Tensor = self.out(self.drop(x))
         return logit_B1[:, 0]
 
@@ -201,23 +205,15 @@ def conditions(
     The last of these is what a blocked descent shows in: the hand was sent lower than it is.
     """
     z_B1 = target_B4[:, 2:3]
-    sideways_B2 = torch.cat(
-        [line_of_sight(target_B4, map_B34), _turned(action_B5[:, :2], target_B4[:, 3])], dim=1
-    )
+    sight_B2 = line_of_sight(target_B4, map_B34)
     if mirror_B2 is not None:
-        sideways_B2 = sideways_B2 * mirror_B2.repeat(1, 2)
-    way_B3 = torch.cat([sideways_B2[:, 2:], action_B5[:, 2:3]], dim=1)
-    return torch.cat(
-        [
-            z_B1 * 50.0 - 0.5,
-            z_B1.clamp(max=0.03) * 100.0 - 1.0,
-            z_B1 * 10.0,
-            sideways_B2[:, :2],
-            way_B3.clamp(-0.02, 0.02) * 50.0,
-            way_B3 * 10.0,
-        ],
-        dim=1,
-    )
+        sight_B2 = sight_B2 * mirror_B2
+    down_B1 = action_B5[:, 2:3]
+    # The small constant keeps the gradient finite where there is no way to go.
+    sideways_B1 = (action_B5[:, :2].square().sum(dim=1, keepdim=True) + 1e-12).sqrt()
+    heights = [z_B1 * 50.0 - 0.5, z_B1.clamp(max=0.03) * 100.0 - 1.0, z_B1 * 10.0]
+    ways = [torch.tanh(way / scale) for way in (down_B1, sideways_B1) for scale in WAY_SCALES_M]
+    return torch.cat([*heights, sight_B2, *ways], dim=1)
 
 
 def _turned(xy_B2: Tensor, yaw_B: Tensor) -> Tensor:
