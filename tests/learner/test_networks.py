@@ -262,8 +262,8 @@ def test_mirroring_flips_the_patch_and_what_points_sideways(mirror: tuple[float,
     flipped = [axis for axis, sign in ((2, mirror[0]), (3, mirror[1])) if sign < 0]
     torch.testing.assert_close(mirrored, patch.flip(flipped), atol=1e-4, rtol=0)
     x, y = mirror
-    # Three of height, the line of sight, the way to go near and far.
-    signs = torch.tensor([1, 1, 1, x, y, x, y, 1, x, y, 1])
+    # Three of height, the line of sight, the lengths of the way to go.
+    signs = torch.tensor([1, 1, 1, x, y, 1, 1, 1, 1, 1, 1])
     torch.testing.assert_close(mirrored_condition, condition * signs)
 
 
