@@ -23,6 +23,7 @@ from learner.networks.patch import (
     HIGHEST_PLANE_M,
     LENGTH_M,
     ROWS,
+    WAY_SCALES_M,
     WIDTH_M,
     Variation,
     conditions,
@@ -298,9 +299,10 @@ def test_a_blocked_descent_shows_although_the_target_is_the_same():
     there = conditions(target, torch.tensor([[0.0, 0, 0, 0, 1]]), map_tensor(LOOKING_DOWN))
     blocked = conditions(target, torch.tensor([[0.0, 0, -0.012, 0, 1]]), map_tensor(LOOKING_DOWN))
     difference = (blocked - there)[0]
-    assert float(difference[7]) == pytest.approx(-0.6)
-    assert float(difference[10]) == pytest.approx(-0.12)
-    assert float(difference.abs().sum()) == pytest.approx(0.72)
+    # Behind three of height and two of the line of sight come three of the way down.
+    expected = [math.tanh(-0.012 / scale) for scale in WAY_SCALES_M]
+    assert difference[5:8].tolist() == pytest.approx(expected, abs=1e-6)
+    assert float(difference.abs().sum()) == pytest.approx(-sum(expected), abs=1e-5)
 
 
 def test_levine2016_sees_neither_the_absolute_pose_nor_the_map():
