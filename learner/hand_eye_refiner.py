@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -73,8 +75,12 @@ class HandEyeRefiner(nn.Module):
         squared_R = known_R24.square().sum(dim=(1, 2)) / OWN_PRIOR_SCALE**2
         return COMMON_PRIOR * common + OWN_PRIOR * torch.log1p(squared_R).mean()
 
-    def refined_maps(self) -> dict[str, RefinedMap]:
-        """Return by robot id the map of its newest calibration, with a warning if in doubt."""
+    def refined_maps(self, doubts: Mapping[int, str]) -> dict[str, RefinedMap]:
+        """Return by robot id the map of its newest calibration, with a warning if in doubt.
+
+        Args:
+            doubts: by row, what else speaks against a map (see learner.map_doubts).
+        """
         known = self.known()
         count = len(known)
         with torch.no_grad():
@@ -82,14 +88,10 @@ class HandEyeRefiner(nn.Module):
             moved_m = self._moved_m(self.correction_R24[:count])
         refined = {}
         for row, (robot_id, digest) in enumerate(known):
-            doubt = float(moved_m[row]) > IMPLAUSIBLE_M
             refined[robot_id] = RefinedMap(
                 calibration_digest=digest,
                 matrix=[float(value) for value in maps[row]],
-                warning=f"learning moved the hand-eye map by {1e3 * float(moved_m[row]):.0f} mm: "
-                "check that the camera is where it was"
-                if doubt
-                else "",
+                warning=doubts.get(row, "") or _implausible(float(moved_m[row])),
             )
         return refined
 
@@ -132,3 +134,12 @@ class HandEyeRefiner(nn.Module):
         moved = (cls._motion(correction_R24) @ corners.T)[:, :2] - corners.T[:2]
         moved_R: Tensor = moved.norm(dim=1).mean(dim=1)
         return moved_R
+
+
+def _implausible(moved_m: float) -> str:
+    if moved_m <= IMPLAUSIBLE_M:
+        return ""
+    return (
+        f"learning moved the hand-eye map by {1e3 * moved_m:.0f} mm: "
+        "check that the camera is where it was"
+    )

@@ -150,7 +150,7 @@ def _manifest(
         collection=CollectionSettings(
             random_fraction=0.0, explore_fraction=0.0, max_moves=config.collection.final_max_moves
         ),
-        hand_eye_maps=training.averaged.refiner.refined_maps(),
+        hand_eye_maps=training.averaged.refiner.refined_maps(training.map_doubts),
         metrics=metrics,
         software=software_versions(),
     )

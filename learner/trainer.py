@@ -137,7 +137,7 @@ class Trainer:
             score_bytes=1,
             search=SearchSettings(),
             collection=collection_settings(self._replay.attempts, self._config.collection),
-            hand_eye_maps=self._training.averaged.refiner.refined_maps(),
+            hand_eye_maps=self._training.averaged.refiner.refined_maps(self._training.map_doubts),
             metrics=metrics | self._held_out,
             software=self._software,
         )

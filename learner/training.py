@@ -13,8 +13,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from learner.config import TrainingConfig
 from learner.hand_eye_refiner import HandEyeRefiner
+from learner.map_doubts import map_doubts
 from learner.networks import GraspNetwork
 from learner.replay import Batch, ExampleSet
+from learner.roc import area_under_curve
 
 # B batch
 
@@ -60,6 +62,8 @@ class Training:
             lr=config.learning_rate,
         )
         self.rng = np.random.default_rng(seed)
+        self.map_doubts: dict[int, str] = {}
+        """By row of the refiner, as of the last evaluation: why a hand-eye map is doubted."""
         self.step_count = 0
         self.examples_seen = 0
 
@@ -93,6 +97,7 @@ class Training:
         batch = examples.newest(HELD_OUT_LIMIT)
         logit_B = self.average(batch).float()
         loss = functional.binary_cross_entropy_with_logits(logit_B, batch.success_B)
+        self.map_doubts = map_doubts(logit_B, batch.success_B, batch.robot_B)
         result = {"held_out_loss": float(loss)}
         auc = area_under_curve(logit_B, batch.success_B)
         if auc is not None:
@@ -130,23 +135,6 @@ class Training:
         )
         weights, corrections = self.optimiser.param_groups
         weights["lr"], corrections["lr"] = rate, rate * MAP_LEARNING_RATE
-
-
-def area_under_curve(logit_B: Tensor, success_B: Tensor) -> float | None:
-    """Return the ROC AUC by ranks (Mann-Whitney); None unless both outcomes are there.
-
-    Equal logits share their mean rank, so that a network that knows nothing gets 0.5.
-    """
-    positive = int(success_B.sum())
-    negative = len(success_B) - positive
-    if not positive or not negative:
-        return None
-    sorted_B = logit_B.sort().values
-    below_B = torch.searchsorted(sorted_B, logit_B)
-    up_to_B = torch.searchsorted(sorted_B, logit_B, right=True)
-    rank_B = (below_B + up_to_B + 1).double() / 2
-    rank_sum = float(rank_B[success_B > 0.5].sum())
-    return (rank_sum - positive * (positive + 1) / 2) / (positive * negative)
 
 
 def _turned(action_B5: Tensor, turn_B: Tensor) -> Tensor:

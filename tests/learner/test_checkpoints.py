@@ -59,7 +59,7 @@ def test_robots_keep_their_maps(checkpoints: Checkpoints):
     checkpoints.save(training, release_version=1)
     resumed = make_training(seed=99)
     checkpoints.restore_newest(resumed)
-    assert resumed.averaged.refiner.refined_maps() == training.averaged.refiner.refined_maps()
+    assert resumed.averaged.refiner.refined_maps({}) == training.averaged.refiner.refined_maps({})
     again = spot_episode(np.random.default_rng(0), success=True, robot_id="robot-0")
     assert resumed.learned.refiner.index_of(again) == 0
     another = spot_episode(np.random.default_rng(0), success=True, robot_id="robot-9")

@@ -11,7 +11,8 @@ import torch
 from learner.config import TrainingConfig
 from learner.networks import build_network
 from learner.replay import ExampleSet
-from learner.training import Training, area_under_curve
+from learner.roc import area_under_curve
+from learner.training import Training
 from tests.learner.spot_task import SIDE_PX, spot_examples
 
 
