@@ -36,7 +36,9 @@ check: $(INSTALLED)  ## lint, format, types, import contract
 	$(BIN)/lint-imports
 
 bench: $(INSTALLED)  ## the benchmarks
-	@exec $(BIN)/pytest -q -s --timeout=3600 tests/benchmarks
+	@set -e; for file in tests/benchmarks/bench_*.py; do \
+	  echo "== $$file"; $(BIN)/python -m tests.benchmarks.$$(basename $$file .py); \
+	done
 
 clean:  ## remove the virtual environment and caches, never a run
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
