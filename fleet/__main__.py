@@ -81,6 +81,7 @@ def enrol(
 ) -> int:
     """Let a robot in: make its keys and a bundle to copy to it.
 
+    Makes the learner's own keys and the operator's first, where there are none yet.
     The bundle holds the robot's secret key, the learner's public key, the key that releases are
     verified with, and the endpoints. A learner that runs notices at once.
 
@@ -91,13 +92,15 @@ def enrol(
         host: name or address under which the robot reaches the learner; by default the one
             that learner.toml binds to.
     """
-    from fleet.enrolment import enrol_robot
+    from fleet.enrolment import enrol_robot, ensure_learner_keys
     from fleet.operator import learner_address, registry_of
     from fleet.run_folder import RunFolder
 
     folder = RunFolder.existing(run)
     place = bundle or Path(f"{robot}-bundle")
-    enrol_robot(registry_of(folder), robot, place, learner_address(folder, host))
+    registry, address = registry_of(folder), learner_address(folder, host)
+    ensure_learner_keys(address.keys, registry)
+    enrol_robot(registry, robot, place, address)
     print(f"{robot} is enrolled; copy {place} to it and keep robot.secret to its owner")
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ from fleet.local_fleet import FleetEndedError, LocalFleet
 from fleet.monitor import Monitor, Progress
 from fleet.run_folder import FleetRecord, RunFolder
 from fleet.stop_request import StopRequest
+from protocol.errors import ConfigurationError, GraspFleetError
 from protocol.messages import StatusReply
 
 _INTERVAL_S = 0.5
 _LEARNER_START_S = 180.0
 _DRAIN_S = 90.0
-_LEARNER_END_S = 60.0
+_LEARNER_END_S = 75.0
+"""More than the learner itself allows its parts."""
 _RECORD_INTERVAL_S = 5.0
 INTERRUPTED_STATUS = 130
 
@@ -93,6 +96,11 @@ class Demo:
     def _prepare(self) -> None:
         plan = self._plan
         self._record = FleetRecord.read(self._folder.fleet_record)
+        if self._record.sessions and self._record.seed != plan.seed:
+            raise ConfigurationError(
+                f"{plan.out}: was begun with --seed {self._record.seed}, and its robots were drawn "
+                f"from that; go on with it, or give --seed {plan.seed} another --out"
+            )
         self._record.seed = plan.seed
         self._record.interrupted = False
         prepare_run_folder(
@@ -187,6 +195,10 @@ class Demo:
         try:
             evaluation = evaluate(self._folder, release, plan, progress=progress)
         except EvaluationStoppedError:
+            return None
+        except (GraspFleetError, BrokenProcessPool) as error:
+            # What was learnt is reported all the same.
+            self._monitor.note(f"not evaluated: {error}")
             return None
         evaluation.write(self._folder.evaluation)
         return evaluation

@@ -1,7 +1,7 @@
 """Enrolling robots and shutting them out again.
 
 A bundle is a folder to copy to the robot: its secret key, the learner's public key, the key that
-releases are verified with, and ``learner.toml`` with the lines for its ``robot.toml``.
+releases are verified with, and ``robot-part.toml`` with the lines for its ``robot.toml``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ SERVER_SECRET = "server.secret"  # noqa: S105 (a file's name)
 SERVER_PUBLIC = "server.public"
 RELEASE_SECRET = "release.secret"  # noqa: S105 (a file's name)
 RELEASE_PUBLIC = "release.public"
+OPERATOR = "operator"
+OPERATOR_SECRET = "operator.secret"  # noqa: S105 (a file's name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +39,15 @@ class LearnerAddress:
     """Endpoint of the gateway, ``tcp://host:port``, as the robot reaches it."""
     releases: str
     """Endpoint of the release server."""
+
+
+def ensure_learner_keys(folder: Path, registry: Registry) -> None:
+    """Make what is missing of the learner's and the operator's keys; keep what is there."""
+    if not (folder / SERVER_SECRET).exists():
+        create_learner_keys(folder)
+    if not (folder / OPERATOR_SECRET).exists():
+        operator = create_curve_keys(folder / OPERATOR_SECRET, folder / "operator.public")
+        registry.enrol(OPERATOR, operator.public.decode("ascii"), role="operator")
 
 
 def create_learner_keys(folder: Path) -> None:
@@ -72,7 +83,7 @@ def enrol_robot(registry: Registry, name: str, bundle: Path, learner: LearnerAdd
             "release_key": RELEASE_PUBLIC,
         },
     }
-    write_new(bundle / "learner.toml", toml_text(table).encode(), mode=PUBLIC_MODE)
+    write_new(bundle / "robot-part.toml", toml_text(table).encode(), mode=PUBLIC_MODE)
     # Last, so that a robot is let in only when its bundle is whole.
     registry.enrol(name, keys.public.decode("ascii"))
 

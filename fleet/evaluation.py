@@ -35,6 +35,8 @@ HELD_OUT_SEEDS = 1_000_000_000
 """Scene seeds from here on belong to evaluation; training never reaches them."""
 UNSEEN = "unseen-camera"
 _SEEDS_PER_ROBOT = 10_000
+_SEEDS_PER_RUN = 100_000_000
+"""Runs of different seeds meet different bins, so that their results are independent."""
 _UNSEEN_INDEX = 999
 _ATTEMPTS_PER_JOB = 20
 _WORKERS = 2
@@ -149,7 +151,10 @@ def _jobs(
             release=release,
             policy=policy,
             unseen_camera=config.name == UNSEEN,
-            scene_seed=HELD_OUT_SEEDS + _SEEDS_PER_ROBOT * index + piece,
+            scene_seed=HELD_OUT_SEEDS
+            + _SEEDS_PER_RUN * plan.seed
+            + _SEEDS_PER_ROBOT * index
+            + piece,
             attempts=min(_ATTEMPTS_PER_JOB, attempts - first),
             max_moves=plan.max_moves,
         )

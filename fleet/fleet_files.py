@@ -18,8 +18,8 @@ from fleet.enrolment import (
     SERVER_PUBLIC,
     SERVER_SECRET,
     LearnerAddress,
-    create_learner_keys,
     enrol_robot,
+    ensure_learner_keys,
 )
 from fleet.run_folder import RunFolder, write_atomically
 from fleet.toml_text import laid_over, toml_text
@@ -27,15 +27,12 @@ from learner.config import LearnerConfig
 from protocol.configuration import load_toml
 from protocol.errors import ConfigurationError
 from protocol.registry import Registry
-from protocol.security import create_curve_keys
 from robot_agent.config import AgentConfig, CameraDescription
 from robot_agent.robots.simulated import randomised_options
 from robot_agent.robots.simulated.scene import WORKSPACE_M
 
 SIMULATED_ROBOT = "robot_agent.robots.simulated:SimulatedRobot"
 SIMULATED_CAMERA = "robot_agent.cameras.simulated:SimulatedCamera"
-OPERATOR = "operator"
-OPERATOR_SECRET = "operator.secret"  # noqa: S105 (a file's name)
 
 _WORKSPACE = dict(zip(("x_m", "y_m", "z_m"), map(list, WORKSPACE_M), strict=True))
 _IMAGE_PX = 64
@@ -71,7 +68,7 @@ def prepare_run_folder(folder: RunFolder, plan: FleetPlan) -> None:
     """
     for path in (folder.keys, folder.registry, folder.robots, folder.learner, folder.logs):
         path.mkdir(parents=True, exist_ok=True)
-    _make_keys(folder)
+    ensure_learner_keys(folder.keys, Registry(folder.registry))
     gateway_port, releases_port = _ports(folder)
     address = LearnerAddress(
         keys=folder.keys,
@@ -132,15 +129,6 @@ def camera_record(folder: RunFolder, name: str) -> CameraRecord | None:
 def simulated_robot_seed(seed: int, index: int) -> int:
     """Return the seed of robot ``index``: no two robots of any two small seeds share one."""
     return 1000 * seed + index
-
-
-def _make_keys(folder: RunFolder) -> None:
-    keys = folder.keys
-    if not (keys / SERVER_SECRET).exists():
-        create_learner_keys(keys)
-    if not (keys / OPERATOR_SECRET).exists():
-        operator = create_curve_keys(keys / OPERATOR_SECRET, keys / "operator.public")
-        Registry(folder.registry).enrol(OPERATOR, operator.public.decode("ascii"), role="operator")
 
 
 def _ports(folder: RunFolder) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fleet.enrolment import LearnerAddress
+from fleet.enrolment import OPERATOR_SECRET, LearnerAddress
 from fleet.run_folder import RunFolder
 from learner.config import LearnerConfig
 from protocol.configuration import load_toml
@@ -23,7 +23,7 @@ def operator_connection(folder: RunFolder) -> tuple[str, CurveKeys, bytes]:
     config = _config(folder)
     # A gateway that listens everywhere is reached here on the loopback.
     endpoint = _EVERYWHERE.sub("tcp://127.0.0.1:", config.gateway.bind)
-    operator = load_curve_keys(folder.keys / "operator.secret")
+    operator = load_curve_keys(config.keys.server_secret.parent / OPERATOR_SECRET)
     return endpoint, operator, load_curve_keys(config.keys.server_secret).public
 
 

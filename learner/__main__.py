@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from ray.exceptions import RayError
 
 from learner.config import LearnerConfig
 from learner.learner import Learner
@@ -42,7 +43,7 @@ def main() -> None:
         run(load_toml(arguments.config, LearnerConfig))
     except ConfigurationError as error:
         sys.exit(_said(error, 2))
-    except GraspFleetError as error:
+    except (GraspFleetError, RayError) as error:
         sys.exit(_said(error, 1))
 
 
@@ -56,6 +57,7 @@ def run(config: LearnerConfig) -> None:
             signal.signal(number, lambda *_: stopping.set())
         began = time.monotonic()
         while not stopping.wait(STATUS_INTERVAL_S):
+            learner.check()
             status = learner.status()
             logger.info(
                 "%.0f s: %d robots, %d episodes stored, release %d",
@@ -66,7 +68,7 @@ def run(config: LearnerConfig) -> None:
             )
 
 
-def _said(error: GraspFleetError, status: int) -> int:
+def _said(error: Exception, status: int) -> int:
     sys.stderr.write(f"learner: {error}\n")
     return status
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from protocol.episode import Episode
+from protocol.errors import RejectedEpisodeError
 from protocol.hand_eye import HandEyeMap
 from protocol.release_manifest import RefinedMap
 
@@ -46,14 +47,17 @@ class HandEyeRefiner(nn.Module):
         """Return the row of this robot's calibration, giving it one if it is new.
 
         Raises:
-            OverflowError: there are more calibrations than MAX_ROBOTS.
+            RejectedEpisodeError: there are more calibrations than MAX_ROBOTS.
         """
         calibration = HandEyeMap(matrix=episode.calibration)
         key = (episode.robot_id, calibration.digest())
         if key not in self._index:
             row = len(self._index)
             if row == MAX_ROBOTS:
-                raise OverflowError(f"more than {MAX_ROBOTS} calibrations")
+                raise RejectedEpisodeError(
+                    f"{episode.robot_id}: one more calibration than the {MAX_ROBOTS} that a "
+                    "learner refines; begin a new run_folder"
+                )
             self.calibration_R34[row] = torch.from_numpy(episode.calibration.copy())
             self._index[key] = row
         return self._index[key]

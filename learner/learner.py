@@ -24,7 +24,8 @@ from protocol.messages import StatusReply
 
 logger = logging.getLogger(__name__)
 
-_STOP_S = 60.0
+_STOP_S = 30.0
+_CHECK_S = 10.0
 _OWN_ERROR = re.compile(r"^protocol\.errors\.(\w+): (.+)$", re.MULTILINE)
 
 
@@ -77,7 +78,25 @@ class Learner:
     def status(self) -> StatusReply:
         """Return the fleet as the learner knows it."""
         assert self._gateway is not None
-        return self._gateway.status()
+        try:
+            return self._gateway.status()
+        except ray.exceptions.RayError as error:
+            raise _own_cause(error) from error
+
+    def check(self) -> None:
+        """Return if trainer and release server live, or are being started anew.
+
+        Raises:
+            GraspFleetError: what one of them is gone for good of, where it said so.
+            ray.exceptions.RayError: otherwise.
+        """
+        assert self._training is not None
+        assert self._releases is not None
+        try:
+            self._training.check(_CHECK_S)
+            self._releases.check(_CHECK_S)
+        except ray.exceptions.RayError as error:
+            raise _own_cause(error) from error
 
 
 def _connect_ray(config: LearnerConfig) -> None:

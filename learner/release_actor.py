@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -75,6 +76,15 @@ class ReleaseServerHandle:
             RejectedReleaseError: robots would refuse it.
         """
         ray.get(self._actor.publish.remote(data))
+
+    def check(self, timeout_s: float) -> None:
+        """Return if the release server answers, or Ray is starting it anew.
+
+        Raises:
+            ray.exceptions.RayError: it is gone for good.
+        """
+        with suppress(ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
+            ray.get(self._actor.current_version.remote(), timeout=timeout_s)
 
     def current_version(self) -> int:
         """Return the version of the current release; 0 before the first one."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protocol.episode import Action, Episode, Label
+from protocol.errors import RejectedEpisodeError
 
 # B batch, H image rows, W image columns
 
@@ -140,9 +141,24 @@ class Replay:
     def __init__(self, *, height_px: int, width_px: int, held_out_fraction: float) -> None:
         self.training = ExampleSet(height_px=height_px, width_px=width_px)
         self.held_out = ExampleSet(height_px=height_px, width_px=width_px)
+        self._size_px = (height_px, width_px)
         self.attempts = 0
         """Labelled attempts added so far."""
         self._held_out_fraction = held_out_fraction
+
+    def check(self, episode: Episode) -> None:
+        """Refuse what cannot be trained on.
+
+        Raises:
+            RejectedEpisodeError: its pictures are of another size.
+        """
+        found = episode.first_image.shape[:2]
+        if found != self._size_px:
+            raise RejectedEpisodeError(
+                f"episode {episode.episode_id} of {episode.robot_id}: pictures of {found[0]} x "
+                f"{found[1]} px (height, width), the learner is configured for "
+                f"{self._size_px[0]} x {self._size_px[1]}"
+            )
 
     def add(self, episode: Episode, robot_index: int) -> None:
         """Add an attempt; aborted ones teach nothing and are left out."""

@@ -27,6 +27,8 @@ class ReplayFeed:
         self._replay = replay
         self._refiner = refiner
         self._after = 0
+        self.caught_up = threading.Event()
+        """Set once everything that was stored before the start has been read."""
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="replay-feed", daemon=True)
@@ -50,6 +52,7 @@ class ReplayFeed:
         try:
             while not self._stopping.is_set():
                 if not self._read_some():
+                    self.caught_up.set()
                     self._stopping.wait(_POLL_S)
         except BaseException as error:
             logger.exception("replay feed ended")
@@ -63,8 +66,9 @@ class ReplayFeed:
             self._after = number
             try:
                 episode = decode_episode(stored.record)
+                self._replay.check(episode)
                 self._replay.add(episode, self._refiner.index_of(episode))
             except RejectedEpisodeError as error:
-                # Its header was admitted; only its pictures cannot be decoded.
+                # Admitted by its header; its pictures cannot be decoded, or are of another size.
                 logger.warning("%s left out of training: %s", stored.key, error)
         return bool(found)

@@ -83,22 +83,25 @@ class Trainer:
                 self._feed.check()
                 if self._may_step():
                     self._loss = self._training.step(self._replay.training)
-                    timers.stepped = True
                 else:
                     stopping.wait(_WAIT_S)
-                if timers.evaluation_due():
+                if timers.evaluation_due(self._training.step_count):
                     self._held_out = self._training.evaluate(self._replay.held_out)
-                if timers.release_due():
+                if timers.release_due(self._training.step_count):
                     self._release()
                 if timers.metrics_due():
                     self._write_metrics(log)
-                if timers.checkpoint_due():
+                if timers.checkpoint_due(self._training.step_count):
                     self._save()
         self._feed.close()
         self._save()
 
     def _may_step(self) -> bool:
         config, examples = self._config.training, self._replay.training
+        # After a restart the oldest attempts come first: learning from them alone, and telling
+        # the fleet to explore as it did then, would undo what the checkpoint knows.
+        if not self._feed.caught_up.is_set():
+            return False
         enough = self._replay.attempts >= config.first_after_attempts and len(examples) > 0
         return enough and self._visits() < config.max_visits
 
@@ -174,33 +177,29 @@ class Trainer:
 
 
 class _Timers:
-    """What is due when, by the monotonic clock."""
+    """What is due when, by the monotonic clock; most of it only when training went on since."""
 
     def __init__(self, config: LearnerConfig) -> None:
         self._config = config
-        now = time.monotonic()
-        self._last = dict.fromkeys(("release", "metrics", "evaluation", "checkpoint"), now)
-        self.stepped = False
-        """Whether training went on since the last release."""
+        self._began = time.monotonic()
+        self._last: dict[str, tuple[float, int]] = {}
 
-    def release_due(self) -> bool:
-        due = self.stepped and self._due("release", self._config.releases.interval_s)
-        if due:
-            self.stepped = False
-        return due
+    def release_due(self, step: int) -> bool:
+        return self._due("release", self._config.releases.interval_s, step)
 
     def metrics_due(self) -> bool:
-        return self._due("metrics", METRICS_INTERVAL_S)
+        return self._due("metrics", METRICS_INTERVAL_S, None)
 
-    def evaluation_due(self) -> bool:
-        return self._due("evaluation", EVALUATION_INTERVAL_S)
+    def evaluation_due(self, step: int) -> bool:
+        return self._due("evaluation", EVALUATION_INTERVAL_S, step)
 
-    def checkpoint_due(self) -> bool:
-        return self._due("checkpoint", self._config.training.checkpoint_interval_s)
+    def checkpoint_due(self, step: int) -> bool:
+        return self._due("checkpoint", self._config.training.checkpoint_interval_s, step)
 
-    def _due(self, what: str, interval_s: float) -> bool:
+    def _due(self, what: str, interval_s: float, step: int | None) -> bool:
         now = time.monotonic()
-        due = now - self._last[what] >= interval_s
+        last_s, last_step = self._last.get(what, (self._began, 0))
+        due = now - last_s >= interval_s and (step is None or step > last_step)
         if due:
-            self._last[what] = now
+            self._last[what] = (now, step or 0)
         return due

@@ -17,6 +17,7 @@ from learner.map_doubts import map_doubts
 from learner.networks import GraspNetwork
 from learner.replay import Batch, ExampleSet
 from learner.roc import area_under_curve
+from protocol.errors import TrainingDivergedError
 
 # B batch
 
@@ -25,8 +26,8 @@ POSE_JITTER_M = 0.0025
 YAW_JITTER_RAD = 0.05
 MAP_LEARNING_RATE = 2.0
 """Of the hand-eye corrections, relative to the network's."""
-HELD_OUT_LIMIT = 2048
-"""Held-out examples evaluated at a time."""
+HELD_OUT_LIMIT, HELD_OUT_PER_ROBOT = 2048, 100
+"""Held-out examples evaluated at a time: so many, and more of them in a large fleet."""
 
 
 class Learned(nn.Module):
@@ -68,7 +69,11 @@ class Training:
         self.examples_seen = 0
 
     def step(self, examples: ExampleSet) -> float:
-        """Take one optimiser step on a batch from ``examples``; return its loss."""
+        """Take one optimiser step on a batch from ``examples``; return its loss.
+
+        Raises:
+            TrainingDivergedError: loss or gradient is not finite; no weight was changed.
+        """
         batch = examples.sample(self.config.batch_size, self.rng)
         self._set_learning_rate()
         self.learned.train()
@@ -81,7 +86,11 @@ class Training:
         loss = functional.binary_cross_entropy_with_logits(logit_B, batch.success_B)
         self.optimiser.zero_grad(set_to_none=True)
         (loss + self.learned.refiner.prior_loss()).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.learned.parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(self.learned.parameters(), 1.0)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise TrainingDivergedError(
+                f"step {self.step_count}: loss {loss.item()}, gradient {norm.item()}"
+            )
         self.optimiser.step()
         self.average.update_parameters(self.learned)
         self.step_count += 1
@@ -94,7 +103,8 @@ class Training:
         if not len(examples):
             return {}
         self.average.eval()
-        batch = examples.newest(HELD_OUT_LIMIT)
+        robots = len(self.learned.refiner.known())
+        batch = examples.newest(max(HELD_OUT_LIMIT, HELD_OUT_PER_ROBOT * robots))
         logit_B = self.average(batch).float()
         loss = functional.binary_cross_entropy_with_logits(logit_B, batch.success_B)
         self.map_doubts = map_doubts(logit_B, batch.success_B, batch.robot_B)

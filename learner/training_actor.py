@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -25,8 +26,9 @@ class TrainingActor:
         self, config: LearnerConfig, gateway: GatewayHandle, releases: ReleaseServerHandle
     ) -> None:
         def publish(version: int, data: bytes) -> None:
-            releases.publish(data)
+            # First, so that the clock runs while the release is verified, written and announced.
             gateway.release_published(version)
+            releases.publish(data)
 
         configure_logs(config.log_level)
         self._trainer = Trainer(config, publish)
@@ -35,9 +37,9 @@ class TrainingActor:
         self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
         self._thread.start()
 
-    def ready(self) -> bool:
-        """Return True; the call returns when the constructor has."""
-        return True
+    def is_training(self) -> bool:
+        """Say whether the training thread lives; the first call returns when it has begun."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """Write a checkpoint and end training."""
@@ -66,7 +68,16 @@ class TrainingHandle:
         """
         actor_class: Any = ray.remote(num_cpus=0, max_restarts=-1)(TrainingActor)
         self._actor: Any = actor_class.remote(config, gateway, releases)
-        ray.get(self._actor.ready.remote())
+        ray.get(self._actor.is_training.remote())
+
+    def check(self, timeout_s: float) -> None:
+        """Return if the trainer lives, or Ray is starting it anew.
+
+        Raises:
+            ray.exceptions.RayError: it is gone for good.
+        """
+        with suppress(ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
+            ray.get(self._actor.is_training.remote(), timeout=timeout_s)
 
     def stop(self, timeout_s: float) -> None:
         """End training after a checkpoint, then the actor."""

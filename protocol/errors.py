@@ -9,6 +9,7 @@ GraspFleetError
 │   ├── RejectedEpisodeError
 │   └── RejectedReleaseError
 ├── AuthenticationError        a key is unknown, revoked or of another server
+├── TrainingDivergedError      a loss or gradient is not finite: back to the last checkpoint
 ├── StoreError                 the episode store is damaged or of another version
 ├── NonFiniteScoreError        a network returned NaN or infinity
 ├── HandEyeError               a hand-eye map that cannot be right
@@ -52,6 +53,10 @@ class RejectedReleaseError(RejectedMessageError):
 
 class AuthenticationError(GraspFleetError):
     """A key is unknown, revoked, or belongs to another server."""
+
+
+class TrainingDivergedError(GraspFleetError):
+    """A loss or a gradient is NaN or infinite; the weights of this process are worth nothing."""
 
 
 class StoreError(GraspFleetError):

@@ -74,7 +74,8 @@ def _read(path: Path, *, secret: bool) -> bytes:
             content = file.read(MAX_KEY_FILE_BYTES + 1)
     except FileNotFoundError as error:
         raise ConfigurationError(
-            f"key file {path} is missing; 'fleet enrol' makes it, or copy it from the bundle"
+            f"key file {path} is missing; on the learner 'fleet enrol' makes it, on a robot it "
+            "comes with the bundle"
         ) from error
     except OSError as error:
         raise ConfigurationError(f"key file {path} cannot be read: {error.strerror}") from error

@@ -59,7 +59,7 @@ def test_command_line_enrols_a_robot_once_and_revokes_it(folder, tmp_path, fleet
     bundle = tmp_path / "bundle"
     run = ("--run", str(folder.root), "--bundle", str(bundle), "--host", "learner.lab")
     assert fleet_tool("enrol", "arm-1", *run)[0] == 0
-    assert "tcp://learner.lab:" in (bundle / "learner.toml").read_text()
+    assert "tcp://learner.lab:" in (bundle / "robot-part.toml").read_text()
     assert fleet_tool("enrol", "arm-1", *run)[0] == 2
     assert fleet_tool("revoke", "arm-1", "--run", str(folder.root))[0] == 0
     assert fleet_tool("revoke", "arm-1", "--run", str(folder.root))[0] == 2

@@ -38,7 +38,7 @@ def test_a_bundle_holds_all_that_a_robot_needs(
     enrol_robot(registry, "arm", bundle, learner)
     keys = load_curve_keys(bundle / "robot.secret")
     assert registry.robot_for_key(keys.public.decode()) == "arm"
-    table = tomllib.loads((bundle / "learner.toml").read_text())
+    table = tomllib.loads((bundle / "robot-part.toml").read_text())
     assert table["name"] == "arm"
     assert table["learner"]["episodes"] == "tcp://learner:5701"
     public = load_curve_public(bundle / table["learner"]["public_key"])

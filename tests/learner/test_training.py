@@ -13,6 +13,7 @@ from learner.networks import build_network
 from learner.replay import ExampleSet
 from learner.roc import area_under_curve
 from learner.training import Training
+from protocol.errors import TrainingDivergedError
 from tests.learner.spot_task import SIDE_PX, spot_examples
 
 
@@ -109,3 +110,17 @@ def test_the_auc_is_the_share_of_pairs_in_the_right_order(levels: int):
 def test_the_auc_of_a_network_that_says_the_same_of_everything_is_a_half():
     assert area_under_curve(torch.zeros(9), torch.tensor([1.0] * 3 + [0.0] * 6)) == 0.5
     assert area_under_curve(torch.zeros(3), torch.ones(3)) is None
+
+
+def test_a_loss_that_is_not_finite_changes_no_weight_and_ends_training():
+    training = make_training()
+    examples = spot_examples(100, training.learned.refiner)
+    training.step(examples)
+    with torch.no_grad():
+        next(training.learned.network.parameters()).fill_(float("nan"))
+    before = {name: value.clone() for name, value in training.average.state_dict().items()}
+    with pytest.raises(TrainingDivergedError, match="step 1"):
+        training.step(examples)
+    assert training.step_count == 1
+    for name, value in training.average.state_dict().items():
+        assert torch.equal(value, before[name])

@@ -1,0 +1,22 @@
+"""What a demo refuses before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fleet.demo import DemoPlan, run_demo
+from fleet.run_folder import FleetRecord
+from protocol.errors import ConfigurationError
+
+
+def test_a_folder_that_was_begun_with_another_seed_is_left_as_it_is(tmp_path: Path):
+    record = FleetRecord(seed=3)
+    record.open_session()
+    record.write(tmp_path / "fleet.json")
+    plan = DemoPlan(robots=1, minutes=1.0, seed=4, out=tmp_path, evaluation=None)
+    with pytest.raises(ConfigurationError, match="--seed 3"):
+        run_demo(plan, Console(quiet=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["fleet.json"]
