@@ -1,0 +1,69 @@
+"""Training on recorded stores, as one would call it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from fleet.enrolment import create_learner_keys
+from fleet.toml_text import toml_text
+from learner.offline import main
+from protocol.release import unpack_release
+from protocol.security import load_release_secret
+from robot_agent.q_function import QFunction
+from tests.learner.spot_task import SIDE_PX, TRUE_MAP, fill_store
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    create_learner_keys(tmp_path / "keys")
+    table = {
+        "run_folder": "run",
+        "network": "levine2016",
+        "image_height_px": SIDE_PX,
+        "image_width_px": SIDE_PX,
+        "keys": {
+            "server_secret": "keys/server.secret",
+            "release_secret": "keys/release.secret",
+            "registry": "registry",
+        },
+        "training": {"batch_size": 16, "held_out_fraction": 0.2},
+    }
+    path = tmp_path / "learner.toml"
+    path.write_text(toml_text(table))
+    return path
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["learner.offline", *arguments])
+    main()
+
+
+def test_a_recorded_store_becomes_a_release_that_a_robot_can_load(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fill_store(tmp_path / "store", count=40)
+    out = tmp_path / "out"
+    stores = ("--stores", str(tmp_path / "store"))
+    call(monkeypatch, "--config", str(config), *stores, "--visits", "2", "--out", str(out))
+    key = load_release_secret(tmp_path / "keys" / "release.secret").public_key()
+    release = unpack_release((out / "offline.gfrel").read_bytes(), key)
+    assert release.manifest.network == "levine2016"
+    assert release.manifest.metrics["attempts"] == 40
+    assert release.manifest.metrics["visits"] >= 2
+    QFunction(release, robot_id="robot-1", calibration=TRUE_MAP)
+    assert list((out / "checkpoints").glob("*.safetensors"))
+
+
+def test_a_store_that_is_not_there_is_said_in_one_line(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    arguments = ("--config", str(config), "--stores", str(tmp_path / "no"), "--visits", "1")
+    with pytest.raises(SystemExit) as ended:
+        call(monkeypatch, *arguments, "--out", str(tmp_path / "out"))
+    assert ended.value.code == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert "no" in said[-1]
+    assert said[-1].startswith("learner.offline:")
