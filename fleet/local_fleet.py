@@ -17,8 +17,8 @@ from protocol.messages import StatusReply
 
 logger = logging.getLogger(__name__)
 
-CONFIGURATION_STATUS = 2
-"""Exit status of a process that a person must help; starting it again would not."""
+CONFIGURATION_STATUS, SAFETY_STATUS = 2, 3
+"""Exit statuses of a process that a person must help; starting it again would not, or must not."""
 AGENT_RESTARTS = 5
 LEARNER_RESTARTS = 1
 _MEMORY_INTERVAL_S = 2.0
@@ -164,7 +164,7 @@ class LocalFleet:
     def _note_end(self, member: _Member) -> None:
         process = member.process
         status = process.exit_status
-        again = member.restarts_left > 0 and status != CONFIGURATION_STATUS
+        again = member.restarts_left > 0 and status not in (CONFIGURATION_STATUS, SAFETY_STATUS)
         member.given_up = not again
         wait_s = 2.0**member.restarts
         member.start_at = time.monotonic() + wait_s
