@@ -210,6 +210,9 @@ def _check_meta(meta: EpisodeMeta, limits: EpisodeLimits) -> None:
         raise RejectedEpisodeError(
             f"{name}: an image side of {side_px} px exceeds {limits.image_side_px}"
         )
+    pixels = meta.height_px * meta.width_px * (2 + len(meta.steps))
+    if pixels > limits.pixels:
+        raise RejectedEpisodeError(f"{name}: {pixels} pixels in all exceeds {limits.pixels}")
     if meta.outcome.label != Label.ABORTED and (
         not meta.steps or meta.steps[-1].kind != StepKind.CLOSE
     ):

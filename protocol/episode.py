@@ -111,7 +111,7 @@ class Step:
     commanded: Action
     """What was sent to the robot after safety clamped it; training uses this one."""
     reached: Action
-    """Displacement measured after the motion ended."""
+    """Displacement measured after the motion ended; zero for a closing step, which has none."""
     predicted_best: float | None
     """Predicted success of the best motion that the search found; None when no network decided.
     That motion is what was wished, but for exploration noise, a lift, or closing instead."""
@@ -176,9 +176,10 @@ class PolicyIdentity:
     """Which policy made an attempt."""
 
     release_version: int
-    """0 before the first release."""
+    """The release in use, also where an attempt was random; 0 before the first one."""
     digest: str
-    """sha256 hex over weights, preprocessing, hand-eye map and search settings."""
+    """sha256 hex over weights, preprocessing, hand-eye map and search settings; for a random
+    attempt protocol.release.RANDOM_POLICY_DIGEST."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

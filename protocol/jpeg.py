@@ -27,9 +27,9 @@ _SEGMENT = struct.Struct(">BBH")
 """0xFF, marker, length of what follows the marker."""
 _FRAME = struct.Struct(">BHHB")
 """Precision, height, width, number of components."""
-_FRAME_MARKERS = frozenset({0xC0, 0xC1, 0xC2})
-"""Baseline, extended and progressive Huffman-coded frames: what cameras and libjpeg write."""
-_OTHER_FRAME_MARKERS = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_BASELINE = 0xC0
+"""The one kind of frame that encode_jpeg writes; others cost a decoder far more per byte."""
+_OTHER_FRAME_MARKERS = frozenset(range(0xC1, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _DECODE_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -105,7 +105,7 @@ def _find_frame(blob: bytes | memoryview) -> int:
     at = len(_START)
     while at + _SEGMENT.size + _FRAME.size <= size:
         mark, marker, length = _SEGMENT.unpack_from(blob, at)
-        if marker in _FRAME_MARKERS and mark == _MARK:
+        if marker == _BASELINE and mark == _MARK:
             return at + _SEGMENT.size
         if mark != _MARK or marker in _OTHER_FRAME_MARKERS or length < 2:
             break

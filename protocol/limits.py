@@ -20,6 +20,8 @@ class EpisodeLimits:
     """Size of one JPEG image."""
     image_side_px: int = 2048
     """Height and width of an image, each."""
+    pixels: int = 64 * 2**20
+    """Of all images together; what a reader must hold once they are decoded."""
     steps: int = 256
     text_chars: int = 512
     """Length of any one string."""

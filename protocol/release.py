@@ -25,7 +25,7 @@ MAGIC = b"GFREL\x01\r\n"
 """The line end shows a transfer that mangled the file as text."""
 MAX_RELEASE_BYTES = 512 * 2**20
 RANDOM_POLICY_DIGEST = hashlib.sha256(b"graspfleet random policy").hexdigest()
-"""Policy digest of attempts made before the first release."""
+"""Policy digest of attempts that no network made: random ones, with or without a release."""
 
 _MAX_MANIFEST_BYTES = 4 * 2**20
 _LENGTH = struct.Struct("<I")

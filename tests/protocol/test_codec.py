@@ -6,6 +6,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
@@ -214,6 +215,25 @@ def test_the_header_of_an_image_is_believed_only_if_it_is_the_pictures_own():
     assert jpeg_size(bytes(blob)) == (65535, 65535)
     with pytest.raises(RejectedEpisodeError):
         jpeg_size(b"\x89PNG" + bytes(blob))
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_only_the_kind_of_jpeg_that_robots_write_is_taken(progressive: int):
+    image = make_image(np.random.default_rng(1))
+    _, blob = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])
+    if progressive:
+        with pytest.raises(RejectedEpisodeError, match="supported kind"):
+            jpeg_size(bytes(blob))
+    else:
+        assert jpeg_size(bytes(blob)) == (64, 64)
+
+
+def test_the_pixels_of_all_images_together_are_limited():
+    limits = dataclasses.replace(EPISODE_LIMITS, pixels=6 * 64 * 64)
+    assert len(decode_episode(RECORD, limits).steps) == 4
+    limits = dataclasses.replace(EPISODE_LIMITS, pixels=6 * 64 * 64 - 1)
+    with pytest.raises(RejectedEpisodeError, match="24576 pixels in all exceeds 24575"):
+        decode_episode(RECORD, limits)
 
 
 def test_a_move_after_which_nothing_closes_is_a_move():
