@@ -27,8 +27,8 @@ class Arguments:
     """The agent of one gripper robot: looks, predicts, moves, grasps, labels, and sends.
 
     Runs until SIGTERM or Ctrl-C; it then finishes the attempt under way and delivers what is
-    spooled. Exit status: 0 stopped as asked, 1 failure, 2 wrong configuration, 3 safety fault
-    (only a person may start it again).
+    spooled; a second one ends it at once. Exit status: 0 stopped as asked, 1 failure, 2 wrong
+    configuration, 3 safety fault (only a person may start it again).
     """
 
     config: Annotated[Path, tyro.conf.arg(metavar="TOML")]
@@ -53,16 +53,25 @@ def run(config: AgentConfig) -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    stopping = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    agent = Agent(config)
-    logger.info("%s: ready", config.name)
-    try:
+    stopping = _stop_signal()
+    with Agent(config) as agent:
+        logger.info("%s: ready", config.name)
         agent.run(stopping)
-    finally:
-        if not agent.close():
-            logger.warning("%s: some attempts wait in the outbox for the next start", config.name)
+
+
+def _stop_signal() -> Event:
+    """Return what SIGTERM and Ctrl-C set; a second one ends the process at once."""
+    stopping = Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def stop(*_: object) -> None:
+        stopping.set()
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    return stopping
 
 
 def _said(error: GraspFleetError, status: int) -> int:

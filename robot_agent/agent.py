@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import logging
 from threading import Event
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
 from protocol.codec import encode_episode
-from protocol.episode import Mode, PolicyIdentity
-from protocol.errors import OutboxFullError, RobotError, SafetyFault
+from protocol.episode import Episode, Mode
+from protocol.errors import OutboxFullError, RejectedEpisodeError, RobotError, SafetyFault
 from protocol.messages import Heartbeat
-from protocol.release import RANDOM_POLICY_DIGEST
 from protocol.release_manifest import CollectionSettings
 from protocol.security import load_curve_keys, load_curve_public, load_release_public
 from robot_agent.calibration import Calibration, load_or_find
+from robot_agent.closing import ClosingStack
 from robot_agent.config import AgentConfig
 from robot_agent.drivers import open_camera, open_robot
 from robot_agent.episode_loop import EpisodeLoop
 from robot_agent.outbox import Outbox
-from robot_agent.q_function import QFunction
+from robot_agent.policy_in_use import PolicyInUse
 from robot_agent.release_receiver import ReleaseReceiver
 from robot_agent.robots.base import Robot
+from robot_agent.safety import held_still_after_a_fault
 from robot_agent.tally import Tally
 from robot_agent.uplink import Uplink
 
@@ -30,11 +33,18 @@ logger = logging.getLogger(__name__)
 DRAIN_S = 20.0
 """An agent that is told to stop waits this long for the learner to take what is spooled."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
-"""Pause after an attempt that could not even begin; doubled each time."""
+"""Pause after an attempt that was aborted or could not even begin; doubled each time."""
+LARGEST_ZERO = 0.1
+"""A gripper that closes on nothing reads at most this share of its full opening."""
 
 
 class Agent:
-    """One robot: its drivers, its outbox, its connections and its policy."""
+    """One robot: its drivers, its outbox, its connections and its policy.
+
+    To be used as a context: leaving it brings the robot to its safe state, delivers what is
+    spooled and closes everything. What closing itself fails at is raised only if nothing else went
+    wrong before.
+    """
 
     def __init__(self, config: AgentConfig) -> None:
         """Open everything and find the hand-eye map; returns ready to grasp.
@@ -49,45 +59,52 @@ class Agent:
         verify_key = load_release_public(config.learner.release_key)
         self._config = config
         self._tally = Tally()
-        self._q_function: QFunction | None = None
+        self._policy = PolicyInUse()
         self._mode = Mode.RANDOM
         self._warning = ""
         self._outbox = Outbox(config.state_folder, config.outbox)
         # An agent that starts again makes other attempts, and the same ones if all is repeated.
         self._rng = np.random.default_rng([config.seed, self._outbox.counts().written])
-        self._robot = open_robot(config.robot)
-        try:
-            self._camera = open_camera(config.camera, self._robot)
-            self._calibration = load_or_find(self._robot, self._camera, config, self._rng)
-            zero_m = closed_zero_m(self._robot)
-        except BaseException:
-            self._robot.close()
-            raise
-        self._loop = EpisodeLoop(
-            config=config,
-            robot=self._robot,
-            camera=self._camera,
-            calibration=self._calibration.hand_eye_map,
-            rng=self._rng,
-            closed_zero_m=zero_m,
-        )
-        self._uplink = Uplink(
-            name=config.name,
-            endpoint=config.learner.episodes,
-            keys=keys,
-            server_public=server_public,
-            outbox=self._outbox,
-            heartbeat=self.heartbeat,
-        )
-        self._receiver = ReleaseReceiver(
-            endpoint=config.learner.releases,
-            keys=keys,
-            server_public=server_public,
-            verify_key=verify_key,
-            state_folder=config.state_folder,
-            robot_id=config.name,
-            calibration=self._calibration.hand_eye_map,
-        )
+        # Closed in the opposite order: the robot is safe before the outbox is drained.
+        with ClosingStack() as parts:
+            parts.closes("outbox", self._outbox.close)
+            self._uplink = Uplink(
+                name=config.name,
+                endpoint=config.learner.episodes,
+                keys=keys,
+                server_public=server_public,
+                outbox=self._outbox,
+                heartbeat=self.heartbeat,
+            )
+            parts.closes("uplink", self._drain)
+            robot = open_robot(config.robot)
+            parts.closes("robot", robot.close)
+            with held_still_after_a_fault(robot):
+                camera = open_camera(config.camera, robot)
+                parts.closes("camera", camera.close)
+                self._calibration = load_or_find(robot, camera, config, self._rng)
+                zero_m = closed_zero_m(robot)
+            self._loop = EpisodeLoop(
+                config=config,
+                robot=robot,
+                camera=camera,
+                calibration=self._calibration.hand_eye_map,
+                rng=self._rng,
+                closed_zero_m=zero_m,
+            )
+            self._receiver = ReleaseReceiver(
+                endpoint=config.learner.releases,
+                keys=keys,
+                server_public=server_public,
+                verify_key=verify_key,
+                state_folder=config.state_folder,
+                robot_id=config.name,
+                calibration=self._calibration.hand_eye_map,
+                height_px=config.camera.height_px,
+                width_px=config.camera.width_px,
+            )
+            parts.closes("release receiver", self._receiver.close)
+            self._parts = parts.pop_all()
 
     def run(self, stopping: Event) -> None:
         """Make attempts until ``stopping`` is set or ``max_attempts`` is reached.
@@ -100,34 +117,29 @@ class Agent:
         pause_s = FIRST_PAUSE_S
         while not stopping.is_set() and not self._is_enough():
             self._take_release()
-            try:
-                self._attempt(stopping)
-                pause_s, self._warning = FIRST_PAUSE_S, ""
-            except SafetyFault:
-                raise
-            except RobotError as error:
-                self._warning = f"no attempt possible: {error}"
-                logger.warning("%s: %s; next try in %.1f s", self._config.name, error, pause_s)
-                stopping.wait(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            self._warning = self._try_attempt(stopping)
+            if not self._warning:
+                pause_s = FIRST_PAUSE_S
+                continue
+            logger.warning("%s: %s; next try in %.1f s", self._config.name, self._warning, pause_s)
+            stopping.wait(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def close(self) -> bool:
-        """Bring the robot to its safe state and deliver what is spooled.
+    def __enter__(self) -> Self:
+        return self
 
-        Returns:
-            True when the learner has everything; the rest waits in the outbox for the next start.
-        """
-        self._robot.close()
-        self._camera.close()
-        self._receiver.close()
-        drained = self._uplink.close(DRAIN_S)
-        self._outbox.close()
-        return drained
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._parts.__exit__(kind, error, trace)
 
     def heartbeat(self) -> Heartbeat:
         """Say how the robot is. Called on the uplink's thread."""
-        q_function, counts, stats = self._q_function, self._outbox.counts(), self._uplink.stats
-        policy = _policy(q_function)
+        counts, stats = self._outbox.counts(), self._uplink.stats
+        policy = self._policy.release
         return Heartbeat(
             release_version=policy.release_version,
             policy_digest=policy.digest,
@@ -140,41 +152,62 @@ class Agent:
             reconnects=stats.reconnects,
             decision_ms_p50=self._tally.decision_ms(0.5),
             decision_ms_p99=self._tally.decision_ms(0.99),
-            warnings=self._warnings(q_function),
+            warnings=self._warnings(),
         )
 
-    def _attempt(self, stopping: Event) -> None:
-        q_function = self._q_function
+    def _try_attempt(self, stopping: Event) -> str:
+        """Make an attempt and spool it; return what a person should know, or ""."""
+        try:
+            self._outbox.check_room()
+            episode = self._attempt()
+        except SafetyFault:
+            raise
+        except (OutboxFullError, RobotError) as error:
+            return f"no attempt possible: {error}"
+        try:
+            record = encode_episode(episode)
+        except RejectedEpisodeError as error:
+            return f"an attempt is lost, no learner would accept it: {error}"
+        self._spool(record, stopping)
+        reason = episode.outcome.abort_reason
+        return f"attempt aborted: {reason}" if reason else ""
+
+    def _attempt(self) -> Episode:
+        q_function = self._policy.q_function
         collection = CollectionSettings() if q_function is None else q_function.collection
-        self._mode = self._choose_mode(collection)
+        self._mode = mode = self._choose_mode(collection)
         episode = self._loop.run_attempt(
-            self._mode,
-            q_function,
-            max_moves=collection.max_moves,
-            policy=_policy(q_function),
+            mode, q_function, max_moves=collection.max_moves, policy=self._policy.identity(mode)
         )
         self._tally.add(episode)
-        self._spool(encode_episode(episode), stopping)
+        self._policy.note_attempt(mode, self._loop.abort_error)
+        return episode
 
     def _spool(self, record: bytes, stopping: Event) -> None:
         """Keep the record; with a full outbox, wait for room rather than lose it."""
+        is_stopping = False
         while True:
             try:
-                self._outbox.put(record)
+                self._outbox.put(record, beyond_limit=is_stopping)
             except OutboxFullError as error:
                 self._warning = str(error)
                 logger.warning("%s: %s; the robot waits", self._config.name, error)
-                if stopping.wait(FIRST_PAUSE_S):
+                if is_stopping:
                     logger.warning("%s: stopped; the last attempt is lost", self._config.name)
                     return
+                is_stopping = stopping.wait(FIRST_PAUSE_S)
             else:
                 self._uplink.notify()
                 return
 
+    def _drain(self) -> None:
+        if not self._uplink.close(DRAIN_S):
+            logger.warning("%s: attempts wait in the outbox for the next start", self._config.name)
+
     def _take_release(self) -> None:
         newest = self._receiver.take_newest()
         if newest is not None:
-            self._q_function = newest
+            self._policy.take(newest)
             self._uplink.wake_heartbeat()
             logger.info("%s: release %d in use", self._config.name, newest.version)
 
@@ -189,22 +222,18 @@ class Agent:
     def _is_enough(self) -> bool:
         return 0 < self._config.max_attempts <= self._tally.attempts
 
-    def _warnings(self, q_function: QFunction | None) -> list[str]:
+    def _warnings(self) -> list[str]:
+        q_function = self._policy.q_function
         refined = q_function.refined if q_function else None
         found = [
             self._warning,
             _doubt(self._calibration),
             refined.warning if refined else "",
             self._uplink.trouble,
-            self._receiver.last_refusal,
+            self._receiver.trouble,
+            self._policy.trouble,
         ]
         return [text[:512] for text in found if text]
-
-
-def _policy(q_function: QFunction | None) -> PolicyIdentity:
-    if q_function is None:
-        return PolicyIdentity(release_version=0, digest=RANDOM_POLICY_DIGEST)
-    return q_function.policy
 
 
 def _doubt(calibration: Calibration) -> str:
@@ -217,9 +246,19 @@ def _doubt(calibration: Calibration) -> str:
 
 
 def closed_zero_m(robot: Robot) -> float:
-    """Return what the gripper reads when it closes on nothing, out of view above the bin."""
+    """Return what the gripper reads when it closes on nothing, out of view above the bin.
+
+    Raises:
+        RobotError: it reads what no empty gripper does.
+    """
     robot.open_gripper()
     robot.retreat()
     zero_m = robot.close_gripper()
     robot.open_gripper()
+    limit_m = LARGEST_ZERO * robot.gripper.max_opening_m
+    if not abs(zero_m) <= limit_m:  # also when it is NaN
+        raise RobotError(
+            f"the gripper, closed on nothing, reads {zero_m * 1e3:.1f} mm, more than "
+            f"{limit_m * 1e3:.1f} mm from zero: is something between the fingers?"
+        )
     return zero_m

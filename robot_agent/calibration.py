@@ -8,6 +8,7 @@ description of the camera is where the fit starts.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from protocol.episode import GripperPose, ImageArray
 from protocol.errors import HandEyeError
 from protocol.hand_eye import HandEyeMap
+from protocol.key_files import PUBLIC_MODE, write_over
 from robot_agent.cameras.base import Camera
 from robot_agent.config import AgentConfig, CameraDescription
 from robot_agent.robots.base import GripperModel, Robot
@@ -45,6 +47,8 @@ ROUNDS = ((200, 20, 1.0, 4), (100, 14, 0.3, 2), (80, 10, 0.1, 1))
 """Of the search: candidates, iterations, share of FIRST_SD to start with, every n-th view."""
 FIRST_SD = np.array([0.02, 0.02, 0.02, 0.05, 0.05, 0.03, 0.10])
 """How far off a description may be: position (m), pan, tilt, roll (rad), log focal length."""
+SCENE_OPTIONS = frozenset({"seed", "objects", "attempts_per_scene"})
+"""Options of a simulated robot that change what lies in the bin, but no camera and no arm."""
 LOWEST_SCORE = 0.5
 """Below this the silhouettes do not agree with any camera: the map is not to be trusted."""
 
@@ -172,10 +176,10 @@ def _collect(
     pictures = [camera.capture().image]
     states = []
     low, high = workspace.low.copy(), workspace.high
-    low[2] = min(LOWEST_VIEW_M, float(high[2]))
+    low[2] = max(low[2], min(LOWEST_VIEW_M, high[2]))
     for index in range(VIEWS):
         x, y, z, yaw = (float(value) for value in rng.uniform(low, high))
-        robot.move_to(GripperPose(x_m=x, y_m=y, z_m=z, yaw_rad=yaw))
+        robot.move_to(workspace.inside(GripperPose(x_m=x, y_m=y, z_m=z, yaw_rad=yaw)))
         if index == VIEWS // 2:
             robot.close_gripper()
         states.append(robot.state())
@@ -259,7 +263,13 @@ def load_or_find(
 ) -> Calibration:
     """Return the saved calibration, or find one and save it in the state folder.
 
-    It is found anew when ``camera_description`` or the picture's size has changed.
+    It is found anew when anything that the robot or its camera is opened with has changed, except
+    what only fills the bin of a simulated robot.
+
+    Raises:
+        RobotError: the robot or the camera failed on the way.
+        HandEyeError: the camera does not see the gripper.
+        ConfigurationError: the calibration cannot be written.
     """
     path = config.state_folder / "calibration.json"
     key = _description_digest(config)
@@ -278,9 +288,7 @@ def load_or_find(
         matrix=[float(value) for value in found.hand_eye_map.matrix.ravel()],
         residual=found.residual,
     )
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(msgspec.json.encode(fresh))
-    partial.replace(path)
+    write_over(path, msgspec.json.encode(fresh), mode=PUBLIC_MODE)
     return found
 
 
@@ -295,6 +303,8 @@ def _load(path: Path) -> _Saved | None:
 
 
 def _description_digest(config: AgentConfig) -> str:
-    camera = config.camera
-    facts = (config.camera_description, camera.driver, camera.height_px, camera.width_px)
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
+    robot, camera = config.robot, config.camera
+    options = {key: value for key, value in robot.options.items() if key not in SCENE_OPTIONS}
+    facts = (config.camera_description, dataclasses.replace(robot, options=options), camera)
+    encoded = msgspec.json.encode(facts, order="sorted")
+    return hashlib.sha256(encoded).hexdigest()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from protocol.configuration import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from protocol.errors import ConfigurationError
+from protocol.messages import Name, Text
+
+_ENDPOINT = re.compile(r"tcp://(?P<host>[^\s:/*]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +45,7 @@ class CameraDescription:
 
     position_m: tuple[float, float, float]
     look_at_m: tuple[float, float, float]
-    vertical_fov_deg: PositiveFloat
+    vertical_fov_deg: Annotated[float, msgspec.Meta(gt=0, lt=170)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,11 +57,14 @@ class WorkspaceConfig:
     z_m: tuple[float, float]
     """Lowest and highest finger-tip height."""
     max_step_m: PositiveFloat = 0.5
-    """Longest single displacement; longer commands are shortened along their line."""
+    """Longest displacement of one servoing motion; a longer one is shortened along its line. The
+    transports around it (to the start, out of view, to the drop) may be longer."""
 
     def __post_init__(self) -> None:
         for name in ("x_m", "y_m", "z_m"):
             low, high = getattr(self, name)
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise ConfigurationError(f"workspace.{name}: {low} to {high} is not finite")
             if not low < high:
                 raise ConfigurationError(f"workspace.{name}: {low} is not below {high}")
 
@@ -71,6 +81,15 @@ class LearnerEndpointConfig:
     """The learner's CURVE public key."""
     release_key: Path
     """The Ed25519 public key that releases are signed with."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "releases"):
+            endpoint = getattr(self, name)
+            found = _ENDPOINT.fullmatch(endpoint)
+            if found is None or not 1 <= int(found["port"]) <= 65535:
+                raise ConfigurationError(
+                    f"learner.{name}: {endpoint!r} is not of the form 'tcp://host:port'"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,9 +114,9 @@ class LabelConfig:
 class AgentConfig:
     """One robot."""
 
-    name: str
+    name: Name
     """What the robot calls itself; the learner goes by its key."""
-    task: str = "bin-picking"
+    task: Text = "bin-picking"
     state_folder: Path
     """Outbox, last good release and calibration live here."""
     secret_key: Path

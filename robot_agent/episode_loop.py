@@ -23,18 +23,19 @@ from protocol.episode import (
 )
 from protocol.errors import (
     CameraError,
+    GraspFleetError,
     NonFiniteScoreError,
     RejectedReleaseError,
     RobotError,
     SafetyFault,
 )
 from protocol.hand_eye import HandEyeMap
-from robot_agent.cameras.base import Camera
+from robot_agent.cameras.base import Camera, Frame
 from robot_agent.config import AgentConfig
 from robot_agent.grasp_outcome import aborted, drop_test_score, judge
 from robot_agent.q_function import QFunction
 from robot_agent.robots.base import InstrumentedRobot, Robot, RobotState
-from robot_agent.safety import Workspace
+from robot_agent.safety import Workspace, held_still_after_a_fault
 from robot_agent.servoing import Decision, Servo, make_servo
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,10 @@ class EpisodeLoop:
         self._closed_zero_m = closed_zero_m
         self._workspace = Workspace(config.workspace)
         self._bin_picture: ImageArray | None = None
+        self._captured_at_ns = 0
+        self._is_closed = self._is_away = False
+        self.abort_error: GraspFleetError | None = None
+        """What aborted the last attempt; None when it was finished."""
 
     def run_attempt(
         self,
@@ -82,13 +87,21 @@ class EpisodeLoop:
         """Make one attempt and return it, labelled.
 
         A robot or camera that fails, or a network that returns NaN or cannot be run, aborts the
-        attempt; the episode says why. The hand ends out of view either way.
+        attempt; the episode says why. The hand then leaves, or tries to: if it cannot, the next
+        attempt begins with that.
 
         Raises:
-            SafetyFault: only a person may resume.
+            SafetyFault: only a person may resume; the robot was told to hold still.
             CameraError: there is no picture of the bin to begin with.
-            RobotError: the robot cannot even retreat.
+            RobotError: the bin cannot be made ready, or the hand cannot leave it.
         """
+        with held_still_after_a_fault(self._robot):
+            return self._run_attempt(mode, q_function, max_moves, policy)
+
+    def _run_attempt(
+        self, mode: Mode, q_function: QFunction | None, max_moves: int, policy: PolicyIdentity
+    ) -> Episode:
+        self.abort_error = None
         started_at_ns = time.time_ns()
         first_image = self._picture_of_the_bin()
         steps: list[Step] = []
@@ -106,10 +119,10 @@ class EpisodeLoop:
             outcome, last_image = self._lift_and_judge()
             self._bin_picture = last_image
         except SafetyFault:
-            self._robot.stop()
             raise
         except (RobotError, NonFiniteScoreError, RejectedReleaseError) as error:
             logger.warning("%s: attempt aborted: %s", self._config.name, error)
+            self.abort_error = error
             outcome = aborted(str(error)[:500])
             self._return_to_safety()
         return Episode(
@@ -131,7 +144,9 @@ class EpisodeLoop:
     def _picture_of_the_bin(self) -> ImageArray:
         """Return the bin without the hand; the picture that ended the last attempt will do."""
         if self._bin_picture is None:
-            # The hand may still be in view if the last attempt could not even retreat.
+            # The last attempt may have left the hand in view, or closed.
+            if self._is_closed:
+                self._let_go()
             self._robot.retreat()
         changed = self._robot.prepare_attempt()
         if self._bin_picture is None or changed:
@@ -139,8 +154,7 @@ class EpisodeLoop:
         return self._bin_picture
 
     def _servo_until_close(self, servo: Servo, steps: list[Step]) -> None:
-        commanded = self._start_pose()
-        self._robot.move_to(commanded)
+        commanded = self._transport(self._start_pose())
         while True:
             observation = self._observe()
             decision = servo.decide(observation, commanded)
@@ -163,16 +177,18 @@ class EpisodeLoop:
 
     def _lift_and_judge(self) -> tuple[GraspOutcome, ImageArray]:
         """Close, lift, leave, drop; return the outcome and the picture of the bin afterwards."""
+        self._is_closed = True
         self._robot.close_gripper()
         closed = _finite(self._robot.state())
         here = closed.pose
         self._robot.move_to(self._workspace.clamp_motion(here, _at_height(here, here.z_m + LIFT_M)))
+        self._is_away = True
         after_lift_m = _finite(self._robot.retreat()).opening_m
         reference = self._reference()
         holding = self._capture()
         if after_lift_m - self._closed_zero_m > self._config.label.min_opening_m:
-            self._robot.move_to(self._drop_pose())
-        self._robot.open_gripper()
+            self._transport(self._drop_pose())
+        self._open_gripper()
         self._robot.retreat()
         dropped = self._capture()
         outcome = judge(
@@ -186,10 +202,32 @@ class EpisodeLoop:
         return outcome, dropped
 
     def _return_to_safety(self) -> None:
+        """Leave the bin with an open gripper, if the robot can."""
         self._bin_picture = None
-        self._robot.stop()
+        try:
+            self._robot.stop()
+            self._let_go()
+            self._robot.retreat()
+        except SafetyFault:
+            raise
+        except RobotError as error:
+            logger.warning("%s: the hand cannot leave the bin: %s", self._config.name, error)
+
+    def _let_go(self) -> None:
+        """Open the gripper; what it may hold out of view falls back into the bin."""
+        if self._is_closed and self._is_away:
+            self._transport(self._drop_pose())
+        self._open_gripper()
+
+    def _open_gripper(self) -> None:
         self._robot.open_gripper()
-        self._robot.retreat()
+        self._is_closed = self._is_away = False
+
+    def _transport(self, pose: GripperPose) -> GripperPose:
+        """Move to the nearest pose inside the workspace; return that pose."""
+        commanded = self._workspace.inside(pose)
+        self._robot.move_to(commanded)
+        return commanded
 
     def _reference(self) -> ReferenceOutcome | None:
         if isinstance(self._robot, InstrumentedRobot):
@@ -198,29 +236,37 @@ class EpisodeLoop:
 
     def _observe(self) -> Observation:
         state = _finite(self._robot.state())
-        frame = self._camera.capture()
+        frame = self._new_frame()
         return Observation(
-            image=self._checked(frame.image),
+            image=frame.image,
             pose=state.pose,
             opening_m=state.opening_m,
             captured_at_ns=frame.captured_at_ns,
         )
 
     def _capture(self) -> ImageArray:
-        return self._checked(self._camera.capture().image)
+        return self._new_frame().image
 
-    def _checked(self, image: ImageArray) -> ImageArray:
-        camera = self._config.camera
+    def _new_frame(self) -> Frame:
+        """Take a picture. Raises CameraError for one that is stale or of another size."""
+        frame = self._camera.capture()
+        camera, image = self._config.camera, frame.image
+        before_ns, self._captured_at_ns = self._captured_at_ns, frame.captured_at_ns
+        if frame.captured_at_ns <= before_ns:
+            raise CameraError(
+                f"{self._config.name}: the camera gave a stale picture: exposed "
+                f"{(before_ns - frame.captured_at_ns) * 1e-9:.3f} s before the last one"
+            )
         if image.shape != (camera.height_px, camera.width_px, 3) or image.dtype != np.uint8:
             raise CameraError(
                 f"{self._config.name}: camera gave {image.dtype}{list(image.shape)}, robot.toml "
                 f"asks for uint8[{camera.height_px}, {camera.width_px}, 3]"
             )
-        return image
+        return frame
 
     def _start_pose(self) -> GripperPose:
         x, y, _, yaw = self._rng.uniform(self._workspace.low, self._workspace.high)
-        z = float(np.clip(self._rng.uniform(*START_HEIGHTS_M), *self._config.workspace.z_m))
+        z = float(self._rng.uniform(*START_HEIGHTS_M))
         return GripperPose(x_m=float(x), y_m=float(y), z_m=z, yaw_rad=float(yaw))
 
     def _drop_pose(self) -> GripperPose:

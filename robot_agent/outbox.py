@@ -60,21 +60,35 @@ class Outbox:
         """Open the outbox of ``folder``, or begin one.
 
         Raises:
-            ConfigurationError: another agent has it open, or the file is damaged or of another
-                version.
+            ConfigurationError: the folder cannot be written, another agent has it open, or the
+                file is damaged or of another version.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         self._config = config
         self._path = folder / FILE_NAME
         self._lock = threading.Lock()
+        self._largest_bytes = 0
         self._owner = claim(folder)
         self._database = open_outbox_file(self._path)
         counts = self.counts()
         self.spool_id = counts.spool_id
         self._bytes = counts.waiting_bytes + counts.refused_bytes
 
-    def put(self, record: bytes) -> int:
+    def check_room(self) -> None:
+        """Check that another record may be kept, if it is no larger than the largest so far.
+
+        Raises:
+            OutboxFullError: it would exceed the size limit, and the policy is to stop.
+        """
+        if self._config.when_full == "stop":
+            with self._lock:
+                self._make_room(max(1, self._largest_bytes))
+
+    def put(self, record: bytes, *, beyond_limit: bool = False) -> int:
         """Keep a record; return its sequence once it is safely on disk.
+
+        Args:
+            record: what is to be delivered.
+            beyond_limit: keep it even where the size limit says no.
 
         Raises:
             OutboxFullError: the size limit is reached and the policy is to stop, or the disk is
@@ -82,8 +96,9 @@ class Outbox:
         """
         digest = digest_of(record)
         with self._lock:
+            self._largest_bytes = max(self._largest_bytes, len(record))
             with self._transaction():
-                freed_bytes = self._make_room(len(record))
+                freed_bytes = 0 if beyond_limit else self._make_room(len(record))
                 self._database.execute("UPDATE outbox SET written = written + 1")
                 (sequence,) = self._database.execute("SELECT written FROM outbox").fetchone()
                 self._database.execute(

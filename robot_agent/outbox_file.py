@@ -57,12 +57,20 @@ class OutboxCounts:
 
 
 def claim(folder: Path) -> TextIO:
-    """Take the folder for this process until the returned file is closed, or the process ends.
+    """Make the folder and take it for this process.
+
+    It is taken until the returned file is closed or the process ends.
 
     Raises:
-        ConfigurationError: another process has it.
+        ConfigurationError: another process has it, or the folder cannot be written.
     """
-    lock = (folder / "outbox.lock").open("a")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "outbox.lock").open("a")
+    except OSError as error:
+        raise ConfigurationError(
+            f"state_folder {folder}: cannot be written: {error.strerror}"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -118,11 +118,15 @@ class QFunction:
                 success = self.score(features, pose, actions)
             except NonFiniteScoreError as error:
                 raise RejectedReleaseError(f"refused on trial: {error}") from error
-            if success.shape != (count,) or success.min() < 0.0 or success.max() > 1.0:
+            if success.shape != (count,):
                 raise RejectedReleaseError(
                     f"release {self.version}: on trial {count} actions gave shape"
-                    f" {list(success.shape)}, {success.min():.3g} to {success.max():.3g};"
-                    f" expected [{count}] in 0 to 1"
+                    f" {list(success.shape)}; expected [{count}]"
+                )
+            if success.min() < 0.0 or success.max() > 1.0:
+                raise RejectedReleaseError(
+                    f"release {self.version}: on trial {count} actions gave"
+                    f" {success.min():.3g} to {success.max():.3g}; expected 0 to 1"
                 )
 
 

@@ -21,7 +21,7 @@ from protocol.messages import (
     ReleaseAnnouncement,
     ReleaseSubscription,
 )
-from protocol.release import unpack_release
+from protocol.release import Release, unpack_release
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits
 from robot_agent.learner_connection import LearnerConnection
@@ -39,7 +39,8 @@ class ReleaseReceiver:
     """A thread between the release server and the agent.
 
     The last good release is kept on disk: a robot grasps with it while the learner is away. A
-    release that is older, forged, damaged, or does not work on this robot is refused.
+    release that is older, forged, damaged, made for pictures of another size, or does not work on
+    this robot is refused.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class ReleaseReceiver:
         state_folder: Path,
         robot_id: str,
         calibration: HandEyeMap,
+        height_px: int,
+        width_px: int,
         chunk_bytes: int = 256 * 2**10,
         subscribe_every_s: float = 2.0,
     ) -> None:
@@ -65,6 +68,8 @@ class ReleaseReceiver:
             state_folder: where the last good release is kept, as ``release``.
             robot_id: the robot's name, under which releases carry its refined map.
             calibration: the robot's own hand-eye map.
+            height_px: height of the camera's pictures.
+            width_px: their width.
             chunk_bytes: bytes asked for at once, at most MAX_CHUNK_BYTES.
             subscribe_every_s: time between keep-alives.
         """
@@ -78,6 +83,7 @@ class ReleaseReceiver:
         self._file = state_folder / "release"
         self._robot_id = robot_id
         self._calibration = calibration
+        self._image_size = (height_px, width_px)
         self._chunk_bytes = min(chunk_bytes, MAX_CHUNK_BYTES)
         self._subscribe_every_s = subscribe_every_s
 
@@ -98,6 +104,14 @@ class ReleaseReceiver:
         self._refused_digests: dict[bytes, None] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="release-receiver", daemon=True)
+
+    @property
+    def trouble(self) -> str:
+        """Why newer releases cannot come into use, in words for a person; "" when all is well."""
+        is_started = self._thread.ident is not None
+        if is_started and not self.alive and not self._stopping.is_set():
+            return "no release is received any more: start the agent again"
+        return self.connection_refusal or self.last_refusal
 
     @property
     def connection_refusal(self) -> str:
@@ -146,7 +160,7 @@ class ReleaseReceiver:
                 self._subscribe_if_due()
                 frames = self._connection.receive(_POLL_S)
                 if frames is not None:
-                    self._handle(frames)
+                    self._handle_guarded(frames)
         except Exception:
             logger.critical("the release receiver ended by an error of its own", exc_info=True)
             raise
@@ -159,6 +173,14 @@ class ReleaseReceiver:
         if self._connection.send(ReleaseSubscription(have_version=self.version)):
             self._subscribe_at = time.monotonic() + self._subscribe_every_s
             self._subscribed_since_request = True
+
+    def _handle_guarded(self, frames: list[bytes]) -> None:
+        try:
+            self._handle(frames)
+        except Exception:
+            # One message must not end the robot's learning; the release is announced again.
+            logger.exception("a message of the release server is dropped by an error of our own")
+            self._download = None
 
     def _handle(self, frames: list[bytes]) -> None:
         try:
@@ -243,7 +265,18 @@ class ReleaseReceiver:
 
     def _load(self, data: bytes) -> QFunction:
         release = unpack_release(data, self._verify_key)
+        self._check_image_size(release)
         return QFunction(release, robot_id=self._robot_id, calibration=self._calibration)
+
+    def _check_image_size(self, release: Release) -> None:
+        manifest = release.manifest
+        needed = (manifest.image_height_px, manifest.image_width_px)
+        if needed != self._image_size:
+            raise RejectedReleaseError(
+                f"release {manifest.version}: needs pictures of {needed[1]}x{needed[0]} px, but"
+                f" this robot's camera gives {self._image_size[1]}x{self._image_size[0]};"
+                " set camera.width_px and camera.height_px to it"
+            )
 
     def _keep(self, data: bytes) -> None:
         try:

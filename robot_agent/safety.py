@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocol.episode import GripperPose
+from protocol.errors import RobotError, SafetyFault
 from robot_agent.config import WorkspaceConfig
+from robot_agent.robots.base import Robot
+
+logger = logging.getLogger(__name__)
 
 WRIST_LIMIT_RAD = 2 * math.pi / 3
 """Every grasp within a quarter turn either way can be had; beyond it the wrist is spared."""
@@ -33,6 +40,21 @@ class Workspace:
         clamped[..., 3] = (poses[..., 3] + math.pi / 2) % math.pi - math.pi / 2
         return clamped
 
+    def inside(self, pose: GripperPose) -> GripperPose:
+        """Return the pose to command for a transport: the nearest one inside, however far it is.
+
+        The yaw is replaced by one that closes alike only where the wrist's limit asks for it.
+        """
+        yaw_rad = pose.yaw_rad
+        if abs(yaw_rad) > WRIST_LIMIT_RAD:
+            yaw_rad = _nearest_equivalent((yaw_rad + math.pi / 2) % math.pi - math.pi / 2, yaw_rad)
+        return GripperPose(
+            x_m=float(np.clip(pose.x_m, *self._config.x_m)),
+            y_m=float(np.clip(pose.y_m, *self._config.y_m)),
+            z_m=float(np.clip(pose.z_m, *self._config.z_m)),
+            yaw_rad=yaw_rad,
+        )
+
     def clamp_motion(self, start: GripperPose, wished: GripperPose) -> GripperPose:
         """Return the pose to command: inside the limits and not too far from ``start``.
 
@@ -46,6 +68,22 @@ class Workspace:
         if length > self._config.max_step_m:
             target[:3] = here[:3] + (target[:3] - here[:3]) * (self._config.max_step_m / length)
         return pose_from(target)
+
+
+@contextmanager
+def held_still_after_a_fault(robot: Robot) -> Iterator[None]:
+    """Stop the robot when a SafetyFault ends what it was doing; the fault itself goes on.
+
+    A robot that cannot even be stopped is logged: the fault says more.
+    """
+    try:
+        yield
+    except SafetyFault:
+        try:
+            robot.stop()
+        except RobotError as error:
+            logger.critical("the robot cannot be stopped after a safety fault: %s", error)
+        raise
 
 
 def pose_from(values: NDArray[np.float32]) -> GripperPose:

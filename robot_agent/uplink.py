@@ -130,7 +130,8 @@ class Uplink:
         """
         self._close_by_s = time.monotonic() + deadline_s
         self._wakeup.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._wakeup.close()
         return self._is_drained()
 

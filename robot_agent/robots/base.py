@@ -93,7 +93,10 @@ class Robot(Protocol):
         ...
 
     def close(self) -> None:
-        """Bring the robot to its safe state and disconnect. May be called twice."""
+        """Bring the robot to its safe state and disconnect. May be called twice.
+
+        After a SafetyFault it must not move: holding still is then the safe state.
+        """
         ...
 
 

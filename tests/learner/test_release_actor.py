@@ -21,7 +21,7 @@ from protocol.security import (
     load_release_secret,
 )
 from robot_agent.release_receiver import ReleaseReceiver
-from tests.releases import CALIBRATION, enrol, make_curve_keys, make_release, wait_until
+from tests.releases import CALIBRATION, SIZE_PX, enrol, make_curve_keys, make_release, wait_until
 
 
 @pytest.fixture
@@ -73,6 +73,8 @@ def test_a_killed_release_server_comes_back_with_its_release_and_its_robots(
         state_folder=tmp_path / "state",
         robot_id="robot-1",
         calibration=CALIBRATION,
+        height_px=SIZE_PX,
+        width_px=SIZE_PX,
         subscribe_every_s=0.1,
     )
     receiver.start()

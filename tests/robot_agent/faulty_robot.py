@@ -13,6 +13,7 @@ from robot_agent.robots.base import RobotState
 from robot_agent.robots.simulated import SimulatedRobot
 
 Fault = Literal["robot-error", "stuck", "safety-fault", "nan-pose"]
+OWN_OPTIONS = ("fail_at", "fault", "fails_to_close", "misreads_opening")
 """``stuck`` is a robot error after which the hand cannot leave at the first try."""
 
 
@@ -22,13 +23,20 @@ class FaultyRobot(SimulatedRobot):
     motions_left = math.inf
     fault: Fault = "robot-error"
     reads_nan = False
-    is_stuck = False
+    fails_to_close = False
+    misreads_opening = False
+    """The next motion ends with an opening that is out of all range."""
+    retreat_error: RobotError | None = None
+    """What the next retreat raises."""
+    stops = 0
 
     @classmethod
     def open(cls, options: Mapping[str, Any]) -> Self:
-        """Options of the simulated robot, and ``fail_at`` and ``fault``."""
-        rest = {key: value for key, value in options.items() if key not in ("fail_at", "fault")}
+        """Options of the simulated robot, and OWN_OPTIONS."""
+        rest = {key: value for key, value in options.items() if key not in OWN_OPTIONS}
         robot = super().open(rest)
+        robot.fails_to_close = options.get("fails_to_close", False)
+        robot.misreads_opening = options.get("misreads_opening", False)
         if "fail_at" in options:
             robot.fail_at(options["fail_at"], options.get("fault", "robot-error"))
         return robot
@@ -40,24 +48,38 @@ class FaultyRobot(SimulatedRobot):
     def move_to(self, pose: GripperPose) -> RobotState:
         self.motions_left -= 1
         if self.motions_left != 0:
-            return super().move_to(pose)
+            super().move_to(pose)
+            return self.state()
         if self.fault == "safety-fault":
             raise SafetyFault("emergency stop pressed")
         if self.fault in ("robot-error", "stuck"):
-            self.is_stuck = self.fault == "stuck"
+            if self.fault == "stuck":
+                self.retreat_error = RobotError("the arm is blocked")
             raise RobotError("servo 3 does not answer")
         self.reads_nan = True
         return self.state()
 
     def state(self) -> RobotState:
         state = super().state()
+        if self.misreads_opening and state.pose.z_m < 0.2:
+            self.misreads_opening = False
+            return replace(state, opening_m=1e9)
         if not self.reads_nan:
             return state
         self.reads_nan = False
         return replace(state, pose=replace(state.pose, x_m=math.nan))
 
     def retreat(self) -> RobotState:
-        if self.is_stuck:
-            self.is_stuck = False
-            raise RobotError("the arm is blocked")
+        if self.retreat_error is not None:
+            error, self.retreat_error = self.retreat_error, None
+            raise error
         return super().retreat()
+
+    def stop(self) -> None:
+        self.stops += 1
+        super().stop()
+
+    def close(self) -> None:
+        super().close()
+        if self.fails_to_close:
+            raise RobotError("the controller has hung up")

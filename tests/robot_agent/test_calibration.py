@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fleet.camera_description import falsify, workspace_points
-from protocol.errors import HandEyeError
+from protocol.errors import HandEyeError, RobotError
 from protocol.hand_eye import HandEyeMap, pinhole_map
 from robot_agent.agent import closed_zero_m
 from robot_agent.calibration import Calibration, described_map, find_hand_eye_map, load_or_find
@@ -116,6 +116,43 @@ def test_a_changed_description_is_reason_to_measure_again(found: Found):
     found.robot.retreat()
 
 
+def with_options(config: AgentConfig, **options: object) -> AgentConfig:
+    robot = dataclasses.replace(config.robot, options=config.robot.options | options)
+    return dataclasses.replace(config, robot=robot)
+
+
+def test_another_arm_or_camera_is_reason_to_measure_again(found: Found):
+    camera = dataclasses.replace(found.config.camera, options={"renderer": "rays"})
+    for config in (
+        with_options(found.config, gripper_wear=0.9),
+        dataclasses.replace(found.config, camera=camera),
+    ):
+        found.robot.fail_at(1)
+        with pytest.raises(RobotError, match="servo 3 does not answer"):
+            load_or_find(found.robot, found.camera, config, np.random.default_rng(0))
+        found.robot.retreat()
+
+
+def test_another_bin_before_the_same_camera_is_not(found: Found):
+    config = with_options(found.config, seed=99, objects="held-out", attempts_per_scene=1)
+    again = load_or_find(found.robot, found.camera, config, np.random.default_rng(0))
+    assert again.hand_eye_map.digest() == found.calibration.hand_eye_map.digest()
+
+
+def test_the_hand_stays_inside_a_workspace_that_begins_high(tmp_path: Path):
+    workspace = dataclasses.replace(WORKSPACE, z_m=(0.08, 0.14))
+    config = make_config(tmp_path, workspace=workspace)
+    robot, camera = open_both(config)
+    sent: list[float] = []
+    go = robot.move_to
+    robot.move_to = lambda pose: sent.append(pose.z_m) or go(pose)
+    robot.fail_at(12)
+    with pytest.raises(RobotError):
+        find_hand_eye_map(robot, camera, config, np.random.default_rng(0))
+    assert len(sent) == 12
+    assert min(sent) >= 0.08
+
+
 def test_a_description_of_another_camera_is_not_trusted_and_said_in_words(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -167,3 +204,11 @@ def test_the_grippers_zero_is_what_it_reads_when_it_closes_on_nothing(tmp_path: 
     robot, _ = open_both(config)
     assert math.isclose(closed_zero_m(robot), 0.0015 + 0.0004, abs_tol=3e-4)
     assert robot.state().opening_m > 0.07
+
+
+@pytest.mark.parametrize("reading_m", [0.02, -0.02, math.nan])
+def test_a_gripper_that_closes_on_something_is_not_zeroed(tmp_path: Path, reading_m: float):
+    robot, _ = open_both(make_config(tmp_path))
+    robot.close_gripper = lambda: reading_m
+    with pytest.raises(RobotError, match="is something between the fingers"):
+        closed_zero_m(robot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -129,6 +130,26 @@ def with_unknown_option(table: Table, folder: Path) -> None:
     table["robot"]["options"]["griper_wear"] = 0.1
 
 
+def without_port(table: Table, folder: Path) -> None:
+    table["learner"]["episodes"] = "tcp://learner.lab"
+
+
+def with_spaced_name(table: Table, folder: Path) -> None:
+    table["name"] = "robot 1"
+
+
+def with_long_task(table: Table, folder: Path) -> None:
+    table["task"] = "x" * 513
+
+
+def with_fisheye(table: Table, folder: Path) -> None:
+    table["camera_description"]["vertical_fov_deg"] = 175.0
+
+
+def without_folder(table: Table, folder: Path) -> None:
+    table["state_folder"] = "server.public/state"
+
+
 def with_tiny_pictures(table: Table, folder: Path) -> None:
     table["camera"]["width_px"] = 8
 
@@ -150,6 +171,11 @@ def with_another_size(table: Table, folder: Path) -> None:
         (with_another_class, ("'robot_agent.tally:Tally'", "is no driver")),
         (with_no_class, ("expected 'module:Class'",)),
         (with_unknown_option, ("unknown key 'griper_wear'", "did you mean 'gripper_wear'?")),
+        (without_port, ("learner.episodes: 'tcp://learner.lab'", "tcp://host:port")),
+        (with_spaced_name, ("robot.toml", "at name")),
+        (with_long_task, ("robot.toml", "at task")),
+        (with_fisheye, ("camera_description.vertical_fov_deg",)),
+        (without_folder, ("state_folder", "cannot be written: Not a directory")),
         (with_tiny_pictures, ("8x64 px", "16 to 512")),
         (with_another_size, ("pictures of 32x64 px", "camera.width_px", "64x64")),
     ],
@@ -212,6 +238,16 @@ def test_a_safety_fault_ends_the_process_with_status_3(tmp_path: Path, calibrati
     assert outbox_counts(state).written == 0
 
 
+def test_a_safety_fault_is_told_even_if_the_robot_cannot_be_closed(tmp_path: Path):
+    table = make_table(tmp_path)
+    table["robot"]["options"] |= {"fail_at": 1, "fault": "safety-fault", "fails_to_close": True}
+    ended = run_agent(tmp_path, table)
+    assert ended.returncode == 3, ended.stderr
+    assert last_line(ended.stderr) == "robot-agent: emergency stop pressed"
+    assert "robot could not be closed" in ended.stderr
+    assert "the controller has hung up" in ended.stderr
+
+
 def test_an_aborted_attempt_is_spooled_and_the_process_goes_on(tmp_path: Path, calibration: bytes):
     table = make_table(tmp_path) | {"max_attempts": 0}
     state = with_calibration(tmp_path, calibration)
@@ -229,6 +265,75 @@ def test_an_aborted_attempt_is_spooled_and_the_process_goes_on(tmp_path: Path, c
     outcomes = [read_episode_summary(one.record).outcome for one in spooled]
     assert outcomes[0].abort_reason == "servo 3 does not answer"
     assert [outcome.label == Label.ABORTED for outcome in outcomes] == [True, False, False]
+
+
+def test_a_second_signal_ends_the_agent_at_once(tmp_path: Path, calibration: bytes):
+    table = make_table(tmp_path) | {"max_attempts": 0}
+    state = with_calibration(tmp_path, calibration)
+    agent = subprocess.Popen(command(write_toml(tmp_path, table)), cwd=ROOT)
+
+    def ended() -> bool:
+        agent.terminate()
+        return agent.poll() is not None
+
+    try:
+        wait_until(lambda: written(state) >= 1, "an attempt in the outbox", deadline_s=60)
+        # After the first signal it would wait for a learner that is not there.
+        wait_until(ended, "it ends")
+        assert agent.returncode == -signal.SIGTERM
+    finally:
+        agent.kill()
+        agent.wait()
+
+
+def test_an_attempt_for_which_there_is_no_room_is_kept_when_the_agent_is_stopped(
+    tmp_path: Path, calibration: bytes
+):
+    table = make_table(tmp_path) | {"max_attempts": 0, "outbox": {"max_bytes": 1000}}
+    state = with_calibration(tmp_path, calibration)
+    log = tmp_path / "log"
+    with log.open("wb") as stderr:
+        agent = subprocess.Popen(command(write_toml(tmp_path, table)), cwd=ROOT, stderr=stderr)
+    try:
+        wait_until(lambda: "the robot waits" in log.read_text(), "a full outbox", deadline_s=60)
+        assert written(state) == 0
+        agent.terminate()
+        wait_until(lambda: written(state) == 1, "the attempt is kept")
+    finally:
+        agent.kill()
+        agent.wait()
+
+
+def test_a_hand_that_cannot_leave_makes_a_record_and_a_pause(tmp_path: Path, calibration: bytes):
+    table = make_table(tmp_path) | {"max_attempts": 0}
+    state = with_calibration(tmp_path, calibration)
+    table["robot"]["options"] |= {"fail_at": 2, "fault": "stuck"}
+    toml = write_toml(tmp_path, table)
+    agent = subprocess.Popen(command(toml), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: written(state) >= 2, "two attempts in the outbox", deadline_s=60)
+    finally:
+        agent.kill()
+        _, stderr = agent.communicate()
+    assert "the hand cannot leave the bin: the arm is blocked" in stderr
+    assert "attempt aborted: servo 3 does not answer; next try in 0.5 s" in stderr
+
+
+def test_an_attempt_that_no_learner_would_accept_is_said_and_the_next_one_made(
+    tmp_path: Path, calibration: bytes
+):
+    table = make_table(tmp_path) | {"max_attempts": 2}
+    state = with_calibration(tmp_path, calibration)
+    table["robot"]["options"] |= {"misreads_opening": True}
+    agent = subprocess.Popen(
+        command(write_toml(tmp_path, table)), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_until(lambda: written(state) >= 1, "an attempt in the outbox", deadline_s=60)
+    finally:
+        agent.kill()
+        _, stderr = agent.communicate()
+    assert "an attempt is lost, no learner would accept it: episode" in stderr
 
 
 def written(state: Path) -> int:

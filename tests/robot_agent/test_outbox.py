@@ -109,6 +109,30 @@ def test_a_full_outbox_stops_the_robot_if_that_is_the_policy(tmp_path: Path):
     outbox.close()
 
 
+def test_room_is_looked_for_before_an_attempt_and_its_record_is_kept_if_it_must(tmp_path: Path):
+    outbox = Outbox(tmp_path, OutboxConfig(max_bytes=2500, when_full="stop"))
+    outbox.check_room()
+    outbox.put(record(1))
+    outbox.check_room()
+    outbox.put(record(2))
+    with pytest.raises(OutboxFullError, match="2000 bytes wait and 1000 more exceed 2500"):
+        outbox.check_room()
+    assert outbox.put(record(3), beyond_limit=True) == 3
+    assert sequences(outbox) == [1, 2, 3]
+    outbox.forget([1, 2])
+    outbox.check_room()
+    outbox.close()
+
+
+def test_an_outbox_that_drops_the_oldest_always_has_room(tmp_path: Path):
+    outbox = Outbox(tmp_path, OutboxConfig(max_bytes=2500, when_full="drop-oldest"))
+    for number in range(3):
+        outbox.put(record(number))
+        outbox.check_room()
+    assert sequences(outbox) == [2, 3]
+    outbox.close()
+
+
 def test_a_full_outbox_drops_the_oldest_if_that_is_the_policy_and_says_which(tmp_path: Path):
     config = OutboxConfig(max_bytes=2500, when_full="drop-oldest")
     outbox = Outbox(tmp_path, config)

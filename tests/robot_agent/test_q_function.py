@@ -117,6 +117,26 @@ def test_scores_that_are_not_probabilities_are_refused_on_trial():
         load_graphs(make_encode_graph(), edited(make_score_graph(), square))
 
 
+def test_a_graph_that_returns_nothing_is_refused_on_trial():
+    score = helper.make_graph(
+        [
+            helper.make_node("Slice", ["actions", "zero", "zero"], ["none"]),
+            helper.make_node("ReduceMean", ["none", "one"], ["success"], keepdims=0),
+        ],
+        "empty",
+        [helper.make_tensor_value_info("actions", TensorProto.FLOAT, ["candidates", 5])],
+        [helper.make_tensor_value_info("success", TensorProto.FLOAT, ["scores"])],
+        [
+            onnx.numpy_helper.from_array(np.array([n]), name)
+            for n, name in enumerate(("zero", "one"))
+        ],
+    )
+    opsets = [helper.make_opsetid("", 20)]
+    model = helper.make_model(score, opset_imports=opsets, ir_version=10)
+    with pytest.raises(RejectedReleaseError, match=r"gave shape \[0\]; expected \[1\]"):
+        load_graphs(make_encode_graph(), model.SerializeToString())
+
+
 def test_graphs_for_another_image_size_than_the_manifest_says_are_refused():
     with pytest.raises(RejectedReleaseError, match="cannot be run"):
         load_graphs(make_encode_graph(size_px=9), make_score_graph())

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zmq
 
 from learner.release_server import ReleaseServer
+from protocol.codec import encode_message
 from protocol.episode import GripperPose
+from protocol.messages import Chunk
 from protocol.registry import Registry
 from protocol.release import Release
 from protocol.security import create_curve_keys, create_release_keys
@@ -69,6 +72,8 @@ class Bench:
             state_folder=self.folder / "state",
             robot_id="robot-1",
             calibration=CALIBRATION,
+            height_px=SIZE_PX,
+            width_px=SIZE_PX,
             chunk_bytes=CHUNK_BYTES,
             subscribe_every_s=subscribe_every_s,
         )
@@ -139,6 +144,7 @@ SERVER_PROCESS = """
 import sys, threading
 from pathlib import Path
 from learner.release_server import ReleaseServer
+from protocol.messages import Chunk
 from protocol.registry import Registry
 from protocol.release import Release
 from protocol.security import load_curve_keys, load_release_public
@@ -184,6 +190,8 @@ def test_a_fetch_resumes_when_the_server_was_killed_in_the_middle(tmp_path: Path
             state_folder=tmp_path / "state",
             robot_id="robot-1",
             calibration=CALIBRATION,
+            height_px=SIZE_PX,
+            width_px=SIZE_PX,
             chunk_bytes=CHUNK_BYTES,
             subscribe_every_s=0.1,
         )
@@ -353,12 +361,50 @@ def test_a_robot_whose_key_is_not_enrolled_is_told_so_and_let_in_later(
     keys = make_curve_keys()
     receiver = bench.receiver(server.endpoint, keys=keys)
     wait_until(lambda: receiver.connection_refusal != "", "the robot says that it is refused")
-    assert "not enrolled" in receiver.connection_refusal
+    assert "not enrolled" in receiver.trouble
 
     Registry(bench.folder / "registry").enrol("robot-2", keys.public.decode("ascii"))
 
     take(receiver, 1)
     assert receiver.connection_refusal == ""
+
+
+def test_a_release_for_another_picture_size_is_refused_with_both_sizes(bench: Bench):
+    server = bench.server()
+    receiver = bench.receiver(server.endpoint)
+    server.publish(make_release(1))
+    take(receiver, 1)
+
+    server.publish(make_release(2, image_width_px=SIZE_PX + 2))
+
+    wait_until(lambda: receiver.refused == 1, "the release is refused")
+    assert "needs pictures of 10x8 px, but this robot's camera gives 8x8" in receiver.trouble
+    assert receiver.version == 1
+    assert receiver.take_newest() is None
+    server.publish(make_release(3))
+    take(receiver, 3)
+    assert receiver.trouble == ""
+
+
+def test_a_message_that_no_release_server_should_send_does_not_end_the_receiver(bench: Bench):
+    context = zmq.Context()
+    router = context.socket(zmq.ROUTER)
+    router.setsockopt(zmq.CURVE_SERVER, 1)
+    router.setsockopt(zmq.CURVE_SECRETKEY, SERVER_KEYS.secret)
+    port = router.bind_to_random_port("tcp://127.0.0.1")
+    try:
+        receiver = bench.receiver(f"tcp://127.0.0.1:{port}")
+        robot, _ = router.recv_multipart()
+        router.send_multipart([robot, b""])
+        router.send_multipart([robot, encode_message(Chunk(version=1, offset=0))])
+        router.send_multipart([robot, b"", b"", b""])
+        for _ in range(3):
+            router.recv_multipart()  # its keep-alives go on
+        assert receiver.alive
+        assert receiver.trouble == ""
+    finally:
+        router.close(linger=0)
+        context.term()
 
 
 def test_a_full_disk_does_not_keep_a_release_from_use_and_is_not_filled_further(bench: Bench):

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from protocol.episode import GripperPose
+from protocol.errors import ConfigurationError
 from robot_agent.config import WorkspaceConfig
 from robot_agent.safety import WRIST_LIMIT_RAD, Workspace
 from tests.robot_agent.simulated_agent import WORKSPACE
@@ -24,7 +25,15 @@ INSIDE = st.builds(
 )
 ANY = st.floats(width=32)
 ANYWHERE = st.builds(GripperPose, x_m=ANY, y_m=ANY, z_m=ANY, yaw_rad=ANY)
+TEN = st.floats(-10, 10)
+ANY_FINITE = st.builds(GripperPose, x_m=TEN, y_m=TEN, z_m=TEN, yaw_rad=TEN)
 CENTRE = GripperPose(x_m=0.0, y_m=0.0, z_m=0.07, yaw_rad=0.0)
+
+
+@pytest.mark.parametrize("limits", [(-math.inf, 0.1), (0.0, math.nan)])
+def test_limits_that_are_not_finite_are_refused(limits: tuple[float, float]):
+    with pytest.raises(ConfigurationError, match=r"workspace\.y_m: .* is not finite"):
+        WorkspaceConfig(x_m=(-1, 1), y_m=limits, z_m=(0, 1))
 
 
 @given(start=INSIDE, wished=ANYWHERE)
@@ -40,6 +49,22 @@ def test_whatever_is_wished_the_command_stays_inside(start: GripperPose, wished:
         (commanded.yaw_rad, (-WRIST_LIMIT_RAD, WRIST_LIMIT_RAD)),
     ):
         assert low - ROUNDING_M <= value <= high + ROUNDING_M
+
+
+@given(pose=ANY_FINITE)
+def test_a_transport_ends_inside_with_a_yaw_that_closes_alike(pose: GripperPose):
+    commanded = Workspace(WORKSPACE).inside(pose)
+
+    assert WORKSPACE.x_m[0] <= commanded.x_m <= WORKSPACE.x_m[1]
+    assert WORKSPACE.y_m[0] <= commanded.y_m <= WORKSPACE.y_m[1]
+    assert WORKSPACE.z_m[0] <= commanded.z_m <= WORKSPACE.z_m[1]
+    assert abs(commanded.yaw_rad) <= WRIST_LIMIT_RAD
+    assert abs(math.sin(commanded.yaw_rad - pose.yaw_rad)) < 1e-4
+
+
+@given(pose=INSIDE)
+def test_a_transport_to_a_pose_inside_is_left_as_it_is(pose: GripperPose):
+    assert Workspace(WORKSPACE).inside(pose) == pose
 
 
 @pytest.mark.parametrize("measured_z_m", [-0.004, 0.3])
