@@ -260,6 +260,11 @@ class ReleaseReceiver:
         except RejectedReleaseError as error:
             self._refuse(announced, str(error))
             return
+        except Exception as error:
+            # Fetching it again with every announcement would not mend an error of our own.
+            logger.exception("release %d cannot be used", announced.version)
+            self._refuse(announced, f"release {announced.version}: {error!r}")
+            return
         self._keep(download.data)
         self._offer(q_function)
 

@@ -62,7 +62,12 @@ class Bench:
         return server
 
     def receiver(
-        self, endpoint: str, *, keys=None, subscribe_every_s: float = 0.1
+        self,
+        endpoint: str,
+        *,
+        keys=None,
+        calibration=CALIBRATION,
+        subscribe_every_s: float = 0.1,
     ) -> ReleaseReceiver:
         receiver = ReleaseReceiver(
             endpoint=endpoint,
@@ -71,7 +76,7 @@ class Bench:
             verify_key=SIGNING_KEY.public_key(),
             state_folder=self.folder / "state",
             robot_id="robot-1",
-            calibration=CALIBRATION,
+            calibration=calibration,
             height_px=SIZE_PX,
             width_px=SIZE_PX,
             chunk_bytes=CHUNK_BYTES,
@@ -144,7 +149,6 @@ SERVER_PROCESS = """
 import sys, threading
 from pathlib import Path
 from learner.release_server import ReleaseServer
-from protocol.messages import Chunk
 from protocol.registry import Registry
 from protocol.release import Release
 from protocol.security import load_curve_keys, load_release_public
@@ -384,6 +388,21 @@ def test_a_release_for_another_picture_size_is_refused_with_both_sizes(bench: Be
     server.publish(make_release(3))
     take(receiver, 3)
     assert receiver.trouble == ""
+
+
+def test_a_release_that_hits_an_error_of_our_own_is_refused_once_and_said(bench: Bench):
+    server = bench.server()
+    receiver = bench.receiver(server.endpoint, calibration=None)
+    server.publish(make_release(1))
+    wait_until(lambda: receiver.refused == 1, "the release is refused")
+    asked_for = receiver.requested_bytes
+
+    server.publish(make_release(2))
+
+    wait_until(lambda: receiver.refused == 2, "the next one is looked at")
+    assert receiver.alive
+    assert "release 2" in receiver.trouble
+    assert receiver.requested_bytes == pytest.approx(2 * asked_for, rel=0.1)
 
 
 def test_a_message_that_no_release_server_should_send_does_not_end_the_receiver(bench: Bench):
