@@ -27,6 +27,8 @@ def test_a_fleet_learns_to_grasp_in_two_minutes_and_every_episode_is_stored_once
 
 CUTS = {
     "training": ("[training]\nfirst_after_attempts = 1000000000\n", "only 0 greedy attempts"),
+    # Releases come as usual, and hold what the network began with.
+    "learning": ("[training]\nlearning_rate = 1e-12\nfinal_learning_rate = 1e-12\n", "greedy"),
     # The release server listens where no robot looks for it.
     "weights": ('[releases]\nbind = "tcp://127.0.0.1:*"\n', "only 0 greedy attempts"),
     # A full store commits nothing, and what is not committed is not acked.
