@@ -272,7 +272,7 @@ def load_or_find(
         ConfigurationError: the calibration cannot be written.
     """
     path = config.state_folder / "calibration.json"
-    key = _description_digest(config)
+    key = description_digest(config)
     saved = _load(path)
     if saved is not None and saved.description_sha256 == key:
         matrix = np.array(saved.matrix, np.float32).reshape(3, 4)
@@ -302,7 +302,8 @@ def _load(path: Path) -> _Saved | None:
         return None
 
 
-def _description_digest(config: AgentConfig) -> str:
+def description_digest(config: AgentConfig) -> str:
+    """Return sha256 hex of all that a calibration depends on; another digest, another map."""
     robot, camera = config.robot, config.camera
     options = {key: value for key, value in robot.options.items() if key not in SCENE_OPTIONS}
     facts = (config.camera_description, dataclasses.replace(robot, options=options), camera)

@@ -24,8 +24,8 @@ class FaultyRobot(SimulatedRobot):
     fault: Fault = "robot-error"
     reads_nan = False
     fails_to_close = False
-    misreads_opening = False
-    """The next motion ends with an opening that is out of all range."""
+    misreads_opening = 0
+    """Which reading of its state in the bin gives an opening out of all range; 0 for none."""
     retreat_error: RobotError | None = None
     """What the next retreat raises."""
     stops = 0
@@ -36,7 +36,7 @@ class FaultyRobot(SimulatedRobot):
         rest = {key: value for key, value in options.items() if key not in OWN_OPTIONS}
         robot = super().open(rest)
         robot.fails_to_close = options.get("fails_to_close", False)
-        robot.misreads_opening = options.get("misreads_opening", False)
+        robot.misreads_opening = options.get("misreads_opening", 0)
         if "fail_at" in options:
             robot.fail_at(options["fail_at"], options.get("fault", "robot-error"))
         return robot
@@ -48,8 +48,7 @@ class FaultyRobot(SimulatedRobot):
     def move_to(self, pose: GripperPose) -> RobotState:
         self.motions_left -= 1
         if self.motions_left != 0:
-            super().move_to(pose)
-            return self.state()
+            return super().move_to(pose)
         if self.fault == "safety-fault":
             raise SafetyFault("emergency stop pressed")
         if self.fault in ("robot-error", "stuck"):
@@ -62,8 +61,9 @@ class FaultyRobot(SimulatedRobot):
     def state(self) -> RobotState:
         state = super().state()
         if self.misreads_opening and state.pose.z_m < 0.2:
-            self.misreads_opening = False
-            return replace(state, opening_m=1e9)
+            self.misreads_opening -= 1
+            if self.misreads_opening == 0:
+                return replace(state, opening_m=1e9)
         if not self.reads_nan:
             return state
         self.reads_nan = False

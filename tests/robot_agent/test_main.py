@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from protocol.configuration import load_toml
 from protocol.episode import Label
 from protocol.errors import ConfigurationError
 from protocol.registry import Registry
-from robot_agent.calibration import load_or_find
+from robot_agent.calibration import description_digest, load_or_find
 from robot_agent.config import AgentConfig, OutboxConfig
 from robot_agent.drivers import open_camera, open_robot
 from robot_agent.outbox import Outbox, outbox_counts
@@ -220,18 +221,19 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (config.state_folder / "calibration.json").read_bytes()
 
 
-def with_calibration(folder: Path, calibration: bytes) -> Path:
+def with_calibration(folder: Path, table: Table, calibration: bytes) -> Path:
     """Return the state folder of a robot that need not look for its map."""
-    state = folder / "robot" / "state"
-    state.mkdir()
-    (state / "calibration.json").write_bytes(calibration)
-    return state
+    config = load_toml(write_toml(folder, table), AgentConfig)
+    saved = json.loads(calibration) | {"description_sha256": description_digest(config)}
+    config.state_folder.mkdir()
+    (config.state_folder / "calibration.json").write_text(json.dumps(saved))
+    return config.state_folder
 
 
 def test_a_safety_fault_ends_the_process_with_status_3(tmp_path: Path, calibration: bytes):
     table = make_table(tmp_path)
-    state = with_calibration(tmp_path, calibration)
     table["robot"]["options"] |= {"fail_at": 2, "fault": "safety-fault"}
+    state = with_calibration(tmp_path, table, calibration)
     ended = run_agent(tmp_path, table)
     assert ended.returncode == 3, ended.stderr
     assert last_line(ended.stderr) == "robot-agent: emergency stop pressed"
@@ -250,8 +252,8 @@ def test_a_safety_fault_is_told_even_if_the_robot_cannot_be_closed(tmp_path: Pat
 
 def test_an_aborted_attempt_is_spooled_and_the_process_goes_on(tmp_path: Path, calibration: bytes):
     table = make_table(tmp_path) | {"max_attempts": 0}
-    state = with_calibration(tmp_path, calibration)
     table["robot"]["options"] |= {"fail_at": 2, "fault": "robot-error"}
+    state = with_calibration(tmp_path, table, calibration)
     agent = subprocess.Popen(command(write_toml(tmp_path, table)), cwd=ROOT)
     try:
         wait_until(lambda: written(state) >= 3, "three attempts in the outbox", deadline_s=60)
@@ -269,7 +271,7 @@ def test_an_aborted_attempt_is_spooled_and_the_process_goes_on(tmp_path: Path, c
 
 def test_a_second_signal_ends_the_agent_at_once(tmp_path: Path, calibration: bytes):
     table = make_table(tmp_path) | {"max_attempts": 0}
-    state = with_calibration(tmp_path, calibration)
+    state = with_calibration(tmp_path, table, calibration)
     agent = subprocess.Popen(command(write_toml(tmp_path, table)), cwd=ROOT)
 
     def ended() -> bool:
@@ -290,7 +292,7 @@ def test_an_attempt_for_which_there_is_no_room_is_kept_when_the_agent_is_stopped
     tmp_path: Path, calibration: bytes
 ):
     table = make_table(tmp_path) | {"max_attempts": 0, "outbox": {"max_bytes": 1000}}
-    state = with_calibration(tmp_path, calibration)
+    state = with_calibration(tmp_path, table, calibration)
     log = tmp_path / "log"
     with log.open("wb") as stderr:
         agent = subprocess.Popen(command(write_toml(tmp_path, table)), cwd=ROOT, stderr=stderr)
@@ -306,8 +308,8 @@ def test_an_attempt_for_which_there_is_no_room_is_kept_when_the_agent_is_stopped
 
 def test_a_hand_that_cannot_leave_makes_a_record_and_a_pause(tmp_path: Path, calibration: bytes):
     table = make_table(tmp_path) | {"max_attempts": 0}
-    state = with_calibration(tmp_path, calibration)
     table["robot"]["options"] |= {"fail_at": 2, "fault": "stuck"}
+    state = with_calibration(tmp_path, table, calibration)
     toml = write_toml(tmp_path, table)
     agent = subprocess.Popen(command(toml), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
@@ -323,8 +325,8 @@ def test_an_attempt_that_no_learner_would_accept_is_said_and_the_next_one_made(
     tmp_path: Path, calibration: bytes
 ):
     table = make_table(tmp_path) | {"max_attempts": 2}
-    state = with_calibration(tmp_path, calibration)
-    table["robot"]["options"] |= {"misreads_opening": True}
+    table["robot"]["options"] |= {"misreads_opening": 2}
+    state = with_calibration(tmp_path, table, calibration)
     agent = subprocess.Popen(
         command(write_toml(tmp_path, table)), cwd=ROOT, stderr=subprocess.PIPE, text=True
     )

@@ -264,9 +264,9 @@ def _with_flipped_byte(data: bytes) -> bytes:
         (_with_flipped_byte(make_release(2)), "not of the key"),
         (make_release(2)[:-10], "not of the key"),
         (make_release(2, bias=float("nan")), "NaN"),
-        (make_release(2, image_height_px=SIZE_PX + 1), "cannot be run"),
+        (make_release(2, image_height_px=SIZE_PX + 1), "needs pictures of 8x9 px"),
     ],
-    ids=["forged", "flipped byte", "truncated", "NaN weights", "wrong shapes"],
+    ids=["forged", "flipped byte", "truncated", "NaN weights", "another size"],
 )
 def test_a_bad_release_is_refused_once_and_the_last_good_one_stays(
     bench: Bench, bad: bytes, reason: str
