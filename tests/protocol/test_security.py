@@ -57,7 +57,9 @@ def test_a_secret_that_others_may_read_is_refused_with_the_remedy(tmp_path: Path
     "load", [load_curve_keys, load_curve_public, load_release_secret, load_release_public]
 )
 def test_a_missing_key_file_is_named_with_the_remedy(tmp_path: Path, load):
-    with pytest.raises(ConfigurationError, match=r"gone\.key is missing; 'fleet enrol'"):
+    with pytest.raises(
+        ConfigurationError, match=r"gone\.key is missing; on the learner 'fleet enrol'"
+    ):
         load(tmp_path / "gone.key")
 
 
