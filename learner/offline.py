@@ -31,7 +31,8 @@ from protocol.security import load_release_secret
 logger = logging.getLogger("learner.offline")
 
 _READ_AT_ONCE = 256
-_REPORT_EVERY_S = 10.0
+_REPORTS = 20
+"""Lines of progress in a training, each with an evaluation on what was held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,21 +113,20 @@ def _replay_of(config: LearnerConfig, stores: tuple[Path, ...], training: Traini
 
 def _fit(training: Training, replay: Replay, arguments: Arguments) -> dict[str, float]:
     wanted = arguments.visits * len(replay.training)
-    began = reported = time.monotonic()
+    began, due = time.monotonic(), 0.0
     metrics: dict[str, float] = {}
     with (arguments.out / "metrics.jsonl").open("wb") as file:
         while training.examples_seen < wanted:
             loss = training.step(replay.training)
-            now = time.monotonic()
-            if now - reported < _REPORT_EVERY_S and training.examples_seen < wanted:
+            if training.examples_seen < due:
                 continue
-            reported = now
+            due = min(wanted, training.examples_seen + wanted / _REPORTS)
             metrics = training.evaluate(replay.held_out) | {
                 "loss": loss,
                 "step": float(training.step_count),
                 "attempts": float(replay.attempts),
                 "visits": training.examples_seen / len(replay.training),
-                "wall_s": now - began,
+                "wall_s": time.monotonic() - began,
             }
             file.write(msgspec.json.encode(metrics) + b"\n")
             facts = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())

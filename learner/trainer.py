@@ -27,7 +27,8 @@ from protocol.security import load_release_secret
 logger = logging.getLogger(__name__)
 
 METRICS_INTERVAL_S = 1.0
-EVALUATION_INTERVAL_S = 5.0
+EVALUATION_INTERVAL_S, EVALUATION_PAUSE = 5.0, 30.0
+"""Shortest time between evaluations, and as a multiple of what one takes."""
 _WAIT_S = 0.02
 """Between looks at the replay while there is nothing new to learn from."""
 
@@ -86,7 +87,9 @@ class Trainer:
                 else:
                     stopping.wait(_WAIT_S)
                 if timers.evaluation_due(self._training.step_count):
+                    began = time.monotonic()
                     self._held_out = self._training.evaluate(self._replay.held_out)
+                    timers.evaluated_in(time.monotonic() - began)
                 if timers.release_due(self._training.step_count):
                     self._release()
                 if timers.metrics_due():
@@ -183,6 +186,7 @@ class _Timers:
         self._config = config
         self._began = time.monotonic()
         self._last: dict[str, tuple[float, int]] = {}
+        self._evaluation_interval_s = EVALUATION_INTERVAL_S
 
     def release_due(self, step: int) -> bool:
         return self._due("release", self._config.releases.interval_s, step)
@@ -191,7 +195,11 @@ class _Timers:
         return self._due("metrics", METRICS_INTERVAL_S, None)
 
     def evaluation_due(self, step: int) -> bool:
-        return self._due("evaluation", EVALUATION_INTERVAL_S, step)
+        return self._due("evaluation", self._evaluation_interval_s, step)
+
+    def evaluated_in(self, duration_s: float) -> None:
+        # A large network takes seconds for it; training shall keep its time.
+        self._evaluation_interval_s = max(EVALUATION_INTERVAL_S, EVALUATION_PAUSE * duration_s)
 
     def checkpoint_due(self, step: int) -> bool:
         return self._due("checkpoint", self._config.training.checkpoint_interval_s, step)
