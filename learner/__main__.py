@@ -15,7 +15,7 @@ import tyro
 from ray.exceptions import RayError
 
 from learner.config import LearnerConfig
-from learner.learner import Learner
+from learner.learner import Learner, ray_of
 from learner.logs import configure_logs
 from protocol.configuration import load_toml
 from protocol.errors import ConfigurationError, GraspFleetError
@@ -51,10 +51,16 @@ def run(config: LearnerConfig) -> None:
     """Serve until a signal says stop."""
     configure_logs(config.log_level)
     stopping = threading.Event()
-    with Learner(config) as learner:
+    with ray_of(config):
         # Only now: starting Ray replaces the handler of SIGTERM with its own.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
+        serve(config, stopping)
+
+
+def serve(config: LearnerConfig, stopping: threading.Event) -> None:
+    """Serve until ``stopping`` is set; a line of status every half a minute."""
+    with Learner(config) as learner:
         began = time.monotonic()
         while not stopping.wait(STATUS_INTERVAL_S):
             learner.check()

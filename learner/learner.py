@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,7 +31,7 @@ _OWN_ERROR = re.compile(r"^protocol\.errors\.(\w+): (.+)$", re.MULTILINE)
 
 
 class Learner:
-    """A context manager: inside it the learner serves its fleet."""
+    """A context manager, entered within ``ray_of``: inside it the learner serves its fleet."""
 
     def __init__(self, config: LearnerConfig) -> None:
         self._config = config
@@ -39,20 +40,18 @@ class Learner:
         self._training: TrainingHandle | None = None
 
     def __enter__(self) -> Self:
-        """Start Ray (or join it) and the actors; returns when robots may connect.
+        """Start the actors; returns when robots may connect.
 
         Raises:
             GraspFleetError: what an actor's own start-up raised: a key file, a port, a store.
         """
         config = self._config
         _write_record(config)
-        _connect_ray(config)
         try:
             self._gateway = GatewayHandle(config)
             self._releases = ReleaseServerHandle(config)
             self._training = TrainingHandle(config, self._gateway, self._releases)
         except ray.exceptions.RayError as error:
-            ray.shutdown()
             raise _own_cause(error) from error
         logger.info("robots deliver to %s", self._gateway.endpoint)
         logger.info("robots fetch releases from %s", self._releases.endpoint)
@@ -67,7 +66,6 @@ class Learner:
         """Train no more, store and ack what was received, end the actors."""
         with ExitStack() as ending:
             # Last in, first out; whatever one of them raises, the others are ended too.
-            ending.callback(ray.shutdown)
             if self._gateway is not None:
                 ending.callback(self._gateway.close)
             if self._releases is not None:
@@ -97,6 +95,16 @@ class Learner:
             self._releases.check(_CHECK_S)
         except ray.exceptions.RayError as error:
             raise _own_cause(error) from error
+
+
+@contextmanager
+def ray_of(config: LearnerConfig) -> Iterator[None]:
+    """Start Ray, or join the one that the configuration names, for the time of the block."""
+    _connect_ray(config)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _connect_ray(config: LearnerConfig) -> None:
