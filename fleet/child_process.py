@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,7 +42,6 @@ class ChildProcess:
         self._end_signal = end_signal
         self.log = log
         self.peak_resident_mb = 0.0
-        self.started_at = 0.0
         self._arguments = list(arguments)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -61,7 +59,6 @@ class ChildProcess:
                 env={**os.environ, **extra_environment},
                 preexec_fn=lambda: die_with(parent, self._end_signal),
             )
-        self.started_at = time.monotonic()
         logger.info("process started", extra={"process": self.name, "pid": self.pid})
 
     @property

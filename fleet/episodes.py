@@ -16,6 +16,7 @@ from fleet.episode_counts import RobotCounts
 from fleet.fleet_files import agent_config
 from fleet.run_folder import RunFolder
 from fleet.store_reader import StoredAttempt, count_episodes, open_store, stored_attempts
+from learner.store_verification import verify_store
 from protocol.episode import Action, Episode
 from protocol.errors import ConfigurationError
 from robot_agent.outbox import OutboxCounts, outbox_counts
@@ -110,7 +111,7 @@ class Verification:
 
     robots: dict[str, RobotCounts]
     damaged: int
-    """Records that fail their digest or their schema."""
+    """Records that fail their digest or cannot be found by their key."""
 
     @property
     def sound(self) -> bool:
@@ -149,11 +150,12 @@ def verify(store_folder: Path, run: Path | None) -> Verification:
         ConfigurationError: ``run`` is not a run folder.
     """
     outboxes = run_outboxes(RunFolder.existing(run)) if run is not None else {}
+    # First, and in a process of its own: a damaged file can end the process that reads it.
+    found = verify_store(store_folder)
     with open_store(store_folder) as store:
-        records = list(stored_attempts(store))
         return Verification(
-            robots=count_episodes(store, records, outboxes),
-            damaged=store.last_commit() - len(records),
+            robots=count_episodes(store, list(stored_attempts(store)), outboxes),
+            damaged=found.damaged + len(found.misplaced),
         )
 
 

@@ -31,11 +31,6 @@ class StoreVerification(msgspec.Struct, frozen=True, kw_only=True):
     misplaced: list[str]
     """Sound records that cannot be found by their key, or only another one can."""
 
-    @property
-    def is_sound(self) -> bool:
-        """True when every record is whole and in its place."""
-        return self.damaged == 0 and not self.misplaced
-
 
 def verify_store(folder: Path) -> StoreVerification:
     """Read every record of a store, also while the gateway writes to it.

@@ -33,11 +33,6 @@ class SendWindow:
         """What may still be sent."""
         return max(0, self.limit_bytes - self._bytes)
 
-    @property
-    def is_empty(self) -> bool:
-        """True when nothing is under way."""
-        return not self._in_flight
-
     def add(self, sequence: int, size_bytes: int, now_s: float) -> None:
         """Note a record as sent."""
         if not self._in_flight:

@@ -63,3 +63,15 @@ def test_command_line_enrols_a_robot_once_and_revokes_it(folder, tmp_path, fleet
     assert fleet_tool("enrol", "arm-1", *run)[0] == 2
     assert fleet_tool("revoke", "arm-1", "--run", str(folder.root))[0] == 0
     assert fleet_tool("revoke", "arm-1", "--run", str(folder.root))[0] == 2
+
+
+def test_command_line_counts_a_record_whose_bytes_were_changed(folder, fleet_tool):
+    deliver(folder, "robot-01")
+    data = folder.store / "data.mdb"
+    content = bytearray(data.read_bytes())
+    # The end of the last JPEG picture in the file: inside a record, and not in LMDB's own pages.
+    content[content.rindex(b"\xff\xd9") - 5] ^= 0xFF
+    data.write_bytes(content)
+    status, verified, _ = fleet_tool("episodes", "verify", "--run", str(folder.root))
+    assert status == 1
+    assert "1 damaged" in verified
