@@ -146,12 +146,20 @@ class Replay:
         """Labelled attempts added so far."""
         self._held_out_fraction = held_out_fraction
 
-    def check(self, episode: Episode) -> None:
-        """Refuse what cannot be trained on.
+    def add(self, episode: Episode, robot_index: int) -> None:
+        """Add an attempt; aborted ones teach nothing and are left out.
 
         Raises:
-            RejectedEpisodeError: its pictures are of another size.
+            RejectedEpisodeError: its pictures are of another size; nothing was added.
         """
+        self._check_size(episode)
+        if episode.outcome.label == Label.ABORTED or not episode.steps:
+            return
+        chosen = self.held_out if self._is_held_out(episode) else self.training
+        chosen.add(episode, robot_index)
+        self.attempts += 1
+
+    def _check_size(self, episode: Episode) -> None:
         found = episode.first_image.shape[:2]
         if found != self._size_px:
             raise RejectedEpisodeError(
@@ -159,14 +167,6 @@ class Replay:
                 f"{found[1]} px (height, width), the learner is configured for "
                 f"{self._size_px[0]} x {self._size_px[1]}"
             )
-
-    def add(self, episode: Episode, robot_index: int) -> None:
-        """Add an attempt; aborted ones teach nothing and are left out."""
-        if episode.outcome.label == Label.ABORTED or not episode.steps:
-            return
-        chosen = self.held_out if self._is_held_out(episode) else self.training
-        chosen.add(episode, robot_index)
-        self.attempts += 1
 
     def _is_held_out(self, episode: Episode) -> bool:
         # By the episode's own id, so that a restarted learner makes the same choice.

@@ -66,7 +66,6 @@ class ReplayFeed:
             self._after = number
             try:
                 episode = decode_episode(stored.record)
-                self._replay.check(episode)
                 self._replay.add(episode, self._refiner.index_of(episode))
             except RejectedEpisodeError as error:
                 # Admitted by its header; its pictures cannot be decoded, or are of another size.
