@@ -3,6 +3,9 @@
 A header is a MessagePack map whose ``type`` names the message; unknown keys are refused. Robots
 connect with DEALER sockets, the learner answers from ROUTER sockets, under CURVE. Who speaks is
 known from the authenticated key alone, never from a field.
+
+Fields with a default may be left out, and are when they have it. What a wire version added has a
+default and is sent only to peers of that version or newer, so that one version older is served.
 """
 
 from __future__ import annotations
@@ -11,10 +14,17 @@ from typing import Annotated
 
 import msgspec
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
+OLDEST_WIRE_VERSION = 1
+"""The oldest version that is still served."""
 
 SpoolId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Sha256 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+CurvePublic = Annotated[str, msgspec.Meta(min_length=40, max_length=40)]
+"""A CURVE public key in Z85."""
+Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+"""Ed25519, by the key that signs releases."""
+WireVersion = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Text = Annotated[str, msgspec.Meta(max_length=512)]
@@ -22,7 +32,12 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za
 
 
 class _Message(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
 ):
     """Base of all messages."""
 
@@ -30,19 +45,23 @@ class _Message(
 class Hello(_Message, frozen=True, kw_only=True, tag="hello"):
     """Robot to gateway, once per connection, before anything else."""
 
-    wire_version: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    wire_version: WireVersion
     software_version: Text
     claimed_name: Name
     """Compared with the name that the key is enrolled under; a difference is refused."""
     spool_id: SpoolId
     next_sequence: Sequence
     """The sequence that the outbox will give to its next episode."""
+    process_id: Annotated[bytes, msgspec.Meta(max_length=16)] = b""
+    """Drawn at random when the agent's process starts; tells two agents with one key apart.
+    Since version 2."""
 
 
 class Welcome(_Message, frozen=True, kw_only=True, tag="welcome"):
     """Gateway to robot: accepted."""
 
-    wire_version: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    wire_version: WireVersion
+    """The lower of the two sides' versions: what both shall speak on this connection."""
     robot_id: Name
     window_bytes: Count
     """The robot may have at most this many bytes of episodes sent and not yet acked."""
@@ -85,6 +104,17 @@ class Refusal(_Message, frozen=True, kw_only=True, tag="refusal"):
     """With a sequence: this record will never be accepted; keep it aside, do not resend."""
 
 
+class KeyNotice(_Message, frozen=True, kw_only=True, tag="key_notice"):
+    """Gateway to robot: the learner will change its key to this one. Since version 2.
+
+    The robot keeps it and tries it when the learner no longer answers to the key it knows.
+    """
+
+    next_public_key: CurvePublic
+    signature: Signature
+    """Over ``b"graspfleet next server key\\0"`` and the key's 40 characters."""
+
+
 class Heartbeat(_Message, frozen=True, kw_only=True, tag="heartbeat"):
     """Robot to gateway, every second or two and at once when a new release is in use."""
 
@@ -101,6 +131,8 @@ class Heartbeat(_Message, frozen=True, kw_only=True, tag="heartbeat"):
     decision_ms_p99: Annotated[float, msgspec.Meta(ge=0, le=1e9)]
     warnings: Annotated[list[Text], msgspec.Meta(max_length=16)] = []
     """What a person should know now, in words: a hand-eye map that cannot be right, and so on."""
+    next_server_key: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    """The learner's next public key, once the robot has stored one. Since version 2."""
 
 
 class StatusRequest(_Message, frozen=True, kw_only=True, tag="status_request"):
@@ -148,14 +180,40 @@ class ReleaseSubscription(_Message, frozen=True, kw_only=True, tag="release_subs
     """Robot to release server, once per connection and again as a keep-alive every few seconds."""
 
     have_version: Count
+    wire_version: WireVersion = 1
+
+
+class ReleaseOrder(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True
+):
+    """An operator's word that robots shall use this release, although they know a newer one."""
+
+    number: Sequence
+    """Orders count up; a robot never obeys one below the highest that it has obeyed."""
+    robot_id: Annotated[str, msgspec.Meta(max_length=64)]
+    """Whom it binds; "" for the whole fleet."""
+    version: Sequence
+    digest: Sha256
+    """Of the release."""
+
+
+class SignedOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A ReleaseOrder as it travels."""
+
+    order: Annotated[bytes, msgspec.Meta(max_length=512)]
+    """MessagePack of the ReleaseOrder."""
+    signature: Signature
+    """Over ``b"graspfleet release order\\0"`` and ``order``."""
 
 
 class ReleaseAnnouncement(_Message, frozen=True, kw_only=True, tag="release_announcement"):
-    """Release server to robot: this release is current; fetch it when it suits you."""
+    """Release server to robot: use this release; fetch it when it suits you."""
 
     version: Sequence
     digest: Sha256
     size_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    order: SignedOrder | None = None
+    """With an order the release may be older than the one in use. Since version 2."""
 
 
 class ChunkRequest(_Message, frozen=True, kw_only=True, tag="chunk_request"):
@@ -173,7 +231,46 @@ class Chunk(_Message, frozen=True, kw_only=True, tag="chunk"):
     offset: Count
 
 
+class ReleaseListRequest(_Message, frozen=True, kw_only=True, tag="release_list_request"):
+    """Operator to release server."""
+
+
+class ReleasePin(_Message, frozen=True, kw_only=True, tag="release_pin"):
+    """Operator to release server; answered with a ReleaseList or a Refusal."""
+
+    version: Count
+    """What to use from now on; 0 for the newest again."""
+    robot_id: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """One robot; "" for the whole fleet."""
+
+
+class ReleaseEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One release as the server knows it."""
+
+    version: int
+    digest: str
+    """sha256, hexadecimal."""
+    size_bytes: int
+    created_at_ns: int
+    """UTC."""
+    trained_steps: int
+    metrics: dict[str, float]
+
+
+class ReleaseList(_Message, frozen=True, kw_only=True, tag="release_list"):
+    """Release server to operator."""
+
+    current: Count
+    """The newest release; 0 before the first."""
+    releases: list[ReleaseEntry]
+    """What is on disk, newest first."""
+    pinned: dict[str, int]
+    """Robot -> version; "" is the whole fleet."""
+    withheld: list[str]
+    """Why the last weights that were not released were held back, in words, newest first."""
+
+
 ToGateway = Hello | EpisodeSubmission | Tombstone | Heartbeat | StatusRequest
-FromGateway = Welcome | Ack | Refusal | StatusReply
-ToReleaseServer = ReleaseSubscription | ChunkRequest
-FromReleaseServer = ReleaseAnnouncement | Chunk | Refusal
+FromGateway = Welcome | Ack | Refusal | KeyNotice | StatusReply
+ToReleaseServer = ReleaseSubscription | ChunkRequest | ReleaseListRequest | ReleasePin
+FromReleaseServer = ReleaseAnnouncement | Chunk | Refusal | ReleaseList

@@ -1,0 +1,111 @@
+"""``fleet episodes``: looking into the episode store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from tyro.conf import Positional
+from tyro.extras import SubcommandApp
+
+from fleet.commands.output import EXIT_ERROR, console, print_json
+
+episodes = SubcommandApp()
+
+# Imports of what is slow to load stand in the commands: `fleet --help` should not wait for MuJoCo.
+
+
+@episodes.command(name="list")
+def list_episodes(
+    run: Path = Path("runs/demo"),
+    store: Path | None = None,
+    robot: str | None = None,
+    last: int = 20,
+    json: bool = False,
+) -> int:
+    """List the newest episodes.
+
+    Args:
+        run: a run folder.
+        store: an episode store's folder, instead of a run's.
+        robot: only this robot's.
+        last: how many.
+        json: machine-readable, one object per line.
+    """
+    from fleet.episodes import episode_table, listing, newest
+
+    found = newest(_store_folder(run, store), robot=robot, last=last)
+    if json:
+        for one in found:
+            print(msgspec.json.encode(listing(one)).decode())
+    else:
+        console().print(episode_table(found))
+    return 0
+
+
+@episodes.command(name="show")
+def show_episode(
+    episode: Positional[str],
+    run: Path = Path("runs/demo"),
+    store: Path | None = None,
+    out: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Show one episode and draw its film strip.
+
+    Args:
+        episode: its id, or how the id begins.
+        run: a run folder.
+        store: an episode store's folder, instead of a run's.
+        out: where the picture goes; EPISODE.png by default.
+        json: machine-readable.
+    """
+    from fleet.episodes import describe, step_table
+    from fleet.film_strip import draw_film_strip
+    from fleet.store_reader import find_episode, open_store
+
+    with open_store(_store_folder(run, store)) as opened:
+        found, robot_id = find_episode(opened, episode)
+    picture = out or Path(f"{found.episode_id}.png")
+    draw_film_strip(found, picture)
+    if json:
+        print_json({**describe(found, robot_id), "film_strip": str(picture)})
+        return 0
+    screen = console()
+    for name, value in describe(found, robot_id).items():
+        if name != "steps":
+            screen.print(f"{name}: {value}", highlight=False, markup=False)
+    screen.print(step_table(found))
+    screen.print(f"film strip: {picture}", highlight=False)
+    return 0
+
+
+@episodes.command(name="verify")
+def verify_episodes(
+    run: Path = Path("runs/demo"), store: Path | None = None, json: bool = False
+) -> int:
+    """Check every record and say per robot what is stored, missing, tombstoned, doubled.
+
+    Exits with 1 when something is damaged, missing or doubled.
+
+    Args:
+        run: a run folder; its robots' outboxes are compared with the store.
+        store: an episode store's folder, instead of a run's.
+        json: machine-readable.
+    """
+    from fleet.episodes import verify
+
+    verification = verify(_store_folder(run, store), run if store is None else None)
+    if json:
+        print_json(verification)
+    else:
+        screen = console()
+        screen.print(verification.table())
+        screen.print(verification.verdict(), highlight=False, markup=False)
+    return 0 if verification.sound else EXIT_ERROR
+
+
+def _store_folder(run: Path, store: Path | None) -> Path:
+    from fleet.run_folder import RunFolder
+
+    return store if store is not None else RunFolder.existing(run).store
