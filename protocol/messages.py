@@ -162,6 +162,8 @@ class RobotStatus(msgspec.Struct, frozen=True, kw_only=True):
     decision_ms_p50: float
     decision_ms_p99: float
     warnings: list[str]
+    policy_digest: str = ""
+    """Hash over graphs, preprocessing, search settings and hand-eye map of the release in use."""
 
 
 class StatusReply(_Message, frozen=True, kw_only=True, tag="status_reply"):
@@ -186,10 +188,15 @@ class ReleaseSubscription(_Message, frozen=True, kw_only=True, tag="release_subs
 class ReleaseOrder(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True
 ):
-    """An operator's word that robots shall use this release, although they know a newer one."""
+    """An operator's word that robots shall use this release, although they know a newer one.
+
+    Once an operator has pinned anything, every announcement carries an order, for the newest
+    release too: robots learn its number, and no earlier order can be replayed to them.
+    """
 
     number: Sequence
-    """Orders count up; a robot never obeys one below the highest that it has obeyed."""
+    """Counts up with every change that the operator makes. Only an order above the highest number
+    that a robot has obeyed makes it use an older release."""
     robot_id: Annotated[str, msgspec.Meta(max_length=64)]
     """Whom it binds; "" for the whole fleet."""
     version: Sequence
@@ -268,6 +275,8 @@ class ReleaseList(_Message, frozen=True, kw_only=True, tag="release_list"):
     """Robot -> version; "" is the whole fleet."""
     withheld: list[str]
     """Why the last weights that were not released were held back, in words, newest first."""
+    warnings: list[str] = []
+    """What keeps a robot from using what it is pinned to, in words."""
 
 
 ToGateway = Hello | EpisodeSubmission | Tombstone | Heartbeat | StatusRequest
