@@ -149,5 +149,6 @@ def _decode_manifest(encoded: bytes | memoryview) -> ReleaseManifest:
         )
     try:
         return msgspec.json.decode(encoded, type=ReleaseManifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        # ValueError: msgspec lets a text that is not UTF-8 through as Python's own error.
         raise RejectedReleaseError(f"release: manifest refused: {error}") from error

@@ -22,6 +22,8 @@ _RUNTIME_ERRORS = (
     runtime.InvalidProtobuf,
     runtime.NotImplemented,
     runtime.RuntimeException,
+    # Its bindings pass names and messages on as text, also where the file holds other bytes.
+    UnicodeDecodeError,
 )
 
 
@@ -44,18 +46,19 @@ class GraphSession:
         check_graph_contents(model, name)
         self._name = name
         try:
+            # Without the fallback it would print, and try the same once more.
             self._session = onnxruntime.InferenceSession(
-                model, _options(), providers=["CPUExecutionProvider"]
+                model, _options(), providers=["CPUExecutionProvider"], enable_fallback=False
             )
+            found = {entry.name: entry.type for entry in self._session.get_inputs()}
+            outputs = {entry.name: entry.type for entry in self._session.get_outputs()}
         except _RUNTIME_ERRORS as error:
             raise RejectedReleaseError(f"{name} graph: cannot be loaded: {error}") from error
-        found = {entry.name: entry.type for entry in self._session.get_inputs()}
         unknown = {key: kind for key, kind in found.items() if inputs.get(key) != kind}
         if unknown:
             raise RejectedReleaseError(
                 f"{name} graph: inputs {unknown} are not among the agreed {dict(inputs)}"
             )
-        outputs = {entry.name: entry.type for entry in self._session.get_outputs()}
         if outputs != {output: FLOAT32}:
             raise RejectedReleaseError(
                 f"{name} graph: outputs {outputs}, agreed is {output} of {FLOAT32}"

@@ -83,7 +83,9 @@ def test_a_signed_file_whose_graphs_have_other_sizes_is_refused():
         unpack_release(signed(small_release()[:-64] + b"!"), VERIFY_KEY)
 
 
-@pytest.mark.parametrize("manifest", [b"not json", b"{}", b"[" * 10_000, b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "manifest", [b"not json", b"{}", b"[" * 10_000, b"\xff\xfe", b'{"version\xff": 1}']
+)
 def test_a_signed_file_without_a_proper_manifest_is_refused(manifest: bytes):
     with pytest.raises(RejectedReleaseError, match="manifest"):
         unpack_release(signed(MAGIC + struct.pack("<I", len(manifest)) + manifest), VERIFY_KEY)
