@@ -79,7 +79,11 @@ class Robot(Protocol):
         ...
 
     def retreat(self) -> RobotState:
-        """Move hand and arm out of the camera's view of the bin, keeping the gripper as it is."""
+        """Move hand and arm out of the camera's view of the bin, keeping the gripper as it is.
+
+        What the gripper reads afterwards becomes the label: return when its fingers are still, so
+        that an object that is just slipping out is not taken for one that is held.
+        """
         ...
 
     def prepare_attempt(self) -> bool:

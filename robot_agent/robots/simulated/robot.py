@@ -39,6 +39,7 @@ _REST_SPEED = np.array([0.02, 0.02, 0.02, 0.2, 0.01])
 _AT_TARGET = np.array([0.001, 0.001, 0.001, 0.02])
 _JAW_BLOCK = 4
 _JAW_LIMIT_S = 0.6
+_SLIP_LIMIT_S = 2.0
 _JAW_REST_SPEED = 0.004
 _WEAR_OFFSET_M = 0.0008
 
@@ -117,6 +118,8 @@ class SimulatedRobot:
         if position[2] < CLEARANCE_M:
             self._travel(np.array([position[0], position[1], CLEARANCE_M, position[3]]))
         self._travel(np.array([*PARK_POSITION[:3], position[3]]))
+        # What slips out of the grip just now must not be read as held.
+        self._await_still_jaw(_SLIP_LIMIT_S)
         return self.state()
 
     def prepare_attempt(self) -> bool:
@@ -194,15 +197,18 @@ class SimulatedRobot:
 
     def _drive_jaw(self, force: float) -> float:
         """Push both fingers with ``force`` (newtons, positive opens) until they stop."""
-        data = self._scene.data
-        data.ctrl[4:6] = force
-        first = int(self._scene.finger_qpos[0])
-        for block in range(math.ceil(_JAW_LIMIT_S / TIMESTEP_S / _JAW_BLOCK)):
-            self._step(_JAW_BLOCK)
-            if block and abs(data.qvel[first]) < _JAW_REST_SPEED:
-                break
+        self._scene.data.ctrl[4:6] = force
+        self._step(2 * _JAW_BLOCK)
+        self._await_still_jaw(_JAW_LIMIT_S)
         self._check_physics()
         return self._measure_opening()
+
+    def _await_still_jaw(self, limit_s: float) -> None:
+        """Let simulated time pass until both fingers rest, at most ``limit_s``."""
+        for _ in range(math.ceil(limit_s / TIMESTEP_S / _JAW_BLOCK)):
+            if (np.abs(self._scene.data.qvel[self._scene.finger_qpos]) < _JAW_REST_SPEED).all():
+                return
+            self._step(_JAW_BLOCK)
 
     def _measure_opening(self) -> float:
         """Read the opening as the gripper's own sensor would, with its wear, drift and noise."""

@@ -10,6 +10,7 @@ from protocol.episode import GripperPose, ReferenceOutcome
 from protocol.errors import ConfigurationError, RobotError
 from robot_agent.config import LabelConfig
 from robot_agent.robots.simulated import SimulatedRobot, randomised_options
+from robot_agent.robots.simulated.hand import GRIP_FORCE_N
 from robot_agent.robots.simulated.objects import (
     HELD_OUT_KIND,
     HELD_OUT_SCALES,
@@ -221,6 +222,14 @@ def test_the_hand_waits_where_it_retreats_to():
         robot.state().pose.as_array()[:3], robot.retreat().pose.as_array()[:3], atol=0.002
     )
     assert PARK_POSITION[2] > 0.3
+
+
+def test_an_object_that_slips_out_while_the_hand_retreats_is_not_read_as_held():
+    robot = SimulatedRobot.open({"seed": 2})
+    robot.retreat()
+    # The fingers close as slowly as over something that still holds them apart.
+    robot.scene.data.ctrl[4:6] = -GRIP_FORCE_N / 10
+    assert robot.retreat().opening_m < 0.002
 
 
 def test_wear_and_drift_shift_the_reading_of_a_closed_gripper_but_never_to_a_success():
