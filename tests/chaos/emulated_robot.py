@@ -1,0 +1,160 @@
+"""A robot without a body: the agent's own outbox, uplink and release receiver, and no more."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from protocol.hand_eye import pinhole_map
+from protocol.messages import Heartbeat
+from protocol.security import load_curve_keys, load_curve_public, load_release_public
+from robot_agent.config import OutboxConfig
+from robot_agent.outbox import Outbox
+from robot_agent.release_receiver import ReleaseReceiver
+from robot_agent.uplink import Uplink, UplinkStats
+
+MAP = pinhole_map(position_m=(-0.3, 0.0, 0.4), look_at_m=(0.0, 0.0, 0.0), vertical_fov_deg=40.0)
+
+
+class TimedOutbox(Outbox):
+    """The outbox as it is, with a clock beside it: how long from spooling to the ack."""
+
+    def __init__(self, folder: Path, config: OutboxConfig) -> None:
+        super().__init__(folder, config)
+        self._spooled_s: dict[int, float] = {}
+        self._latencies_s: list[float] = []
+
+    def put(self, record: bytes, *, beyond_limit: bool = False) -> int:
+        sequence = super().put(record, beyond_limit=beyond_limit)
+        self._spooled_s[sequence] = monotonic()
+        return sequence
+
+    def forget(self, sequences: Iterable[int]) -> None:
+        gone = list(sequences)
+        super().forget(gone)
+        now_s = monotonic()
+        for sequence in gone:
+            # What an earlier process spooled has no time on this one's clock.
+            if sequence in self._spooled_s:
+                self._latencies_s.append(now_s - self._spooled_s.pop(sequence))
+
+    def take_latencies_s(self) -> list[float]:
+        """Return the times of what was acked since the last call."""
+        taken, self._latencies_s = self._latencies_s, []
+        return taken
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundle:
+    """A robot's folder as ``fleet enrol`` made it."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def learner(self) -> dict[str, Any]:
+        """Return the table ``learner`` of the bundle's part of a robot.toml."""
+        table: dict[str, Any] = tomllib.loads((self.folder / "robot-part.toml").read_text())
+        return table["learner"]
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+
+class EmulatedRobot:
+    """Delivers what it is given. Belongs to one thread, and has its own for the network."""
+
+    def __init__(self, bundle: Bundle, outbox: OutboxConfig, *, fetches_releases: bool) -> None:
+        """Open the outbox and prepare the connections.
+
+        Args:
+            bundle: the robot's keys and the learner's address; its state is kept there too.
+            outbox: its limits.
+            fetches_releases: fetch, verify and load every release as an agent does. This costs a
+                connection, three threads and two ONNX sessions more.
+        """
+        self.name = bundle.name
+        learner, folder = bundle.learner(), bundle.folder
+        keys = load_curve_keys(folder / "robot.secret")
+        server_public = load_curve_public(folder / learner["public_key"])
+        self.outbox = TimedOutbox(bundle.state, outbox)
+        self._uplink = Uplink(
+            name=self.name,
+            endpoint=learner["episodes"],
+            keys=keys,
+            server_public=server_public,
+            outbox=self.outbox,
+            heartbeat=self._heartbeat,
+        )
+        self._receiver: ReleaseReceiver | None = None
+        if fetches_releases:
+            self._receiver = ReleaseReceiver(
+                endpoint=learner["releases"],
+                keys=keys,
+                server_public=server_public,
+                verify_key=load_release_public(folder / learner["release_key"]),
+                state_folder=bundle.state,
+                robot_id=self.name,
+                calibration=MAP,
+                height_px=64,
+                width_px=64,
+            )
+
+    def start(self) -> None:
+        self._uplink.start()
+        if self._receiver is not None:
+            self._receiver.start()
+
+    def spool(self, record: bytes) -> int:
+        """Keep a record and have it delivered; return its sequence.
+
+        Raises:
+            OutboxFullError: see Outbox.put.
+        """
+        sequence = self.outbox.put(record)
+        self._uplink.notify()
+        return sequence
+
+    @property
+    def stats(self) -> UplinkStats:
+        return self._uplink.stats
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is delivered, in words; "" when all is well."""
+        return self._uplink.trouble
+
+    @property
+    def release_version(self) -> int:
+        return self._receiver.version if self._receiver else 0
+
+    def close(self, deadline_s: float) -> bool:
+        """Deliver for at most so long, then close; return True when nothing is left."""
+        if self._receiver is not None:
+            self._receiver.close()
+        is_drained = self._uplink.close(deadline_s)
+        self.outbox.close()
+        return is_drained
+
+    def _heartbeat(self) -> Heartbeat:
+        counts, stats = self.outbox.counts(), self._uplink.stats
+        return Heartbeat(
+            release_version=self.release_version,
+            policy_digest="",
+            mode="random",
+            attempts=counts.written,
+            successes=0,
+            outbox_episodes=counts.waiting,
+            outbox_bytes=counts.waiting_bytes,
+            sent_bytes=stats.sent_bytes,
+            reconnects=stats.reconnects,
+            decision_ms_p50=0.0,
+            decision_ms_p99=0.0,
+        )
