@@ -11,6 +11,9 @@ from protocol.errors import RejectedEpisodeError
 from protocol.limits import EPISODE_LIMITS, EpisodeLimits
 from protocol.messages import EpisodeSubmission
 
+ImageSize = tuple[int, int]
+"""Height and width in pixels."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refused:
@@ -25,6 +28,8 @@ def admit(
     record: bytes,
     robot_id: str,
     limits: EpisodeLimits = EPISODE_LIMITS,
+    *,
+    image_size_px: ImageSize | None = None,
 ) -> Arrival | Refused:
     """Check a record without decoding its images.
 
@@ -33,6 +38,9 @@ def admit(
         record: the body frame.
         robot_id: the robot as its key authenticates it.
         limits: what a record may hold.
+        image_size_px: what its pictures must measure for the network to learn from them; None
+            for any. The robot sets a refused record aside on its disk, so that nothing is lost
+            when it is the learner whose configuration is wrong.
     """
     found = digest(record)
     if found != submission.digest:
@@ -50,6 +58,13 @@ def admit(
             code="robot-name",
             reason=f"episode {meta.episode_id} says it is of {meta.robot_id}, but the key "
             f"is of {robot_id}",
+        )
+    if image_size_px is not None and (meta.height_px, meta.width_px) != image_size_px:
+        return Refused(
+            code="picture-size",
+            reason=f"episode {meta.episode_id} of {robot_id}: pictures of {meta.height_px} x "
+            f"{meta.width_px} px (height, width), the learner is configured for "
+            f"{image_size_px[0]} x {image_size_px[1]}: correct the camera in its robot.toml",
         )
     return Arrival(
         key=RecordKey(

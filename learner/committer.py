@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from learner.admission import Refused, admit
+from learner.admission import ImageSize, Refused, admit
 from learner.episode_store import EpisodeStore
 from learner.fleet_state import FleetState
 from learner.stored_episode import Arrival, Burial
@@ -24,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 MAX_GROUP = 512
 MAX_GROUP_BYTES = 32 * 2**20
+RETENTION_IDLE_S = 30.0
+"""How often a committer without work looks for what has grown too old."""
+_RETENTION_PAUSE_S = 60.0
+"""How long retention rests after it failed."""
 _MAX_ACKED = 4096
 
 
@@ -56,12 +61,25 @@ class Committer:
     """The one thread that writes to the store."""
 
     def __init__(
-        self, store: EpisodeStore, fleet: FleetState, on_answers: Callable[[], None]
+        self,
+        store: EpisodeStore,
+        fleet: FleetState,
+        on_answers: Callable[[], None],
+        image_size_px: ImageSize | None = None,
     ) -> None:
-        """Args: ``on_answers`` is called on the committer's thread when there are answers."""
+        """Begin with nothing to do; nothing is written before ``start``.
+
+        Args:
+            store: where records go.
+            fleet: counts refusals.
+            on_answers: called on the committer's thread when there are answers.
+            image_size_px: height and width that pictures must have; None admits any.
+        """
         self._store = store
         self._fleet = fleet
         self._on_answers = on_answers
+        self._image_size_px = image_size_px
+        self._retention_due_s = self._resting_until_s = 0.0
         self._queue: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
         self._answers: deque[Answer] = deque()
         self._lock = threading.Lock()
@@ -99,21 +117,35 @@ class Committer:
         running = True
         while running:
             group, running = self._next_group()
-            try:
-                self._answers.extend(self._process(group))
-            except Exception:
-                # Without an ack the robots keep these records and send them again.
-                logger.exception("a group of %d deliveries could not be stored", len(group))
-            with self._lock:
-                self._queued_bytes -= sum(len(delivery.record) for delivery in group)
-            self._on_answers()
+            if group:
+                self._take(group)
+            # After the answers, so that no ack waits for it; a piece at a time, so that no
+            # record waits for long.
+            self._retire_some()
+
+    def _take(self, group: list[Delivery]) -> None:
+        try:
+            self._answers.extend(self._process(group))
+        except Exception:
+            # Without an ack the robots keep these records and send them again.
+            logger.exception("a group of %d deliveries could not be stored", len(group))
+        with self._lock:
+            self._queued_bytes -= sum(len(delivery.record) for delivery in group)
+        self._on_answers()
 
     def _next_group(self) -> tuple[list[Delivery], bool]:
-        """Return what waits, and False when the thread shall end after it."""
+        """Return what waits, and False when the thread shall end after it.
+
+        Nothing when nothing came before it was time to look for what is to be retired.
+        """
         group: list[Delivery] = []
         group_bytes = 0
         while not group or not self._queue.empty():
-            delivery = self._queue.get()
+            wait_s = max(0.0, self._retention_due_s - time.monotonic())
+            try:
+                delivery = self._queue.get(timeout=wait_s)
+            except queue.Empty:
+                break
             if delivery is None:
                 return group, False
             group.append(delivery)
@@ -122,22 +154,60 @@ class Committer:
                 break
         return group, True
 
+    def _retire_some(self) -> None:
+        if time.monotonic() < self._resting_until_s:
+            return
+        try:
+            pause_s = 0.0 if self._store.retire_some() else RETENTION_IDLE_S
+        except Exception:
+            # Too much is kept, for now; receiving goes on.
+            logger.exception("nothing could be retired; next try in %.0f s", _RETENTION_PAUSE_S)
+            self._resting_until_s = time.monotonic() + _RETENTION_PAUSE_S
+            pause_s = _RETENTION_PAUSE_S
+        self._retention_due_s = time.monotonic() + pause_s
+
     def _process(self, group: list[Delivery]) -> list[Answer]:
         answers: list[Answer] = []
         accepted: list[tuple[Delivery, Arrival | Burial]] = []
         for delivery in group:
-            outcome = _admit(delivery)
+            outcome = self._admit(delivery)
             if isinstance(outcome, Refused):
                 answers.append(self._refusal(delivery, outcome))
             else:
                 accepted.append((delivery, outcome))
+        return answers + self._commit(accepted)
+
+    def _commit(self, accepted: list[tuple[Delivery, Arrival | Burial]]) -> list[Answer]:
         try:
             if accepted:
                 self._store.commit([item for _, item in accepted])
         except (StoreFullError, StoreError) as error:
+            robots = {delivery.sender.robot_id for delivery, _ in accepted}
+            if isinstance(error, StoreError) and len(robots) > 1:
+                # A damaged page of one robot's ledger must not stop the others.
+                logger.error("storing robot by robot: %s", error)  # noqa: TRY400
+                return [
+                    answer
+                    for name in sorted(robots)
+                    for answer in self._commit(
+                        [one for one in accepted if one[0].sender.robot_id == name]
+                    )
+                ]
             logger.error("%d deliveries are not acked: %s", len(accepted), error)  # noqa: TRY400
-            return answers + self._try_later({d.sender for d, _ in accepted}, error)
-        return answers + _acks([delivery for delivery, _ in accepted])
+            return self._try_later({d.sender for d, _ in accepted}, error)
+        return _acks([delivery for delivery, _ in accepted])
+
+    def _admit(self, delivery: Delivery) -> Arrival | Burial | Refused:
+        message, robot_id = delivery.message, delivery.sender.robot_id
+        if isinstance(message, EpisodeSubmission):
+            return admit(message, delivery.record, robot_id, image_size_px=self._image_size_px)
+        return Burial(
+            robot_id=robot_id,
+            spool_id=message.spool_id,
+            sequence=message.sequence,
+            last_sequence=message.last_sequence,
+            reason=message.reason,
+        )
 
     def _refusal(self, delivery: Delivery, refused: Refused) -> Answer:
         self._fleet.refuse(delivery.sender.robot_id, refused.code)
@@ -156,19 +226,6 @@ class Committer:
             self._fleet.refuse(sender.robot_id, code)
         message = Refusal(code=code, reason=str(error)[:512])
         return [Answer(sender=sender, message=message) for sender in senders]
-
-
-def _admit(delivery: Delivery) -> Arrival | Burial | Refused:
-    message, robot_id = delivery.message, delivery.sender.robot_id
-    if isinstance(message, EpisodeSubmission):
-        return admit(message, delivery.record, robot_id)
-    return Burial(
-        robot_id=robot_id,
-        spool_id=message.spool_id,
-        sequence=message.sequence,
-        last_sequence=message.last_sequence,
-        reason=message.reason,
-    )
 
 
 def _acks(stored: list[Delivery]) -> list[Answer]:

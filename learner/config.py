@@ -14,6 +14,9 @@ from protocol.configuration import (
     PositiveInt,
 )
 
+_MOST_KEPT = 0.9
+"""Share of the store's file that episodes may take up."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeysConfig:
@@ -35,8 +38,23 @@ class GatewayConfig:
     store: Path = Path("episodes")
     """Folder of the episode store, relative to this file."""
     max_store_bytes: PositiveInt = 200_000_000_000
+    """Size of the store's file; when it is reached, robots keep their episodes."""
+    keep_days: NonNegativeFloat = 0.0
+    """Episodes older than this are retired, oldest first; 0 keeps them for ever. Days while the
+    learner runs: no wall clock is asked, so that a wrong one cannot empty the store."""
+    keep_bytes: NonNegativeInt = 0
+    """Above this size of all episodes the oldest are retired; 0 keeps them until the store is
+    full. At most nine tenths of ``max_store_bytes``, for the ledger also takes room."""
     window_bytes: PositiveInt = 8_000_000
     """Unacked bytes that each robot may have under way."""
+
+    def __post_init__(self) -> None:
+        """Check what no single field can say."""
+        if self.keep_bytes > _MOST_KEPT * self.max_store_bytes:
+            raise ValueError(
+                f"keep_bytes {self.keep_bytes} exceeds nine tenths of max_store_bytes "
+                f"{self.max_store_bytes}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

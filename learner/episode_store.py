@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import lmdb
 import msgspec
 
+from learner.retention import KEEP_ALL, Retention, RetentionLimits
+from learner.store_age import StoreAge
 from learner.store_file import open_store_file
-from learner.store_ledger import RobotLedger, SpoolLedger, Tally, robot_ledger
+from learner.store_ledger import Retirement, RobotLedger, SpoolLedger, Tally, robot_ledger
 from learner.store_transaction import StoreTransaction, last_number, read_entry
 from learner.stored_episode import (
     SEQUENCE,
@@ -40,19 +45,34 @@ _SLACK_BYTES = 65_536
 class EpisodeStore:
     """The store of one folder. ``commit`` belongs to one thread; reading is free to all."""
 
-    def __init__(self, folder: Path, max_bytes: int, *, readonly: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_bytes: int,
+        *,
+        readonly: bool = False,
+        keep: RetentionLimits = KEEP_ALL,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         """Open the store, or begin one.
 
         Args:
             folder: where the store's files are.
             max_bytes: the size it may reach; the file grows as it is filled.
             readonly: read what another process writes.
+            keep: what ``retire_some`` leaves.
+            monotonic_s: what ages are measured by.
+            now_ns: the wall clock, UTC; noted beside each record and never relied on.
 
         Raises:
             StoreError: it is cut short, of another format, or not there to be read.
         """
         self._folder = folder
         self._file = open_store_file(folder, max_bytes=max_bytes, readonly=readonly)
+        self._now_ns = now_ns
+        self._age = StoreAge(self._file, monotonic_s)
+        self._retention = Retention(self._file, self._age, keep, now_ns)
         self._damaged: set[int] = set()
 
     def commit(self, batch: Sequence[Arrival | Burial]) -> list[Verdict]:
@@ -60,26 +80,47 @@ class EpisodeStore:
 
         Raises:
             StoreFullError: the disk or the size limit is reached; nothing of the batch was stored.
-            StoreError: the disk failed; nothing of the batch was stored.
+            StoreError: the disk failed or the store is damaged; nothing of the batch was stored.
         """
-        try:
-            with self._file.environment.begin(write=True) as transaction:
-                writer = StoreTransaction(transaction, self._file)
-                verdicts = [writer.take(item) for item in batch]
-                writer.finish()
-        except lmdb.Error as error:
-            if isinstance(error, lmdb.MapFullError) or self._lacks_room_for(batch):
-                raise StoreFullError(
-                    f"episode store {self._folder}: full at {self.size_bytes()} bytes ({error}); "
-                    "make room or raise gateway.max_store_bytes"
-                ) from error
-            raise StoreError(f"episode store {self._folder}: commit failed: {error}") from error
+        needed_bytes = sum(len(item.record) for item in batch if isinstance(item, Arrival))
+        with (
+            self._writing(needed_bytes),
+            self._file.environment.begin(write=True) as transaction,
+        ):
+            writer = StoreTransaction(transaction, self._file, self._now_ns())
+            verdicts = [writer.take(item) for item in batch]
+            writer.finish()
+            if self._age.is_mark_due:
+                self._age.mark(transaction, writer.last_number)
         return verdicts
+
+    def retire_some(self) -> bool:
+        """Retire some of the oldest records beyond what is kept; True when there may be more.
+
+        One bounded transaction; belongs to the thread that commits.
+
+        Raises:
+            StoreFullError, StoreError: as ``commit``; nothing was retired.
+        """
+        with self._writing(0):
+            return self._retention.retire_some() is not None
+
+    def retirements(self) -> list[Retirement]:
+        """Return what was retired, when and why, oldest first."""
+        if self._file.retirements is None:
+            return []
+        with self._reading() as transaction:
+            cursor = transaction.cursor(self._file.retirements)
+            return [msgspec.msgpack.decode(value, type=Retirement) for _, value in cursor]
 
     def tail(self, after: int, limit: int) -> list[tuple[int, StoredEpisode]]:
         """Return up to ``limit`` episodes with their commit numbers, all above ``after``.
 
-        A damaged record is reported to the log and left out.
+        Numbers have gaps where records were retired. A damaged record is reported to the log and
+        left out; so are those that a damaged page hides.
+
+        Raises:
+            StoreError: the store is so damaged that not even its newest record can be found.
         """
         while packed := self._log_after(after, limit):
             found = [(number, self._sound(number, value)) for number, value in packed]
@@ -89,31 +130,45 @@ class EpisodeStore:
             after = packed[-1][0]
         return []
 
-    def get(self, key: RecordKey) -> StoredEpisode | None:
-        """Return one episode, or None when it is not there.
+    def numbered(self, number: int) -> StoredEpisode | None:
+        """Return the episode of one commit; None when it was retired or never was.
 
         Raises:
             StoreError: it is damaged.
         """
-        with self._file.environment.begin() as transaction:
-            number = transaction.get(key.packed(), db=self._file.index)
-            packed = number and transaction.get(number, db=self._file.log)
+        with self._reading() as transaction:
+            packed = transaction.get(SEQUENCE.pack(number), db=self._file.log)
         return StoredEpisode.unpacked(packed) if packed else None
+
+    def get(self, key: RecordKey) -> StoredEpisode | None:
+        """Return one episode, or None when it is not there, or not any more.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        with self._reading() as transaction:
+            entry = transaction.get(key.packed(), db=self._file.index)
+            if entry is None or len(entry) > SEQUENCE.size:
+                return None
+            packed = transaction.get(entry, db=self._file.log)
+        if packed is None:
+            raise StoreError(f"stored record {key} is damaged: the log has lost it")
+        return StoredEpisode.unpacked(packed)
 
     def last_commit(self) -> int:
         """Return the number of the newest episode; 0 when there is none."""
-        with self._file.environment.begin() as transaction:
+        with self._reading() as transaction:
             return last_number(transaction, self._file.log)
 
     def robots(self) -> list[str]:
         """Return the names of all robots that ever delivered."""
-        with self._file.environment.begin() as transaction:
+        with self._reading() as transaction:
             cursor = transaction.cursor(self._file.tallies)
             return [bytes(name).decode() for name in cursor.iternext(values=False)]
 
     def ledger(self, robot_id: str) -> RobotLedger:
         """Return what is stored, missing and tombstoned of one robot."""
-        with self._file.environment.begin() as transaction:
+        with self._reading() as transaction:
             tally = read_entry(transaction, self._file.tallies, robot_id.encode(), Tally)
             prefix = robot_prefix(robot_id)
             spools = [
@@ -128,7 +183,7 @@ class EpisodeStore:
         Only those below the highest that did: later ones may still wait in the robot's outbox.
         """
         gaps: dict[bytes, list[range]] = {}
-        with self._file.environment.begin() as transaction:
+        with self._reading() as transaction:
             prefix = robot_prefix(robot_id)
             for name, value in _with_prefix(transaction, self._file.spools, prefix):
                 if msgspec.msgpack.decode(value, type=SpoolLedger).missing:
@@ -142,13 +197,13 @@ class EpisodeStore:
         gaps = self.missing(robot_id).get(spool_id)
         if gaps:
             return gaps[0].start - 1
-        with self._file.environment.begin() as transaction:
+        with self._reading() as transaction:
             name = spool_prefix(robot_id, spool_id)
             return read_entry(transaction, self._file.spools, name, SpoolLedger).highest
 
     def conflicts(self) -> list[StoredEpisode]:
         """Return the records that came under a key which another record had taken."""
-        with self._file.environment.begin() as transaction:
+        with self._reading() as transaction:
             cursor = transaction.cursor(self._file.conflicts)
             return [StoredEpisode.unpacked(bytes(value)) for _, value in cursor]
 
@@ -160,30 +215,73 @@ class EpisodeStore:
         """Close the file; no method may be called afterwards."""
         self._file.environment.close()
 
-    def _lacks_room_for(self, batch: Sequence[Arrival | Burial]) -> bool:
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        try:
+            with self._file.environment.begin() as transaction:
+                yield transaction
+        except (lmdb.Error, msgspec.MsgspecError, struct.error) as error:
+            raise StoreError(f"episode store {self._folder}: damaged: {error}") from error
+
+    @contextmanager
+    def _writing(self, needed_bytes: int) -> Iterator[None]:
+        try:
+            yield
+        except lmdb.Error as error:
+            if isinstance(error, lmdb.MapFullError) or self._lacks_room_for(needed_bytes):
+                raise StoreFullError(
+                    f"episode store {self._folder}: full at {self.size_bytes()} bytes ({error}); "
+                    "make room, raise gateway.max_store_bytes or set gateway.keep_bytes"
+                ) from error
+            raise StoreError(f"episode store {self._folder}: write failed: {error}") from error
+        except (msgspec.MsgspecError, struct.error) as error:
+            raise StoreError(f"episode store {self._folder}: damaged: {error}") from error
+
+    def _lacks_room_for(self, needed_bytes: int) -> bool:
         # LMDB calls a write that was cut short by a full disk an input/output error.
-        needed_bytes = sum(len(item.record) for item in batch if isinstance(item, Arrival))
         return shutil.disk_usage(self._folder).free < 2 * needed_bytes + _SLACK_BYTES
 
     def _log_after(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         # Copied out in one short transaction: an open one would keep old pages from being reused.
-        with self._file.environment.begin() as transaction:
-            cursor = transaction.cursor(self._file.log)
+        with self._reading() as transaction:
             found: list[tuple[int, bytes]] = []
-            at_record = cursor.set_range(SEQUENCE.pack(after + 1))
-            while at_record and len(found) < limit:
-                found.append((SEQUENCE.unpack(cursor.key())[0], cursor.value()))
-                at_record = cursor.next()
-        return found
+            last = last_number(transaction, self._file.log)
+            while after < last:
+                try:
+                    rest = _from(transaction, self._file.log, after + 1)
+                    for number, value in islice(rest, limit - len(found)):
+                        found.append((number, value))
+                        after = number
+                    break
+                except lmdb.Error as error:
+                    # Past what a damaged page hides, number by number, there may be sound ones.
+                    after += 1
+                    self._note_damage(after, str(error))
+            return found
 
     def _sound(self, number: int, packed: bytes) -> StoredEpisode | None:
         try:
-            return StoredEpisode.unpacked(packed)
+            episode = StoredEpisode.unpacked(packed)
         except StoreError as error:
-            if number not in self._damaged:
-                self._damaged.add(number)
-                logger.warning("commit %d is left out: %s", number, error)
+            self._note_damage(number, str(error))
             return None
+        if episode.is_proven and episode.number != number:
+            self._note_damage(number, f"it holds the record of commit {episode.number}")
+            return None
+        return episode
+
+    def _note_damage(self, number: int, what: str) -> None:
+        if number not in self._damaged:
+            self._damaged.add(number)
+            logger.warning("commit %d is left out: %s", number, what)
+
+
+def _from(transaction: Any, log: Any, number: int) -> Iterator[tuple[int, bytes]]:  # noqa: ANN401
+    cursor = transaction.cursor(log)
+    at_record = cursor.set_range(SEQUENCE.pack(number))
+    while at_record:
+        yield SEQUENCE.unpack(cursor.key())[0], cursor.value()
+        at_record = cursor.next()
 
 
 def _sequences(transaction: Any, table: Any, name: bytes) -> list[int]:  # noqa: ANN401

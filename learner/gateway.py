@@ -15,11 +15,13 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from learner.admission import ImageSize
 from learner.committer import Committer
 from learner.config import GatewayConfig
 from learner.episode_store import EpisodeStore
 from learner.fleet_state import FleetState
 from learner.reception import Envelope, Reception
+from learner.retention import RetentionLimits
 from protocol.authentication import RegistryAuthenticator
 from protocol.codec import encode_message
 from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES
@@ -36,13 +38,26 @@ MAX_QUEUED_BYTES = 256 * 2**20
 _RECEIVED_PER_TURN = 128
 _HOUSEKEEPING_S = 10.0
 _FLUSH_MS = 1_000
+_DAY_S = 86_400.0
 
 
 class Gateway:
     """Receives, stores and acks episodes until it is stopped."""
 
-    def __init__(self, config: GatewayConfig, keys: CurveKeys, registry_folder: Path) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        keys: CurveKeys,
+        registry_folder: Path,
+        image_size_px: ImageSize | None = None,
+    ) -> None:
         """Open the store; nothing is received before ``start``.
+
+        Args:
+            config: endpoints, folders and limits.
+            keys: the learner's own.
+            registry_folder: the enrolled robots' public keys.
+            image_size_px: what robots' pictures must measure; None admits any.
 
         Raises:
             StoreError: the store is damaged or of another format.
@@ -54,8 +69,11 @@ class Gateway:
         self._authenticator = RegistryAuthenticator(self._context, self._registry)
         self._wakeup = Wakeup()
         self._fleet = FleetState()
-        self._store = EpisodeStore(config.store, config.max_store_bytes)
-        self._committer = Committer(self._store, self._fleet, on_answers=self._wakeup.set)
+        keep = RetentionLimits(age_s=config.keep_days * _DAY_S, log_bytes=config.keep_bytes)
+        self._store = EpisodeStore(config.store, config.max_store_bytes, keep=keep)
+        self._committer = Committer(
+            self._store, self._fleet, self._wakeup.set, image_size_px=image_size_px
+        )
         self._reception = Reception(
             registry=self._registry,
             store=self._store,

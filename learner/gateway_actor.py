@@ -24,7 +24,8 @@ class GatewayActor:
     def __init__(self, config: LearnerConfig) -> None:
         configure_logs(config.log_level)
         keys = load_curve_keys(config.keys.server_secret)
-        self._gateway = Gateway(config.gateway, keys, config.keys.registry)
+        size_px = (config.image_height_px, config.image_width_px)
+        self._gateway = Gateway(config.gateway, keys, config.keys.registry, size_px)
         self._gateway.start()
         threading.Thread(target=self._die_with_the_gateway, daemon=True).start()
 

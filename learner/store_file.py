@@ -10,22 +10,30 @@ import lmdb
 
 from protocol.errors import ConfigurationError, StoreError
 
-FORMAT = b"1"
+FORMAT = b"2"
+_UPGRADED = (b"1",)
+"""Formats that this one extends: their records are read as they are, and a writer goes on in the
+new format. An older learner refuses the file from then on."""
+TABLES = ("log", "index", "conflicts", "tombstones", "spools", "tallies", "retirements", "ages")
 _MAX_READERS = 256
+_RESCUE = "save what is whole of it with `fleet episodes export --store {folder} --to NEW`"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoreFile:
     """An open environment and its tables.
 
-    A record's key is robot, spool, sequence; commit numbers count from 1 without a gap.
+    A record's key is robot, spool, sequence. Commit numbers count from 1; numbers of retired
+    records are never given again.
     """
 
     environment: Any
+    meta: Any
+    """``format``, and ``service_s``: how long a learner has had the store open (see StoreAge)."""
     log: Any
     """Commit number -> key, digest, time and record, in the order of arrival."""
     index: Any
-    """Key -> commit number."""
+    """Key -> commit number; of a retired record, commit number and digest."""
     conflicts: Any
     """Key and digest -> a record that came under a key which was taken by another."""
     tombstones: Any
@@ -34,6 +42,19 @@ class StoreFile:
     """Robot and spool -> SpoolLedger."""
     tallies: Any
     """Robot -> Tally."""
+    retirements: Any
+    """First commit number -> Retirement: what was removed to make room, and why."""
+    ages: Any
+    """Hour of service -> the highest commit number by the end of it (see StoreAge)."""
+
+    def log_bytes(self, transaction: Any) -> int:  # noqa: ANN401
+        """Return the size of the pages that the episodes take up.
+
+        The file itself never shrinks: pages of retired records are used again.
+        """
+        found = transaction.stat(self.log)
+        pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
+        return int(pages * found["psize"])
 
 
 def open_store_file(folder: Path, *, max_bytes: int, readonly: bool) -> StoreFile:
@@ -51,7 +72,7 @@ def open_store_file(folder: Path, *, max_bytes: int, readonly: bool) -> StoreFil
         environment = lmdb.open(
             str(folder),
             map_size=max_bytes,
-            max_dbs=8,
+            max_dbs=len(TABLES) + 1,
             max_readers=_MAX_READERS,
             readonly=readonly,
             meminit=False,
@@ -61,7 +82,9 @@ def open_store_file(folder: Path, *, max_bytes: int, readonly: bool) -> StoreFil
     except OSError as error:
         raise ConfigurationError(f"episode store {folder}: {error.strerror}") from error
     except lmdb.Error as error:
-        raise StoreError(f"episode store {folder}: cannot be opened: {error}") from error
+        raise StoreError(
+            f"episode store {folder}: cannot be opened: {error}; {_RESCUE.format(folder=folder)}"
+        ) from error
     try:
         return _open_tables(environment, data, readonly=readonly)
     except BaseException:
@@ -76,26 +99,35 @@ def _open_tables(environment: Any, data: Path, *, readonly: bool) -> StoreFile: 
     if actual_bytes < needed_bytes:
         raise StoreError(
             f"episode store {data}: {actual_bytes} bytes of {needed_bytes} are there; it was cut "
-            "short: restore it from a copy or move it away"
+            f"short: {_RESCUE.format(folder=data.parent)}, move it away, go on with the new one"
         )
     environment.reader_check()
     try:
         meta = environment.open_db(b"meta", create=not readonly)
-        _check_format(environment, meta, data, readonly=readonly)
-        names = ("log", "index", "conflicts", "tombstones", "spools", "tallies")
-        tables = {name: environment.open_db(name.encode(), create=not readonly) for name in names}
+        found = _check_format(environment, meta, data, readonly=readonly)
+        # A reader of an older format's file finds the newer tables nowhere.
+        tables = {
+            name: environment.open_db(name.encode(), create=not readonly)
+            for name in (TABLES if found == FORMAT else TABLES[:6])
+        }
     except lmdb.Error as error:
-        raise StoreError(f"episode store {data}: not one of ours: {error}") from error
-    return StoreFile(environment=environment, **tables)
+        raise StoreError(
+            f"episode store {data}: not one of ours, or damaged: {error}; "
+            f"{_RESCUE.format(folder=data.parent)}"
+        ) from error
+    tables = dict.fromkeys(TABLES) | tables
+    return StoreFile(environment=environment, meta=meta, **tables)
 
 
-def _check_format(environment: Any, meta: Any, data: Path, *, readonly: bool) -> None:  # noqa: ANN401
+def _check_format(environment: Any, meta: Any, data: Path, *, readonly: bool) -> bytes:  # noqa: ANN401
+    """Return the file's format; a writer's is the newest from now on."""
     with environment.begin(db=meta, write=not readonly) as transaction:
         found = transaction.get(b"format")
-        if found is None and not readonly:
+        if not readonly and (found is None or found in _UPGRADED):
             transaction.put(b"format", FORMAT)
             found = FORMAT
-    if found != FORMAT:
+    if found != FORMAT and found not in _UPGRADED:
         raise StoreError(
             f"episode store {data}: format {found!r}, but this learner reads {FORMAT!r}"
         )
+    return bytes(found)

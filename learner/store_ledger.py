@@ -17,10 +17,13 @@ class SpoolLedger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """One outbox file of one robot."""
 
     stored: int = 0
+    """Sequences that came, also those that were retired since."""
     tombstoned: int = 0
     """Sequences that will never come and are not stored."""
     highest: int = 0
     """The highest sequence that was stored or tombstoned."""
+    retired: int = 0
+    """Of the stored ones: those whose record has been removed to make room."""
 
     @property
     def missing(self) -> int:
@@ -51,11 +54,40 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         )
 
 
+class Retirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Records that were removed one after the other for one reason, oldest first."""
+
+    reason: str
+    """``age`` or ``size``."""
+    first_number: int
+    last_number: int
+    """Commit numbers of the first and the last record removed."""
+    records: int
+    record_bytes: int
+    """Of their values in the log."""
+    began_at_ns: int
+    ended_at_ns: int
+    """UTC, by the learner's wall clock: for people to read."""
+
+    def joined(self, later: Retirement) -> Retirement:
+        """Return both as one statement."""
+        return msgspec.structs.replace(
+            self,
+            last_number=later.last_number,
+            records=self.records + later.records,
+            record_bytes=self.record_bytes + later.record_bytes,
+            ended_at_ns=later.ended_at_ns,
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RobotLedger:
     """What the store holds of one robot."""
 
     stored: int
+    """Episodes that came, also those that were retired since."""
+    retired: int
+    """Of the stored ones: those whose record has been removed to make room."""
     missing: int
     tombstoned: int
     duplicates: int
@@ -71,7 +103,8 @@ class RobotLedger:
 def robot_ledger(tally: Tally, spools: list[SpoolLedger]) -> RobotLedger:
     """Add the spools of one robot up."""
     return RobotLedger(
-        stored=tally.stored,
+        stored=sum(spool.stored for spool in spools),
+        retired=sum(spool.retired for spool in spools),
         missing=sum(spool.missing for spool in spools),
         tombstoned=sum(spool.tombstoned for spool in spools),
         duplicates=tally.duplicates,

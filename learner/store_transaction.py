@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import defaultdict
 from typing import Any, TypeVar
 
@@ -16,11 +15,12 @@ from learner.stored_episode import (
     Arrival,
     Burial,
     RecordKey,
+    StoredEpisode,
     Verdict,
-    digest_in,
     pack_stored,
     spool_prefix,
 )
+from protocol.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +30,19 @@ S = TypeVar("S", bound=msgspec.Struct)
 class StoreTransaction:
     """Takes arrivals and burials one by one; nothing counts until ``finish`` and the commit."""
 
-    def __init__(self, transaction: Any, file: StoreFile) -> None:  # noqa: ANN401
+    def __init__(self, transaction: Any, file: StoreFile, now_ns: int) -> None:  # noqa: ANN401
         self._transaction = transaction
         self._file = file
         self._number = last_number(transaction, file.log)
-        self._now_ns = time.time_ns()
+        self._now_ns = now_ns
         self._letters: defaultdict[str, list[str]] = defaultdict(list)
         self._tallies: dict[bytes, Tally] = {}
         self._spools: dict[bytes, SpoolLedger] = {}
+
+    @property
+    def last_number(self) -> int:
+        """The highest commit number so far."""
+        return self._number
 
     def take(self, item: Arrival | Burial) -> Verdict:
         """Note one item; return what became of it."""
@@ -59,7 +64,7 @@ class StoreTransaction:
         if number is None:
             self._append(key, arrival)
             return Verdict.STORED
-        first_digest = digest_in(self._transaction.get(number, db=self._file.log))
+        first_digest = self._first_digest(number, arrival)
         if first_digest != arrival.digest and self._keep_conflict(key, arrival):
             return Verdict.CONFLICT
         tally = self._tally(arrival.key.robot_id)
@@ -68,17 +73,37 @@ class StoreTransaction:
         )
         return Verdict.DUPLICATE
 
+    def _first_digest(self, entry: bytes, arrival: Arrival) -> bytes:
+        """Return the digest of what was stored first; if that rotted, what came takes its place."""
+        number, retired_digest = entry[: SEQUENCE.size], entry[SEQUENCE.size :]
+        if retired_digest:
+            return retired_digest
+        packed = self._transaction.get(number, db=self._file.log) or b""
+        try:
+            return StoredEpisode.unpacked(packed).digest
+        except StoreError as error:
+            logger.error(  # noqa: TRY400
+                "commit %d: %s; the robot sent it again, and that is kept in its place",
+                SEQUENCE.unpack(number)[0],
+                error,
+            )
+        value = self._value(arrival.key.packed(), arrival, SEQUENCE.unpack(number)[0])
+        self._transaction.put(number, value, db=self._file.log)
+        return arrival.digest
+
     def _append(self, key: bytes, arrival: Arrival) -> None:
         self._number += 1
         number = SEQUENCE.pack(self._number)
-        self._transaction.put(number, self._value(key, arrival), db=self._file.log, append=True)
+        value = self._value(key, arrival, self._number)
+        self._transaction.put(number, value, db=self._file.log, append=True)
         self._transaction.put(key, number, db=self._file.index)
         self._letters[arrival.key.robot_id].append(arrival.letter)
         name = key[: -SEQUENCE.size]
         spool = self._spool(name)
         # A robot whose disk came back may yet send what it had given up.
         was_buried = spool.tombstoned and self._transaction.delete(key, db=self._file.tombstones)
-        self._spools[name] = SpoolLedger(
+        self._spools[name] = msgspec.structs.replace(
+            spool,
             stored=spool.stored + 1,
             tombstoned=spool.tombstoned - was_buried,
             highest=max(spool.highest, arrival.key.sequence),
@@ -88,7 +113,7 @@ class StoreTransaction:
         """Keep a second record under a taken key; False when this one is kept already."""
         is_new: bool = self._transaction.put(
             key + arrival.digest,
-            self._value(key, arrival),
+            self._value(key, arrival, 0),
             db=self._file.conflicts,
             overwrite=False,
         )
@@ -114,15 +139,21 @@ class StoreTransaction:
                 buried += self._transaction.put(
                     key, burial.reason.encode(), db=self._file.tombstones, overwrite=False
                 )
-        self._spools[name] = SpoolLedger(
-            stored=spool.stored,
+        self._spools[name] = msgspec.structs.replace(
+            spool,
             tombstoned=spool.tombstoned + buried,
             highest=max(spool.highest, burial.last_sequence),
         )
         return Verdict.BURIED
 
-    def _value(self, key: bytes, arrival: Arrival) -> bytes:
-        return pack_stored(key, self._now_ns, arrival.digest, arrival.record)
+    def _value(self, key: bytes, arrival: Arrival, number: int) -> bytes:
+        return pack_stored(
+            key,
+            arrival.record,
+            number=number,
+            stored_at_ns=self._now_ns,
+            digest=arrival.digest,
+        )
 
     def _tally(self, robot_id: str) -> Tally:
         name = robot_id.encode()
@@ -146,6 +177,13 @@ def last_number(transaction: Any, log: Any) -> int:  # noqa: ANN401
 
 
 def read_entry(transaction: Any, table: Any, name: bytes, kind: type[S]) -> S:  # noqa: ANN401
-    """Return a ledger entry; an empty one when there is none."""
+    """Return a ledger entry; an empty one when there is none.
+
+    Raises:
+        StoreError: it is damaged.
+    """
     value = transaction.get(name, db=table)
-    return kind() if value is None else msgspec.msgpack.decode(value, type=kind)
+    try:
+        return kind() if value is None else msgspec.msgpack.decode(value, type=kind)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"the store's ledger of {name!r} is damaged: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,6 +15,14 @@ SEQUENCE = struct.Struct(">Q")
 _SPOOL_BYTES = 16
 _HEAD = struct.Struct("<HQ32s")
 """Size of the key, time of storing (UTC ns), digest."""
+_PROVEN = 0x8000
+"""Set in the size of a key: a proof stands between key and record. Format 1 had none."""
+_PROOF = struct.Struct("<QII")
+"""Commit number (0 for a conflict), bytes of the record, CRC-32 of all that stands before it.
+
+The digest proves the record; this proves whose it is, also to a reader that finds it by
+looking through the pages of a broken file.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,26 +39,42 @@ class RecordKey:
 
     @classmethod
     def unpacked(cls, packed: bytes) -> RecordKey:
-        """Read a store's key."""
-        robot, rest = packed[: -_SPOOL_BYTES - 9], packed[-_SPOOL_BYTES - 8 :]
+        """Read a store's key.
+
+        Raises:
+            ValueError: it is none.
+        """
+        robot, rest = packed[: -_SPOOL_BYTES - 9], packed[-_SPOOL_BYTES - 9 :]
+        if not robot or rest[:1] != b"\0":
+            raise ValueError(f"a key of {len(packed)} bytes names no robot")
         return cls(
             robot_id=robot.decode(),
-            spool_id=rest[:_SPOOL_BYTES],
-            sequence=SEQUENCE.unpack(rest[_SPOOL_BYTES:])[0],
+            spool_id=rest[1 : 1 + _SPOOL_BYTES],
+            sequence=SEQUENCE.unpack(rest[1 + _SPOOL_BYTES :])[0],
         )
 
     def __str__(self) -> str:
         return f"{self.robot_id}/{self.spool_id.hex()[:8]}/{self.sequence}"
 
 
-def pack_stored(key: bytes, stored_at_ns: int, digest: bytes, record: bytes) -> bytes:
+def pack_stored(
+    key: bytes, record: bytes, *, number: int, stored_at_ns: int, digest: bytes
+) -> bytes:
     """Return a value of the store's log; ``StoredEpisode.unpacked`` reads it."""
-    return b"".join((_HEAD.pack(len(key), stored_at_ns, digest), key, record))
+    head = _HEAD.pack(len(key) | _PROVEN, stored_at_ns, digest) + key
+    proof = struct.pack("<QI", number, len(record))
+    return b"".join((head, proof, struct.pack("<I", zlib.crc32(head + proof)), record))
 
 
 def digest_in(packed: bytes) -> bytes:
     """Return the digest that a value of the log was stored with."""
     return bytes(_HEAD.unpack_from(packed)[2])
+
+
+def key_in(packed: bytes) -> bytes:
+    """Return the key that a value of the log was stored under, unchecked."""
+    key_bytes = _HEAD.unpack_from(packed)[0] & ~_PROVEN
+    return bytes(packed[_HEAD.size : _HEAD.size + key_bytes])
 
 
 def robot_prefix(robot_id: str) -> bytes:
@@ -100,22 +125,41 @@ class StoredEpisode:
     key: RecordKey
     digest: bytes
     stored_at_ns: int
+    """By the learner's wall clock, for people to read: no order or age comes from it."""
+    number: int
+    """Of its commit; 0 when it is a conflict or was stored in format 1, which did not note it."""
+    is_proven: bool
+    """False in format 1: the record is what was stored, its key was not under a checksum."""
     record: bytes
 
     @classmethod
     def unpacked(cls, packed: bytes) -> StoredEpisode:
-        """Read a value of the log.
+        """Read a value of the log. Bytes behind a proven record are not its own and are ignored.
 
         Raises:
             StoreError: the record is not the one that was stored.
         """
         try:
-            key_bytes, stored_at_ns, digest = _HEAD.unpack_from(packed)
-            key_end = _HEAD.size + key_bytes
-            key = RecordKey.unpacked(packed[_HEAD.size : key_end])
-        except (struct.error, UnicodeDecodeError) as error:
+            size, stored_at_ns, digest = _HEAD.unpack_from(packed)
+            key_end = _HEAD.size + (size & ~_PROVEN)
+            key = RecordKey.unpacked(bytes(packed[_HEAD.size : key_end]))
+            number, begin, end = 0, key_end, len(packed)
+            if size & _PROVEN:
+                number, record_bytes, found = _PROOF.unpack_from(packed, key_end)
+                begin = key_end + _PROOF.size
+                end = begin + record_bytes
+                if zlib.crc32(packed[: begin - 4]) != found:
+                    raise StoreError(f"stored record of {len(packed)} bytes: its key is damaged")
+        except (struct.error, ValueError) as error:
             raise StoreError(f"stored record of {len(packed)} bytes is damaged: {error}") from error
-        record = packed[key_end:]
+        record = bytes(packed[begin:end])
         if digest_of(record) != digest:
             raise StoreError(f"stored record {key} is damaged: its digest does not match")
-        return cls(key=key, digest=digest, stored_at_ns=stored_at_ns, record=record)
+        return cls(
+            key=key,
+            digest=digest,
+            stored_at_ns=stored_at_ns,
+            number=number,
+            is_proven=bool(size & _PROVEN),
+            record=record,
+        )
