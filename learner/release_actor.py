@@ -27,7 +27,7 @@ class ReleaseActor:
             registry=Registry(config.keys.registry),
             folder=config.releases.folder,
             keep=config.releases.keep,
-            verify_key=load_release_secret(config.keys.release_secret).public_key(),
+            signing_key=load_release_secret(config.keys.release_secret),
         )
         self._server.start()
         threading.Thread(target=self._die_with_the_server, daemon=True).start()
@@ -36,9 +36,25 @@ class ReleaseActor:
         """See ReleaseServer.publish."""
         self._server.publish(data)
 
+    def withhold(self, reason: str) -> None:
+        """See ReleaseCatalogue.withhold."""
+        self._server.catalogue.withhold(reason)
+
+    def newest(self) -> bytes | None:
+        """See ReleaseCatalogue.newest."""
+        return self._server.catalogue.newest
+
+    def pins(self) -> dict[str, int]:
+        """See ReleaseCatalogue.pins."""
+        return self._server.catalogue.pins()
+
     def current_version(self) -> int:
         """See ReleaseServer.current_version."""
         return self._server.current_version
+
+    def highest_version(self) -> int:
+        """See ReleaseServer.highest_version."""
+        return self._server.highest_version
 
     def endpoint(self) -> str:
         """Return the endpoint in use, with the port that the system chose if there was none."""
@@ -77,6 +93,20 @@ class ReleaseServerHandle:
         """
         ray.get(self._actor.publish.remote(data))
 
+    def withhold(self, reason: str) -> None:
+        """Say why the trainer's weights were not released, for the operator to read."""
+        self._actor.withhold.remote(reason)
+
+    def newest(self) -> bytes | None:
+        """Return the newest release's file; None before the first one."""
+        data: bytes | None = ray.get(self._actor.newest.remote())
+        return data
+
+    def pins(self) -> dict[str, int]:
+        """Return robot -> version it is pinned to; "" is the whole fleet."""
+        pins: dict[str, int] = ray.get(self._actor.pins.remote())
+        return pins
+
     def check(self, timeout_s: float) -> None:
         """Return if the release server answers, or Ray is starting it anew.
 
@@ -89,6 +119,11 @@ class ReleaseServerHandle:
     def current_version(self) -> int:
         """Return the version of the current release; 0 before the first one."""
         version: int = ray.get(self._actor.current_version.remote())
+        return version
+
+    def highest_version(self) -> int:
+        """Return the highest version that the server or any of its robots has."""
+        version: int = ray.get(self._actor.highest_version.remote())
         return version
 
     def process_id(self) -> int:

@@ -7,37 +7,35 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from pathlib import Path
 
 import zmq
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from learner.release_folder import ReleaseFolder
+from learner.release_catalogue import ReleaseCatalogue
+from learner.release_desk import ReleaseDesk
+from learner.release_subscribers import ReleaseSubscribers, Subscriber
 from protocol.authentication import RegistryAuthenticator
 from protocol.codec import decode_message, encode_message
-from protocol.errors import ConfigurationError, RejectedMessageError, RejectedReleaseError
+from protocol.errors import ConfigurationError, RejectedMessageError
 from protocol.limits import MAX_HEADER_BYTES
 from protocol.messages import (
     Chunk,
     ChunkRequest,
     FromReleaseServer,
     Refusal,
-    ReleaseAnnouncement,
+    ReleaseListRequest,
+    ReleasePin,
+    ReleaseSubscription,
     ToReleaseServer,
 )
-from protocol.registry import Registry
-from protocol.release import Release, unpack_release
+from protocol.registry import Member, Registry
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits, bind, make_router
 from protocol.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
 
-FORGET_AFTER_S = 60.0
-"""A peer silent for so long is announced nothing any more."""
-_SERVED = 3
-"""Releases served: the current one, and those that slow robots are still fetching."""
 _BATCH = 64
 """Requests answered before the server looks up for a new release."""
 # A peer that asks without reading loses answers instead of filling the learner's memory.
@@ -55,43 +53,48 @@ class ReleaseServer:
         registry: Registry,
         folder: Path,
         keep: int,
-        verify_key: Ed25519PublicKey,
+        signing_key: Ed25519PrivateKey,
     ) -> None:
         """Prepare a server; ``start`` loads the newest release and binds.
 
         Args:
             endpoint: ``tcp://host:port`` to listen at.
             keys: the learner's CURVE keys.
-            registry: who may fetch.
-            folder: where release files are kept.
-            keep: how many of them.
-            verify_key: what robots verify releases with.
+            registry: who may fetch, and who may pin.
+            folder: where release files and pins are kept.
+            keep: how many release files, beside the pinned ones.
+            signing_key: signs orders; robots verify them and the releases with its public half.
         """
         self.endpoint = endpoint
+        self.catalogue = ReleaseCatalogue(folder, keep, signing_key)
         self._keys = keys
         self._registry = registry
-        self._folder = ReleaseFolder(folder, keep)
-        self._verify_key = verify_key
-        self._releases: dict[int, bytes] = {}
-        self._announcement: ReleaseAnnouncement | None = None
-        self._seen_at: dict[bytes, float] = {}
+        self._subscribers = ReleaseSubscribers()
+        self._desk = ReleaseDesk(self.catalogue, self._subscribers, registry)
+        self._warned_of: set[tuple[str, int]] = set()
         self._wakeup = Wakeup()
         self._stopping = threading.Event()
-        self._publishing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="release-server", daemon=True)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._authenticator = RegistryAuthenticator(self._context, registry)
 
     @property
     def current_version(self) -> int:
-        """Version of the current release; 0 before the first one."""
-        announcement = self._announcement
-        return 0 if announcement is None else announcement.version
+        """Version of the newest release; 0 before the first one."""
+        return self.catalogue.current_version
+
+    @property
+    def highest_version(self) -> int:
+        """Highest version that is here or that a robot said it has. Robots refuse older ones.
+
+        A learner that lost its releases learns from its robots how far it had counted.
+        """
+        return max(self.current_version, self._subscribers.highest_version)
 
     @property
     def peers(self) -> int:
-        """Connections heard of within FORGET_AFTER_S."""
-        return len(self._seen_at)
+        """Robots' connections heard of within FORGET_AFTER_S."""
+        return len(self._subscribers)
 
     @property
     def alive(self) -> bool:
@@ -99,14 +102,12 @@ class ReleaseServer:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Load the newest release from disk, listen, and begin to serve.
+        """Load the newest release and the pins from disk, listen, and begin to serve.
 
         Raises:
-            ConfigurationError: the port is in use or the endpoint malformed.
+            ConfigurationError: the port is in use, the endpoint malformed, or the pins damaged.
         """
-        stored = self._folder.newest(self._verify_key)
-        if stored is not None:
-            self._make_current(*stored)
+        self.catalogue.load()
         self._authenticator.start()
         self._socket = make_router(self._context, self._keys, _LIMITS)
         try:
@@ -124,21 +125,7 @@ class ReleaseServer:
             RejectedReleaseError: robots would refuse it: not signed by the release key, damaged,
                 or not newer than the current one. The current one itself is no error.
         """
-        with self._publishing:
-            release = unpack_release(data, self._verify_key)
-            version = release.manifest.version
-            if data == self._releases.get(self.current_version):
-                return
-            if version <= self.current_version:
-                raise RejectedReleaseError(
-                    f"release {version}: not newer than the current one, {self.current_version}"
-                )
-            try:
-                self._folder.store(version, data)
-            except ConfigurationError as error:
-                # The fleet learns on; only a restarted learner would begin with an older one.
-                logger.warning("release %d is announced but not kept on disk: %s", version, error)
-            self._make_current(release, data)
+        if self.catalogue.publish(data):
             self._wakeup.set()
 
     def join(self) -> None:
@@ -152,15 +139,6 @@ class ReleaseServer:
             self._wakeup.set()
             self._thread.join()
 
-    def _make_current(self, release: Release, data: bytes) -> None:
-        version = release.manifest.version
-        served = sorted({*self._releases, version})[-_SERVED:]
-        # Replaced as a whole: the server's thread reads it without a lock.
-        self._releases = {key: self._releases.get(key, data) for key in served}
-        self._announcement = ReleaseAnnouncement(
-            version=version, digest=bytes.fromhex(release.digest), size_bytes=len(data)
-        )
-
     def _run(self) -> None:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
@@ -173,7 +151,7 @@ class ReleaseServer:
                     self._announce_to_all()
                 if self._socket in ready:
                     self._answer_requests()
-                self._forget_the_silent()
+                self._subscribers.forget_silent()
         except Exception:
             logger.critical("the release server ended by an error of its own", exc_info=True)
             raise
@@ -186,10 +164,30 @@ class ReleaseServer:
         self._context.term()
 
     def _announce_to_all(self) -> None:
-        announcement = self._announcement
-        if announcement is not None:
-            for peer in self._seen_at:
-                self._send(peer, announcement)
+        for route, subscriber in self._subscribers.all():
+            self._announce(route, subscriber)
+
+    def _announce(self, route: bytes, subscriber: Subscriber) -> None:
+        offer = self.catalogue.offer(subscriber.robot_id)
+        if offer is None:
+            return
+        if offer.order is not None and subscriber.cannot_use(offer):
+            self._warn_once(subscriber, offer.version)
+            return
+        self._send(route, subscriber.as_understood(offer))
+
+    def _warn_once(self, subscriber: Subscriber, version: int) -> None:
+        if (subscriber.robot_id, version) in self._warned_of:
+            return
+        self._warned_of.add((subscriber.robot_id, version))
+        logger.warning(
+            "%s speaks wire version %d and cannot go back from release %d to %d; it keeps what "
+            "it has until its agent is updated",
+            subscriber.robot_id,
+            subscriber.wire_version,
+            subscriber.have_version,
+            version,
+        )
 
     def _answer_requests(self) -> None:
         for _ in range(_BATCH):
@@ -200,61 +198,64 @@ class ReleaseServer:
             self._answer(frames)
 
     def _answer(self, frames: list[zmq.Frame]) -> None:
-        peer = frames[0].bytes
-        key = str(frames[-1].get("User-Id"))
-        reason = self._reason_to_refuse(key)
-        if reason:
+        route = frames[0].bytes
+        member, reason = self._who(str(frames[-1].get("User-Id")))
+        if member is None:
             # Revoked while connected: its connection stays, but it is told nothing more.
-            self._seen_at.pop(peer, None)
-            self._refuse(peer, "not-enrolled", reason)
+            self._subscribers.forget(route)
+            self._refuse(route, Refusal(code="not-enrolled", reason=reason[:512]))
             return
-        self._seen_at[peer] = time.monotonic()
         try:
-            message = decode_message(frames[-1].bytes, ToReleaseServer)
+            message: ToReleaseServer = decode_message(frames[-1].bytes, ToReleaseServer)
         except RejectedMessageError as error:
-            self._refuse(peer, "malformed", str(error))
+            reason = f"{member.name}: {error}"
+            self._refuse(route, Refusal(code="malformed", reason=reason[:512]))
             return
-        if isinstance(message, ChunkRequest):
-            self._answer_chunk_request(peer, message)
-        elif self._announcement is not None:
-            self._send(peer, self._announcement)
+        if isinstance(message, ReleaseSubscription):
+            current = self.current_version
+            self._announce(route, self._subscribers.note(route, member.name, message, current))
+        elif isinstance(message, ChunkRequest):
+            self._answer_chunk_request(route, message)
+        else:
+            self._answer_operator(route, member, message)
 
-    def _reason_to_refuse(self, key: str) -> str:
-        """Return why the holder of ``key`` (Z85) may not fetch releases; "" when it may."""
+    def _who(self, key: str) -> tuple[Member | None, str]:
+        """Return who holds ``key`` (Z85), or None and why nobody who may speak does."""
         try:
-            if self._registry.member_for_key(key) is not None:
-                return ""
-            return self._registry.refusal_reason(key)
+            member = self._registry.member_for_key(key)
+            return member, "" if member else self._registry.refusal_reason(key)
         except ConfigurationError as error:
-            return str(error)
+            return None, str(error)
 
-    def _answer_chunk_request(self, peer: bytes, request: ChunkRequest) -> None:
-        data = self._releases.get(request.version)
-        if data is None:
-            self._refuse(
-                peer,
-                "release-not-served",
-                f"release {request.version} is not served (any more);"
-                f" current is {self.current_version}",
-            )
-        elif request.offset >= len(data):
-            self._refuse(
-                peer,
-                "out-of-range",
-                f"release {request.version} has {len(data)} bytes, none at {request.offset}",
+    def _answer_operator(
+        self, route: bytes, member: Member, message: ReleaseListRequest | ReleasePin
+    ) -> None:
+        answer = self._desk.answer(member, message)
+        if isinstance(answer, Refusal):
+            self._refuse(route, answer)
+            return
+        if isinstance(message, ReleasePin):
+            self._announce_to_all()
+        self._send(route, answer)
+
+    def _answer_chunk_request(self, route: bytes, request: ChunkRequest) -> None:
+        version, offset = request.version, request.offset
+        body = self.catalogue.read(version, offset, request.length)
+        if body:
+            self._send(route, Chunk(version=version, offset=offset), body)
+            return
+        if body is None:
+            code = "release-not-served"
+            reason = (
+                f"release {version} is not served (any more); current is {self.current_version}"
             )
         else:
-            body = data[request.offset : request.offset + request.length]
-            self._send(peer, Chunk(version=request.version, offset=request.offset), body)
+            code, reason = "out-of-range", f"release {version} has no bytes at {offset}"
+        self._refuse(route, Refusal(code=code, reason=reason))
 
-    def _refuse(self, peer: bytes, code: str, reason: str) -> None:
-        logger.warning("release request refused (%s): %s", code, reason)
-        self._send(peer, Refusal(code=code, reason=reason[:512]))
+    def _refuse(self, route: bytes, refusal: Refusal) -> None:
+        logger.warning("release request refused (%s): %s", refusal.code, refusal.reason)
+        self._send(route, refusal)
 
-    def _send(self, peer: bytes, message: FromReleaseServer, *body: bytes) -> None:
-        self._socket.send_multipart([peer, encode_message(message), *body], zmq.NOBLOCK)
-
-    def _forget_the_silent(self) -> None:
-        limit = time.monotonic() - FORGET_AFTER_S
-        for peer in [peer for peer, seen_at in self._seen_at.items() if seen_at < limit]:
-            del self._seen_at[peer]
+    def _send(self, route: bytes, message: FromReleaseServer, *body: bytes) -> None:
+        self._socket.send_multipart([route, encode_message(message), *body], zmq.NOBLOCK)

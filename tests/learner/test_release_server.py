@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from learner import release_server
+from learner import release_subscribers
 from learner.release_server import ReleaseServer
 from protocol.codec import decode_message, encode_message
 from protocol.errors import ConfigurationError, RejectedReleaseError
@@ -50,7 +50,7 @@ class Fleet:
             registry=self.registry,
             folder=self.folder / "releases",
             keep=keep,
-            verify_key=SIGNING_KEY.public_key(),
+            signing_key=SIGNING_KEY,
         )
         server.start()
         self.servers.append(server)
@@ -279,7 +279,7 @@ def test_a_port_in_use_is_named(fleet: Fleet):
 
 
 def test_a_silent_peer_is_forgotten(fleet: Fleet, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(release_server, "FORGET_AFTER_S", 0.1)
+    monkeypatch.setattr(release_subscribers, "FORGET_AFTER_S", 0.1)
     server = fleet.server()
     server.publish(make_release(1))
     ask(fleet.robot(server), ReleaseSubscription(have_version=0))

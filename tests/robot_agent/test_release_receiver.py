@@ -48,14 +48,14 @@ class Bench:
         self.registry = enrol(folder / "registry", "robot-1", self.keys)
         self.started: list[ReleaseServer | ReleaseReceiver] = []
 
-    def server(self, endpoint: str = "tcp://127.0.0.1:*", *, trusts=SIGNING_KEY) -> ReleaseServer:
+    def server(self, endpoint: str = "tcp://127.0.0.1:*") -> ReleaseServer:
         server = ReleaseServer(
             endpoint=endpoint,
             keys=SERVER_KEYS,
             registry=self.registry,
             folder=self.folder / "releases",
             keep=3,
-            verify_key=trusts.public_key(),
+            signing_key=SIGNING_KEY,
         )
         server.start()
         self.started.append(server)
@@ -151,7 +151,7 @@ from pathlib import Path
 from learner.release_server import ReleaseServer
 from protocol.registry import Registry
 from protocol.release import Release
-from protocol.security import load_curve_keys, load_release_public
+from protocol.security import load_curve_keys, load_release_secret
 folder, endpoint = Path(sys.argv[1]), sys.argv[2]
 server = ReleaseServer(
     endpoint=endpoint,
@@ -159,7 +159,7 @@ server = ReleaseServer(
     registry=Registry(folder / "registry"),
     folder=folder / "releases",
     keep=3,
-    verify_key=load_release_public(folder / "release.public"),
+    signing_key=load_release_secret(folder / "release.secret"),
 )
 server.start()
 if len(sys.argv) > 3:
@@ -294,7 +294,7 @@ def _announce_unchecked(server: ReleaseServer, version: int, data: bytes) -> Non
         score_graph=b"",
         digest=f"{version:064x}",
     )
-    server._make_current(release, data)
+    server.catalogue.make_current(release, data)
     server._wakeup.set()
 
 
