@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from protocol.errors import RejectedReleaseError
-from protocol.messages import Chunk, ChunkRequest, ReleaseAnnouncement
+from protocol.messages import Chunk, ChunkRequest, ReleaseAnnouncement, SignedOrder
 from protocol.release import MAX_RELEASE_BYTES
 
 
@@ -39,6 +41,10 @@ class ReleaseDownload:
     def received_bytes(self) -> int:
         """How many bytes are here."""
         return len(self._data)
+
+    def renew_order(self, order: SignedOrder | None) -> None:
+        """Take the order of a later announcement of the same release."""
+        self.announcement = msgspec.structs.replace(self.announcement, order=order)
 
     def next_request(self) -> ChunkRequest:
         """Return the request for the next missing bytes; there must be some."""

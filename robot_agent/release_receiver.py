@@ -1,4 +1,4 @@
-"""Fetches releases in the background and offers the newest good one between episodes."""
+"""Fetches releases in the background and offers the one to use between episodes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from protocol.hand_eye import HandEyeMap
 from protocol.key_files import PUBLIC_MODE, write_over
 from protocol.limits import MAX_HEADER_BYTES
 from protocol.messages import (
+    WIRE_VERSION,
     Chunk,
     FromReleaseServer,
     Refusal,
@@ -27,6 +28,7 @@ from protocol.sockets import SocketLimits
 from robot_agent.learner_connection import LearnerConnection
 from robot_agent.q_function import QFunction
 from robot_agent.release_download import ReleaseDownload
+from robot_agent.release_orders import ReleaseOrders
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +41,8 @@ class ReleaseReceiver:
     """A thread between the release server and the agent.
 
     The last good release is kept on disk: a robot grasps with it while the learner is away. A
-    release that is older, forged, damaged, made for pictures of another size, or does not work on
-    this robot is refused.
+    release that is forged, damaged, made for pictures of another size, or does not work on this
+    robot is refused; one that is older needs a signed order of the operator (see release_orders).
     """
 
     def __init__(
@@ -65,7 +67,8 @@ class ReleaseReceiver:
             keys: the robot's CURVE keys.
             server_public: the learner's CURVE public key.
             verify_key: the key that releases are signed with.
-            state_folder: where the last good release is kept, as ``release``.
+            state_folder: where the last good release is kept, as ``release``, and the last order
+                obeyed, as ``release-order``.
             robot_id: the robot's name, under which releases carry its refined map.
             calibration: the robot's own hand-eye map.
             height_px: height of the camera's pictures.
@@ -81,6 +84,7 @@ class ReleaseReceiver:
         )
         self._verify_key = verify_key
         self._file = state_folder / "release"
+        self._orders = ReleaseOrders(state_folder / "release-order", verify_key, robot_id)
         self._robot_id = robot_id
         self._calibration = calibration
         self._image_size = (height_px, width_px)
@@ -88,7 +92,7 @@ class ReleaseReceiver:
         self._subscribe_every_s = subscribe_every_s
 
         self.version = 0
-        """Version of the newest good release; 0 for none."""
+        """Version of the last good release; 0 for none."""
         self.refused = 0
         """Releases refused since the start."""
         self.last_refusal = ""
@@ -99,9 +103,10 @@ class ReleaseReceiver:
         self._newest_lock = threading.Lock()
         self._download: ReleaseDownload | None = None
         self._abandoned_last = False
+        self._is_kept = True
         self._subscribed_since_request = False
         self._subscribe_at = 0.0
-        self._refused_digests: dict[bytes, None] = {}
+        self._refused_offers: dict[bytes, None] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="release-receiver", daemon=True)
 
@@ -124,7 +129,8 @@ class ReleaseReceiver:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Load the last good release from disk and begin to listen for newer ones."""
+        """Load the last good release from disk and begin to listen for others."""
+        self._orders.load()
         self._load_last_good()
         self._thread.start()
 
@@ -170,7 +176,8 @@ class ReleaseReceiver:
     def _subscribe_if_due(self) -> None:
         if time.monotonic() < self._subscribe_at:
             return
-        if self._connection.send(ReleaseSubscription(have_version=self.version)):
+        subscription = ReleaseSubscription(have_version=self.version, wire_version=WIRE_VERSION)
+        if self._connection.send(subscription):
             self._subscribe_at = time.monotonic() + self._subscribe_every_s
             self._subscribed_since_request = True
 
@@ -197,17 +204,38 @@ class ReleaseReceiver:
             self._download = None
 
     def _handle_announcement(self, announcement: ReleaseAnnouncement) -> None:
+        if announcement.version == self.version:
+            self._stay(announcement)
+        elif not self._is_refused(announcement) and self._may_use(announcement):
+            self._fetch(announcement)
+
+    def _stay(self, announcement: ReleaseAnnouncement) -> None:
+        if self._download is not None:
+            version = self._download.announcement.version
+            logger.info("release %d abandoned, release %d shall stay", version, self.version)
+            self._download = None
+        if self._is_kept:
+            self._orders.note(announcement)
+
+    def _may_use(self, announcement: ReleaseAnnouncement) -> bool:
+        if announcement.version > self.version:
+            return True
+        try:
+            self._orders.check(announcement)
+        except RejectedReleaseError as error:
+            reason = f"release {announcement.version}: older than {self.version}, which is in use"
+            self._refuse(_offer_key(announcement), f"{reason}; {error}")
+            return False
+        return True
+
+    def _fetch(self, announcement: ReleaseAnnouncement) -> None:
         download = self._download
-        if announcement.version == self.version or announcement.digest in self._refused_digests:
-            return
-        if announcement.version < self.version:
-            self._refuse(
-                announcement,
-                f"release {announcement.version}: older than {self.version}, which is in use",
-            )
-        elif download is None:
+        if download is None:
             self._begin(announcement)
-        elif announcement != download.announcement and self._may_abandon(announcement, download):
+        elif announcement.digest == download.announcement.digest:
+            download.renew_order(announcement.order)
+            self._ask_again(download)
+        elif self._may_abandon(announcement, download):
             logger.info(
                 "release %d abandoned at %d bytes for release %d",
                 download.announcement.version,
@@ -216,9 +244,13 @@ class ReleaseReceiver:
             )
             self._abandoned_last = True
             self._begin(announcement)
-        elif self._subscribed_since_request:
-            # ZeroMQ keeps the order within a connection: an answer to a later subscription means
-            # that the chunk asked for before it was lost, with its connection or to a full queue.
+        else:
+            self._ask_again(download)
+
+    def _ask_again(self, download: ReleaseDownload) -> None:
+        # ZeroMQ keeps the order within a connection: an answer to a later subscription means
+        # that the chunk asked for before it was lost, with its connection or to a full queue.
+        if self._subscribed_since_request:
             self._request_chunk(download)
 
     def _may_abandon(self, announcement: ReleaseAnnouncement, download: ReleaseDownload) -> bool:
@@ -230,7 +262,7 @@ class ReleaseReceiver:
         try:
             self._download = ReleaseDownload(announcement, self._chunk_bytes)
         except RejectedReleaseError as error:
-            self._refuse(announcement, str(error))
+            self._refuse(announcement.digest, str(error))
             return
         self._request_chunk(self._download)
 
@@ -258,15 +290,19 @@ class ReleaseReceiver:
             q_function = self._load(download.data)
             _check_announced(q_function, announced)
         except RejectedReleaseError as error:
-            self._refuse(announced, str(error))
+            self._refuse(announced.digest, str(error))
             return
         except Exception as error:
             # Fetching it again with every announcement would not mend an error of our own.
             logger.exception("release %d cannot be used", announced.version)
-            self._refuse(announced, f"release {announced.version}: {error!r}")
+            self._refuse(announced.digest, f"release {announced.version}: {error!r}")
             return
         self._keep(download.data)
         self._offer(q_function)
+        if self._is_kept:
+            # After the release itself: with the order alone on disk, a restarted robot would
+            # neither have the release nor obey the order again.
+            self._orders.note(announced)
 
     def _load(self, data: bytes) -> QFunction:
         release = unpack_release(data, self._verify_key)
@@ -287,7 +323,10 @@ class ReleaseReceiver:
         try:
             write_over(self._file, data, mode=PUBLIC_MODE)
         except ConfigurationError as error:
+            self._is_kept = False
             logger.warning("release is used but not kept on disk: %s", error)
+        else:
+            self._is_kept = True
 
     def _offer(self, q_function: QFunction) -> None:
         with self._newest_lock:
@@ -296,17 +335,26 @@ class ReleaseReceiver:
             self.version = q_function.version
         logger.info("release %d is ready", q_function.version)
 
-    def _refuse(self, announcement: ReleaseAnnouncement, reason: str) -> None:
-        """Refuse a release once and for all; it would be announced again with every keep-alive."""
-        while len(self._refused_digests) >= _MAX_REMEMBERED_REFUSALS:
-            del self._refused_digests[next(iter(self._refused_digests))]
-        self._refused_digests[announcement.digest] = None
+    def _is_refused(self, announcement: ReleaseAnnouncement) -> bool:
+        offered = {announcement.digest, _offer_key(announcement)}
+        return not self._refused_offers.keys().isdisjoint(offered)
+
+    def _refuse(self, offer: bytes, reason: str) -> None:
+        """Refuse an offer once and for all; it would be announced again with every keep-alive."""
+        while len(self._refused_offers) >= _MAX_REMEMBERED_REFUSALS:
+            del self._refused_offers[next(iter(self._refused_offers))]
+        self._refused_offers[offer] = None
         self._count_refusal(reason)
 
     def _count_refusal(self, reason: str) -> None:
         self.refused += 1
         self.last_refusal = reason
         logger.warning("release refused, release %d stays: %s", self.version, reason)
+
+
+def _offer_key(announcement: ReleaseAnnouncement) -> bytes:
+    """Tell a release offered with one order from the same release with another, or with none."""
+    return announcement.digest + (announcement.order.signature if announcement.order else b"-")
 
 
 def _check_announced(q_function: QFunction, announced: ReleaseAnnouncement) -> None:
