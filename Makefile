@@ -11,7 +11,7 @@ SEED ?= 0
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check bench clean
+.PHONY: help demo test test-slow check fuzz bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | \
@@ -34,6 +34,9 @@ check: $(INSTALLED)  ## lint, format, types, import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(INSTALLED)  ## fuzz every byte from a network: 30 minutes or 10 million inputs (FUZZ=--help)
+	@exec $(BIN)/python -m tests.fuzz $(FUZZ)
 
 bench: $(INSTALLED)  ## the benchmarks
 	@set -e; for file in tests/benchmarks/bench_*.py; do \
