@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 
 from learner.store_ledger import RobotLedger
 from protocol.messages import Heartbeat, RobotStatus
+from protocol.refusal_log import printable
 
 LIVE_S = 5.0
 """A robot that was heard within this time is connected."""
 _KEPT_LATENCIES = 1000
+_REMEMBER_REFUSAL_S = 60.0
+"""How long a robot's status says why it was refused last."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -24,6 +27,12 @@ class _Robot:
     last_seen_s: float = -math.inf
     heartbeat: Heartbeat | None = None
     refused: int = 0
+    refusal: str = ""
+    """Why it was refused last, in words."""
+    refused_s: float = -math.inf
+    wire_version: int = 0
+    software_version: str = ""
+    address: str = ""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,6 +64,17 @@ class FleetState:
         with self._lock:
             self._robot(robot_id).last_seen_s = self._clock()
 
+    def greeted(
+        self, robot_id: str, *, wire_version: int, software_version: str, address: str
+    ) -> None:
+        """Note a robot's hello that was welcome."""
+        with self._lock:
+            robot = self._robot(robot_id)
+            robot.last_seen_s = self._clock()
+            robot.wire_version = wire_version
+            robot.software_version = printable(software_version)
+            robot.address = address
+
     def beat(self, robot_id: str, heartbeat: Heartbeat) -> None:
         """Note a heartbeat, and whether it completes a release's way to the fleet."""
         with self._lock:
@@ -67,12 +87,19 @@ class FleetState:
                     rollout.last_use_s = robot.last_seen_s
             self._close_rollouts()
 
-    def refuse(self, robot_id: str | None, code: str) -> None:
-        """Count a refused message; ``robot_id`` is None when its key is not enrolled."""
+    def refuse(self, robot_id: str | None, code: str, reason: str = "") -> None:
+        """Count a refused message; ``robot_id`` is None when its key is not enrolled.
+
+        A ``reason`` is shown in the robot's status for a while.
+        """
         with self._lock:
             self._refusals[code] += 1
-            if robot_id is not None:
-                self._robot(robot_id).refused += 1
+            if robot_id is None:
+                return
+            robot = self._robot(robot_id)
+            robot.refused += 1
+            if reason:
+                robot.refusal, robot.refused_s = printable(reason), self._clock()
 
     def release_published(self, version: int) -> None:
         """Start measuring how long a release takes to the last live robot."""
@@ -104,6 +131,12 @@ class FleetState:
         with self._lock:
             return dict(self._refusals)
 
+    def live(self) -> int:
+        """Return how many robots are connected now."""
+        with self._lock:
+            now_s = self._clock()
+            return sum(self._is_live(name, now_s) for name in self._robots)
+
     def robots(self) -> list[str]:
         """Return the robots heard of since the gateway began."""
         with self._lock:
@@ -113,8 +146,12 @@ class FleetState:
         """Put together what is stored of a robot and what was heard of it."""
         with self._lock:
             robot = self._robots.get(robot_id, _Robot())
-            silent_s = self._clock() - robot.last_seen_s
+            now_s = self._clock()
+        silent_s = now_s - robot.last_seen_s
         beat = robot.heartbeat
+        warnings = [printable(warning) for warning in beat.warnings] if beat else []
+        if now_s - robot.refused_s <= _REMEMBER_REFUSAL_S:
+            warnings.append(robot.refusal)
         return RobotStatus(
             robot_id=robot_id,
             last_seen_s=silent_s if math.isfinite(silent_s) else -1.0,
@@ -132,7 +169,11 @@ class FleetState:
             outbox_episodes=beat.outbox_episodes if beat else 0,
             decision_ms_p50=beat.decision_ms_p50 if beat else 0.0,
             decision_ms_p99=beat.decision_ms_p99 if beat else 0.0,
-            warnings=list(beat.warnings) if beat else [],
+            warnings=warnings,
+            policy_digest=beat.policy_digest if beat else "",
+            wire_version=robot.wire_version,
+            software_version=robot.software_version,
+            address=robot.address,
         )
 
     def _robot(self, robot_id: str) -> _Robot:

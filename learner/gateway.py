@@ -24,20 +24,23 @@ from learner.reception import Envelope, Reception
 from learner.retention import RetentionLimits
 from protocol.authentication import RegistryAuthenticator
 from protocol.codec import encode_message
-from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES
-from protocol.messages import StatusReply
+from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES, MAX_QUEUED_BYTES
+from protocol.messages import Ack, StatusReply
+from protocol.refusal_log import RefusalLog
 from protocol.registry import Registry
-from protocol.security import CurveKeys
-from protocol.sockets import SocketLimits, bind, make_router
+from protocol.server_key import ServerKey
+from protocol.server_socket import ServerSocket
+from protocol.sockets import SocketLimits
 from protocol.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
 
-MAX_QUEUED_BYTES = 256 * 2**20
-"""Above this the gateway stops reading, and TCP holds the robots back."""
+_LIMITS = SocketLimits(frame_bytes=EPISODE_LIMITS.record_bytes + MAX_HEADER_BYTES)
 _RECEIVED_PER_TURN = 128
 _HOUSEKEEPING_S = 10.0
 _FLUSH_MS = 1_000
+# No agent has a spool of this name: an ack that says nothing to anybody.
+_NOTHING = encode_message(Ack(spool_id=bytes(16), sequences=[]))
 _DAY_S = 86_400.0
 
 
@@ -47,26 +50,29 @@ class Gateway:
     def __init__(
         self,
         config: GatewayConfig,
-        keys: CurveKeys,
+        server_secret: Path,
         registry_folder: Path,
         image_size_px: ImageSize | None = None,
     ) -> None:
-        """Open the store; nothing is received before ``start``.
+        """Read the key and open the store; nothing is received before ``start``.
 
         Args:
             config: endpoints, folders and limits.
-            keys: the learner's own.
+            server_secret: file of the learner's secret key; looked at again while it runs.
             registry_folder: the enrolled robots' public keys.
             image_size_px: what robots' pictures must measure; None admits any.
 
         Raises:
+            ConfigurationError: the key file is missing, open to others, or no key.
             StoreError: the store is damaged or of another format.
         """
         self._config = config
-        self._keys = keys
+        self._key = ServerKey(server_secret)
+        self._refusals = RefusalLog(logger)
         self._registry = Registry(registry_folder)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._authenticator = RegistryAuthenticator(self._context, self._registry)
+        self._authenticator = RegistryAuthenticator(self._context, self._registry, self._refusals)
+        self._socket = ServerSocket(self._context, self._key, _LIMITS, self._refusals)
         self._wakeup = Wakeup()
         self._fleet = FleetState()
         keep = RetentionLimits(age_s=config.keep_days * _DAY_S, log_bytes=config.keep_bytes)
@@ -80,7 +86,10 @@ class Gateway:
             committer=self._committer,
             fleet=self._fleet,
             window_bytes=config.window_bytes,
+            key=self._key,
+            refusals=self._refusals,
             status=self.status,
+            is_connected=self._is_connected,
         )
         self._started_s = time.monotonic()
         self._stopping = False
@@ -97,18 +106,13 @@ class Gateway:
         """
         self._registry.members()
         self._authenticator.start()
-        limits = SocketLimits(frame_bytes=EPISODE_LIMITS.record_bytes + MAX_HEADER_BYTES)
-        router = make_router(self._context, self._keys, limits)
         try:
-            self.endpoint = bind(router, self._config.bind)
+            self.endpoint = self._socket.open(self._config.bind)
         except BaseException:
-            router.close()
             self._release()
             raise
         self._committer.start()
-        self._thread = threading.Thread(
-            target=self._run, args=(router,), name="gateway", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self._thread.start()
         logger.info("gateway listens at %s, %d episodes stored", self.endpoint, self._stored())
 
@@ -143,7 +147,10 @@ class Gateway:
 
     def refusals(self) -> dict[str, int]:
         """Return how many messages and connections were refused, by reason."""
-        return self._fleet.refusals() | {"connection": self._authenticator.refused}
+        return self._fleet.refusals() | {
+            "connection": self._authenticator.refused,
+            "server-key": self._socket.strangers,
+        }
 
     def status(self) -> StatusReply:
         """Return the fleet as the learner knows it. Any thread may ask."""
@@ -158,59 +165,79 @@ class Gateway:
             robots=[
                 self._fleet.status_of(name, self._store.ledger(name)) for name in sorted(names)
             ],
+            warnings=self._warnings(),
         )
 
     def _stored(self) -> int:
         return self._store.last_commit()
 
-    def _run(self, router: zmq.Socket[bytes]) -> None:
-        poller = zmq.Poller()
-        poller.register(self._wakeup, zmq.POLLIN)
+    def _warnings(self) -> list[str]:
+        if not self._socket.emptied:
+            return []
+        return [
+            f"all connections were dropped {self._socket.emptied} times, for the memory that "
+            "unfinished messages took: see the learner's log"
+        ]
+
+    def _run(self) -> None:
         tidy_at_s = time.monotonic() + _HOUSEKEEPING_S
         while not self._stopping:
             has_room = self._committer.queued_bytes < MAX_QUEUED_BYTES
-            poller.register(router, zmq.POLLIN if has_room else 0)
-            poller.poll(1_000)
+            has_messages = self._socket.wait(1.0, self._wakeup, for_messages=has_room)
             self._wakeup.clear()
-            if has_room:
-                self._receive(router)
-            self._send_answers(router)
+            if has_messages:
+                self._receive()
+            self._send_answers()
+            self._socket.tend(self._granted_bytes())
             if time.monotonic() >= tidy_at_s:
-                self._reception.forget_silent()
+                self._reception.tidy()
                 tidy_at_s = time.monotonic() + _HOUSEKEEPING_S
         self._committer.stop()
-        self._send_answers(router)
-        router.close(linger=_FLUSH_MS)
+        self._send_answers()
+        self._socket.close(_FLUSH_MS)
 
-    def _receive(self, router: zmq.Socket[bytes]) -> None:
+    def _receive(self) -> None:
         """Take what has arrived, but not so much that answers would wait."""
         for _ in range(_RECEIVED_PER_TURN):
             try:
-                frames = _receive_frames(router)
+                envelope = _receive_envelope(self._socket.socket)
             except zmq.Again:
                 return
             try:
-                self._take(router, *frames)
+                answer = self._reception.answer(envelope)
+                if answer is not None:
+                    self._send(envelope.routing_id, answer)
             except Exception:
                 # One message must never end the gateway, whatever is wrong with it.
                 logger.exception("a message could not be handled")
 
-    def _take(
-        self, router: zmq.Socket[bytes], routing_id: bytes, header: zmq.Frame, bodies: list[bytes]
-    ) -> None:
-        envelope = Envelope(
-            routing_id=routing_id,
-            public_key=str(header.get("User-Id")),
-            header=header.bytes,
-            bodies=bodies,
-        )
-        answer = self._reception.answer(envelope)
-        if answer is not None:
-            _send(router, routing_id, answer)
-
-    def _send_answers(self, router: zmq.Socket[bytes]) -> None:
+    def _send_answers(self) -> None:
         for answer in self._committer.take_answers():
-            _send(router, answer.sender.routing_id, answer.message)
+            self._send(answer.sender.routing_id, answer.message)
+
+    def _send(self, routing_id: bytes, message: msgspec.Struct) -> None:
+        # ROUTER drops what cannot be delivered; the robot will ask or send again.
+        self._socket.socket.send_multipart([routing_id, encode_message(message)], zmq.NOBLOCK)
+
+    def _is_connected(self, routing_id: bytes) -> bool:
+        """Say whether a connection is still there, by sending it what no agent heeds."""
+        router = self._socket.socket
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        try:
+            router.send_multipart([routing_id, _NOTHING], zmq.NOBLOCK)
+        except zmq.Again:
+            return True
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                return False
+            raise
+        finally:
+            router.setsockopt(zmq.ROUTER_MANDATORY, 0)
+        return True
+
+    def _granted_bytes(self) -> int:
+        """Return what the store's queue and the robots' windows may take up."""
+        return MAX_QUEUED_BYTES + self._fleet.live() * self._config.window_bytes
 
     def _release(self) -> None:
         self._authenticator.stop()
@@ -219,15 +246,9 @@ class Gateway:
         self._wakeup.close()
 
 
-def _receive_frames(router: zmq.Socket[bytes]) -> tuple[bytes, zmq.Frame, list[bytes]]:
-    """Return routing id, header and bodies of the next message; raise Again if there is none."""
+def _receive_envelope(router: zmq.Socket[bytes]) -> Envelope:
+    """Return the next message; raise Again if there is none."""
     routing_id = router.recv(zmq.NOBLOCK)
-    # Only a frame, not its bytes, can say which key authenticated it.
-    header = router.recv(copy=False)
-    bodies = router.recv_multipart() if header.more else []
-    return routing_id, header, bodies
-
-
-def _send(router: zmq.Socket[bytes], routing_id: bytes, message: msgspec.Struct) -> None:
-    # ROUTER drops what cannot be delivered; the robot will ask or send again.
-    router.send_multipart([routing_id, encode_message(message)], zmq.NOBLOCK)
+    frame = router.recv(copy=False)
+    bodies = router.recv_multipart() if frame.more else []
+    return Envelope(routing_id=routing_id, frame=frame, bodies=bodies)

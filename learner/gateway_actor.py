@@ -13,7 +13,7 @@ from learner.config import LearnerConfig
 from learner.gateway import Gateway
 from learner.logs import configure_logs
 from protocol.messages import StatusReply
-from protocol.security import load_curve_keys
+from protocol.sockets import raise_descriptor_limit
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +23,11 @@ class GatewayActor:
 
     def __init__(self, config: LearnerConfig) -> None:
         configure_logs(config.log_level)
-        keys = load_curve_keys(config.keys.server_secret)
+        raise_descriptor_limit()
         size_px = (config.image_height_px, config.image_width_px)
-        self._gateway = Gateway(config.gateway, keys, config.keys.registry, size_px)
+        self._gateway = Gateway(
+            config.gateway, config.keys.server_secret, config.keys.registry, size_px
+        )
         self._gateway.start()
         threading.Thread(target=self._die_with_the_gateway, daemon=True).start()
 

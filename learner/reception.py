@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import zmq
 
 from learner.committer import Committer, Delivery, Sender
 from learner.episode_store import EpisodeStore
 from learner.fleet_state import FleetState
+from learner.sessions import Sessions
 from protocol.codec import decode_message
 from protocol.errors import RejectedMessageError
+from protocol.limits import MAX_TOMBSTONE_RANGE, MESSAGES_PER_S
+from protocol.message_rate import MessageRate
 from protocol.messages import (
+    OLDEST_WIRE_VERSION,
     WIRE_VERSION,
     EpisodeSubmission,
     FromGateway,
@@ -25,12 +30,13 @@ from protocol.messages import (
     Tombstone,
     Welcome,
 )
+from protocol.refusal_log import RefusalLog, printable
 from protocol.registry import Member, Registry
+from protocol.server_key import ServerKey
 
 logger = logging.getLogger(__name__)
 
-MAX_TOMBSTONE_RANGE = 4096
-_FORGET_SESSION_S = 60.0
+_STRANGER = "a stranger"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,10 +45,19 @@ class Envelope:
 
     routing_id: bytes
     """Where an answer goes; says nothing about who is there."""
-    public_key: str
-    """The key (Z85) that authenticated the message."""
-    header: bytes
+    frame: zmq.Frame
+    """The header; only a frame, not its bytes, can say which key authenticated it."""
     bodies: list[bytes]
+
+    @property
+    def public_key(self) -> str:
+        """The key (Z85) that authenticated the message."""
+        return str(self.frame.get("User-Id"))
+
+    @property
+    def address(self) -> str:
+        """The address that its connection came from."""
+        return str(self.frame.get("Peer-Address"))
 
 
 class Reception:
@@ -56,25 +71,56 @@ class Reception:
         committer: Committer,
         fleet: FleetState,
         window_bytes: int,
+        key: ServerKey,
+        refusals: RefusalLog,
         status: Callable[[], StatusReply],
+        is_connected: Callable[[bytes], bool],
     ) -> None:
+        """Prepare to receive.
+
+        Args:
+            registry: who may speak.
+            store: what has been delivered.
+            committer: takes deliveries.
+            fleet: takes heartbeats, and counts what is refused.
+            window_bytes: what each robot may have under way.
+            key: the learner's key, and the one that will follow it.
+            refusals: where refusals are logged.
+            status: what operators are told.
+            is_connected: says whether a routing id still has a connection.
+        """
         self._registry = registry
         self._store = store
         self._committer = committer
         self._fleet = fleet
         self._window_bytes = window_bytes
+        self._key = key
+        self._refusals = refusals
         self._status = status
-        self._sessions: dict[bytes, tuple[str, float]] = {}
-        """Routing id -> robot that said hello there, and when it was last heard."""
+        self._is_connected = is_connected
+        self._rate = MessageRate()
+        self._sessions = Sessions()
 
     def answer(self, envelope: Envelope) -> FromGateway | None:
         """Deal with one message; return what to send back at once, if anything."""
-        member = self._registry.member_for_key(envelope.public_key)
+        key = envelope.public_key
+        member = self._registry.member_for_key(key)
+        if not self._rate.admits(key):
+            return self._refuse_haste(member, key)
+        answer = self._answer(member, envelope, key)
+        if isinstance(answer, Refusal) and answer.code != "say-hello":
+            self._rate.charge_refusal(key)
+        return answer
+
+    def tidy(self) -> None:
+        """Forget what is no longer needed; to be called every few seconds."""
+        self._rate.forget_quiet()
+
+    def _answer(self, member: Member | None, envelope: Envelope, key: str) -> FromGateway | None:
         if member is None:
-            reason = self._registry.refusal_reason(envelope.public_key)
-            return self._refuse(None, "not-enrolled", reason)
+            return self._refuse(None, "not-enrolled", self._registry.refusal_reason(key))
         try:
-            message: ToGateway = decode_message(envelope.header, ToGateway)
+            message: ToGateway = decode_message(envelope.frame.bytes, ToGateway)
         except RejectedMessageError as error:
             return self._refuse(member, "malformed", str(error))
         if len(envelope.bodies) != isinstance(message, EpisodeSubmission):
@@ -86,15 +132,6 @@ class Reception:
         if member.role != "robot":
             return self._refuse(member, "not-a-robot", f"the key of {member.name} is no robot's")
         return self._answer_robot(member, envelope, message)
-
-    def forget_silent(self) -> None:
-        """Forget connections that have long been silent; their robots will say hello again."""
-        oldest_s = time.monotonic() - _FORGET_SESSION_S
-        self._sessions = {
-            routing_id: session
-            for routing_id, session in self._sessions.items()
-            if session[1] >= oldest_s
-        }
 
     def _answer_operator(self, member: Member) -> FromGateway:
         if member.role != "operator":
@@ -108,19 +145,23 @@ class Reception:
         message: Hello | EpisodeSubmission | Tombstone | Heartbeat,
     ) -> FromGateway | None:
         if isinstance(message, Hello):
-            return self._greet(member, envelope.routing_id, message)
-        session = self._sessions.get(envelope.routing_id)
-        if session is None or session[0] != member.name:
+            return self._greet(member, envelope, message)
+        session = self._sessions.hear(member.name, envelope.routing_id)
+        if session is None:
             # Not counted as refused: the robot does nothing wrong when the learner was restarted.
             return Refusal(code="say-hello", reason="this gateway does not know the connection yet")
-        self._sessions[envelope.routing_id] = (member.name, time.monotonic())
         if isinstance(message, Heartbeat):
             self._fleet.beat(member.name, message)
-            return None
+            may_be_told = session.wire_version >= 2
+            must_be_told = self._key.note_confirmed(member.name, message.next_server_key)
+            return self._key.notice if must_be_told and may_be_told else None
         self._fleet.seen(member.name)
         if isinstance(message, Tombstone) and not _is_sane(message):
             return self._refuse(
-                member, "tombstone", f"sequences {message.sequence} to {message.last_sequence}"
+                member,
+                "tombstone",
+                f"sequences {message.sequence} to {message.last_sequence}: a tombstone covers 1 to "
+                f"{MAX_TOMBSTONE_RANGE} of them",
             )
         self._committer.submit(
             Delivery(
@@ -131,23 +172,17 @@ class Reception:
         )
         return None
 
-    def _greet(self, member: Member, routing_id: bytes, hello: Hello) -> FromGateway:
-        if hello.wire_version != WIRE_VERSION:
-            return self._refuse(
-                member,
-                "wire-version",
-                f"{member.name} speaks wire version {hello.wire_version}, this learner "
-                f"{WIRE_VERSION}: update the older of the two",
-            )
-        if hello.claimed_name != member.name:
-            return self._refuse(
-                member,
-                "name",
-                f"this key is enrolled as {member.name}, but the robot calls itself "
-                f"{hello.claimed_name}: correct 'name' in its robot.toml or enrol it anew",
-            )
-        self._sessions[routing_id] = (member.name, time.monotonic())
-        self._fleet.seen(member.name)
+    def _greet(self, member: Member, envelope: Envelope, hello: Hello) -> FromGateway:
+        refusal = self._reason_to_refuse(member, hello, envelope)
+        if refusal is not None:
+            return self._refuse(member, *refusal)
+        session = self._sessions.open(member.name, envelope.routing_id, hello, envelope.address)
+        self._fleet.greeted(
+            member.name,
+            wire_version=session.wire_version,
+            software_version=hello.software_version,
+            address=session.address,
+        )
         known_through = self._store.known_through(member.name, hello.spool_id)
         if known_through >= hello.next_sequence:
             logger.error(
@@ -155,19 +190,62 @@ class Reception:
                 "restored from a backup or copied from another robot?",
                 *(member.name, hello.next_sequence, known_through, hello.spool_id.hex()[:8]),
             )
-        logger.info("%s connected, version %s", member.name, hello.software_version)
+        logger.info(
+            "%s connected from %s, version %s, wire version %d",
+            *(member.name, session.address, printable(hello.software_version)),
+            hello.wire_version,
+        )
         return Welcome(
-            wire_version=WIRE_VERSION,
+            wire_version=session.wire_version,
             robot_id=member.name,
             window_bytes=self._window_bytes,
             known_through=known_through,
         )
 
+    def _reason_to_refuse(
+        self, member: Member, hello: Hello, envelope: Envelope
+    ) -> tuple[str, str] | None:
+        """Return code and reason why a robot may not deliver; None when it may."""
+        spoken = hello.wire_version
+        if not OLDEST_WIRE_VERSION <= spoken <= WIRE_VERSION:
+            older = "the learner" if spoken > WIRE_VERSION else f"the agent on {member.name}"
+            return "wire-version", (
+                f"{member.name} speaks wire version {spoken}, this learner "
+                f"{OLDEST_WIRE_VERSION} to {WIRE_VERSION}: update {older}"
+            )
+        if hello.claimed_name != member.name:
+            return "name", (
+                f"this key is enrolled as {member.name}, but the robot calls itself "
+                f"{hello.claimed_name}: correct 'name' in its robot.toml or enrol it anew"
+            )
+        rival = self._sessions.rival(member.name, hello)
+        if rival is not None and self._is_connected(rival.routing_id):
+            return "two-agents", (
+                f"{member.name} is connected already, from {rival.address}; another agent at "
+                f"{envelope.address} uses the same key: stop one of the two, or enrol one under a "
+                "name of its own (a copied disk carries the key of the robot it was copied from)"
+            )
+        return None
+
     def _refuse(self, member: Member | None, code: str, reason: str) -> Refusal:
-        name = member.name if member else None
-        self._fleet.refuse(name if member and member.role == "robot" else None, code)
-        logger.warning("message of %s refused: %s", name or "a stranger", reason)
+        is_robot = member is not None and member.role == "robot"
+        name = member.name if member is not None else _STRANGER
+        self._fleet.refuse(name if is_robot else None, code, reason)
+        self._refusals.warn(name, code, reason)
         return Refusal(code=code, reason=reason[:512])
+
+    def _refuse_haste(self, member: Member | None, key: str) -> Refusal | None:
+        """Drop a message of a peer that sends too many; tell it so, once."""
+        if not self._rate.must_be_told(key):
+            self._fleet.refuse(member.name if member and member.role == "robot" else None, "rate")
+            return None
+        name = member.name if member is not None else _STRANGER
+        return self._refuse(
+            member,
+            "rate",
+            f"{name} sends more than {MESSAGES_PER_S} messages a second (a refused one counts as "
+            "many); what is above that is dropped, and must be sent again",
+        )
 
 
 def _is_sane(tombstone: Tombstone) -> bool:

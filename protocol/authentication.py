@@ -8,6 +8,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from protocol.errors import ConfigurationError
+from protocol.refusal_log import RefusalLog
 from protocol.registry import Registry
 from protocol.sockets import ZAP_DOMAIN
 
@@ -21,10 +22,16 @@ class RegistryAuthenticator:
     every message: revoking a key does not end a connection that is open.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], registry: Registry) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        registry: Registry,
+        refusals: RefusalLog | None = None,
+    ) -> None:
         self.refused = 0
         """Connections refused so far."""
         self._registry = registry
+        self._refusals = refusals or RefusalLog(logger)
         self._thread = ThreadAuthenticator(context, log=logger)
         self._thread.configure_curve_callback(domain=ZAP_DOMAIN, credentials_provider=self)
 
@@ -46,5 +53,6 @@ class RegistryAuthenticator:
         except ConfigurationError as error:
             reason = str(error)
         self.refused += 1
-        logger.warning("connection refused: %s", reason)
+        # One name for all: strangers may make as many keys as they like.
+        self._refusals.warn("a stranger", "not-enrolled", reason)
         return False

@@ -53,7 +53,8 @@ def read_secret(path: Path) -> bytes:
     """Read a secret that only its owner may read.
 
     Raises:
-        ConfigurationError: the file is missing, unreadable, too large, or open to others.
+        ConfigurationError: the file is missing, unreadable, too large, or open to others, or
+            others may replace it.
     """
     return _read(path, secret=True)
 
@@ -83,9 +84,26 @@ def _read(path: Path, *, secret: bool) -> bytes:
         raise ConfigurationError(
             f"secret key {path}: mode {mode:04o} lets others read it; run: chmod 600 {path}"
         )
+    if secret:
+        _check_folder(path.resolve().parent)
     if len(content) > MAX_KEY_FILE_BYTES:
         raise ConfigurationError(f"key file {path}: larger than {MAX_KEY_FILE_BYTES} bytes")
     return content
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder in which others could replace a secret by one that they know."""
+    found = folder.stat()
+    if found.st_mode & stat.S_ISVTX:
+        return
+    others = found.st_mode & stat.S_IWOTH
+    # Many systems give every user a group of their own, and let it write by default.
+    group = found.st_mode & stat.S_IWGRP and found.st_gid not in {os.getegid(), 0}
+    if others or group:
+        raise ConfigurationError(
+            f"folder {folder}: mode {stat.S_IMODE(found.st_mode):04o} lets others replace the "
+            f"secret keys in it; run: chmod go-w {folder}"
+        )
 
 
 def _write_beside(path: Path, content: bytes, mode: int) -> Path:

@@ -1,4 +1,4 @@
-"""How large anything from another machine may be."""
+"""How large, how many and how often anything from another machine may be."""
 
 from __future__ import annotations
 
@@ -8,6 +8,31 @@ MAX_HEADER_BYTES = 65_536
 """Largest message header but for a fleet status."""
 MAX_STATUS_BYTES = 8 * 2**20
 """Largest fleet status: a few thousand robots."""
+MAX_TOMBSTONE_RANGE = 4096
+"""Sequences that one tombstone may cover; as many as one ack may name."""
+MAX_QUEUED_BYTES = 256 * 2**20
+"""Records that wait for the store; above this the gateway stops reading and TCP holds robots back.
+"""
+MAX_SERVER_MEMORY_BYTES = 2 * 2**30
+"""Memory of a process that robots connect to, beside the windows that it granted. Above this its
+socket is closed with all that it holds, and opened anew: ZeroMQ keeps the parts of a message that
+never ends without any limit of its own."""
+
+HANDSHAKE_MS = 10_000
+"""Who connects must have authenticated itself by then."""
+MAX_DESCRIPTORS = 65_536
+"""Open connections of a process that robots connect to, where the system allows as many."""
+
+MESSAGES_PER_S = 5_000
+"""Messages that one key may send in the long run; what is above it is dropped and sent again."""
+MESSAGE_BURST = 10_000
+"""Messages that one key may send at once after a silence."""
+REFUSED_MESSAGE_COST = 50
+"""A refused message counts as this many: a peer that sends only rubbish is soon not read at all."""
+
+LOGGED_REFUSALS = 5
+"""Refusals of one peer for one reason that are logged in LOGGING_PERIOD_S; more are counted."""
+LOGGING_PERIOD_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

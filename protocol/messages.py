@@ -164,6 +164,11 @@ class RobotStatus(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str]
     policy_digest: str = ""
     """Hash over graphs, preprocessing, search settings and hand-eye map of the release in use."""
+    wire_version: int = 0
+    """What both sides speak on the robot's connection; 0 before its first hello."""
+    software_version: str = ""
+    address: str = ""
+    """Where the robot connected from last."""
 
 
 class StatusReply(_Message, frozen=True, kw_only=True, tag="status_reply"):
@@ -176,6 +181,8 @@ class StatusReply(_Message, frozen=True, kw_only=True, tag="status_reply"):
     """Per release: published until in use on the last live robot (or superseded there)."""
     episodes_stored: int
     robots: list[RobotStatus]
+    warnings: list[str] = []
+    """What concerns the learner itself, in words."""
 
 
 class ReleaseSubscription(_Message, frozen=True, kw_only=True, tag="release_subscription"):

@@ -28,6 +28,8 @@ Role = Literal["robot", "operator"]
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _SETTLED_NS = 100_000_000
 """A folder changed less than this ago may change again within the same clock tick."""
+_LOOK_AT_FILES_S = 1.0
+"""A file that is edited in place does not change its folder, and is noticed within this time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,13 +62,15 @@ class Registry:
         self._folder_path = str(folder)
         self._folder_changed_ns = -1
         self._settled_before_ns = 0
+        self._files: dict[str, int] = {}
+        self._look_at_files_s = 0.0
         self._members: dict[str, Member] = {}
         self._revoked: dict[str, str] = {}
 
     def member_for_key(self, public_key: str) -> Member | None:
         """Return who holds this key (Z85), or None when it is unknown or revoked.
 
-        Cheap enough to ask for every message: one ``stat`` unless the folder changed.
+        Cheap enough to ask for every message: one ``stat``, and once a second one for every file.
         """
         self._refresh()
         return self._members.get(public_key)
@@ -145,12 +149,23 @@ class Registry:
             raise ConfigurationError(
                 f"registry {self._folder}: {error.strerror}; 'fleet enrol' makes it"
             ) from error
-        return changed_ns == self._folder_changed_ns and changed_ns < self._settled_before_ns
+        if changed_ns != self._folder_changed_ns or changed_ns >= self._settled_before_ns:
+            return False
+        if time.monotonic() < self._look_at_files_s:
+            return True
+        self._look_at_files_s = time.monotonic() + _LOOK_AT_FILES_S
+        return self._changed_files() == self._files
+
+    def _changed_files(self) -> dict[str, int]:
+        """Return when every file of the folder was changed last."""
+        with os.scandir(self._folder_path) as files:
+            return {file.name: file.stat(follow_symlinks=False).st_mtime_ns for file in files}
 
     def _read(self) -> None:
         # Taken before the files are read: whatever changes meanwhile makes it outdated.
         changed_ns = self._folder.stat().st_mtime_ns
         self._settled_before_ns = time.time_ns() - _SETTLED_NS
+        self._files = self._changed_files()
         self._members = self._read_members()
         self._revoked = {
             entry.public_key: path.stem

@@ -5,11 +5,13 @@ libzmq ignores most options on a socket that is already bound or connected, with
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass
 
 import zmq
 
 from protocol.errors import ConfigurationError
+from protocol.limits import HANDSHAKE_MS, MAX_DESCRIPTORS
 from protocol.security import CurveKeys
 
 ZAP_DOMAIN = "graspfleet"
@@ -92,12 +94,23 @@ def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
         ) from error
 
 
+def raise_descriptor_limit() -> None:
+    """Let this process have MAX_DESCRIPTORS open, or as many as the system allows.
+
+    A process that has run out accepts no robot until others' handshakes have timed out.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MAX_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _limit(socket: zmq.Socket[bytes], limits: SocketLimits) -> None:
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, limits.frame_bytes)
     socket.setsockopt(zmq.RCVHWM, limits.receive_queue)
     socket.setsockopt(zmq.SNDHWM, limits.send_queue)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     # A peer whose network vanished would otherwise look connected until TCP gives up.
     socket.setsockopt(zmq.HEARTBEAT_IVL, 2_000)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 8_000)

@@ -72,7 +72,7 @@ class DeliverySite:
     def gateway(self, **changes: object) -> Gateway:
         settings = {"bind": self.endpoint, "store": self.store, "max_store_bytes": STORE_BYTES}
         config = GatewayConfig(**(settings | changes))
-        return Gateway(config, self.keys_of("learner"), self.folder / "registry")
+        return Gateway(config, self.folder / "keys" / "learner.secret", self.folder / "registry")
 
     def outbox(self, name: str, config: OutboxConfig | None = None) -> Outbox:
         return Outbox(self.outbox_folder(name), config or OutboxConfig())

@@ -14,7 +14,6 @@ from learner.config import LearnerConfig
 from learner.gateway import Gateway
 from learner.logs import configure_logs
 from protocol.configuration import load_toml
-from protocol.security import load_curve_keys
 
 
 def main() -> None:
@@ -24,8 +23,7 @@ def main() -> None:
     configure_logs(config.log_level)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    keys = load_curve_keys(config.keys.server_secret)
-    gateway = Gateway(config.gateway, keys, config.keys.registry)
+    gateway = Gateway(config.gateway, config.keys.server_secret, config.keys.registry)
     gateway.start()
     stopping.wait()
     gateway.stop()

@@ -194,7 +194,7 @@ def test_a_robot_may_not_claim_the_name_of_another(site: DeliverySite, peer: Pee
 def test_another_wire_version_is_refused_in_words(peer: Peer):
     refusal = peer.hello("arm", wire_version=WIRE_VERSION + 1)
     assert isinstance(refusal, Refusal)
-    assert "update the older" in refusal.reason
+    assert "update the learner" in refusal.reason
 
 
 def test_who_did_not_say_hello_is_asked_to(peer: Peer):

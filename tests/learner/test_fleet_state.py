@@ -12,6 +12,7 @@ NOTHING = RobotLedger(
     stored=0,
     missing=0,
     tombstoned=0,
+    retired=0,
     duplicates=0,
     conflicts=0,
     attempts=0,

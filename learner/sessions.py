@@ -1,0 +1,69 @@
+"""Which connection is each robot's, and whether a second agent wants to speak under its key."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from protocol.messages import WIRE_VERSION, Hello
+
+LIVE_S = 3.0
+"""A connection heard within this time is in use; an agent sends a heartbeat every second."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Session:
+    """One robot's connection, from its hello on."""
+
+    routing_id: bytes
+    process_id: bytes
+    """Of the agent; empty for one of wire version 1."""
+    address: str
+    wire_version: int
+    """What both sides speak."""
+    heard_s: float
+
+
+class Sessions:
+    """At most one session per robot, so never more than are enrolled. Belongs to one thread.
+
+    Two agents with one key differ in their process id. One of wire version 1 has none: two of them
+    cannot be told apart, and take the session from each other with every hello; nothing is lost by
+    that, since whatever is not acked is sent again.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._sessions: dict[str, Session] = {}
+
+    def rival(self, robot_id: str, hello: Hello) -> Session | None:
+        """Return the session of another agent that is in use under the same key, if any."""
+        session = self._sessions.get(robot_id)
+        if session is None or session.process_id == hello.process_id:
+            return None
+        return session if self._clock() - session.heard_s <= LIVE_S else None
+
+    def open(self, robot_id: str, routing_id: bytes, hello: Hello, address: str) -> Session:
+        """Begin a session; it takes the place of an earlier one."""
+        session = Session(
+            routing_id=routing_id,
+            process_id=hello.process_id,
+            address=address,
+            wire_version=min(hello.wire_version, WIRE_VERSION),
+            heard_s=self._clock(),
+        )
+        self._sessions[robot_id] = session
+        return session
+
+    def hear(self, robot_id: str, routing_id: bytes) -> Session | None:
+        """Return the session that a message belongs to, heard now; None if there is none."""
+        session = self._sessions.get(robot_id)
+        if session is None or session.routing_id != routing_id:
+            return None
+        session.heard_s = self._clock()
+        return session
+
+    def close(self, robot_id: str) -> None:
+        """End a robot's session: it must say hello again."""
+        self._sessions.pop(robot_id, None)

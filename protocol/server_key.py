@@ -1,0 +1,103 @@
+"""The learner's CURVE key as its files say now, and who is ready for the next one.
+
+``fleet rotate-key`` changes the files under a running learner; whoever owns a socket looks at
+them every second or so. While a change is under way, beside ``server.secret`` lie
+``server-next.notice`` and ``server-next.confirmed``: a folder with one empty file for every robot
+that has stored the next key.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from protocol.errors import ConfigurationError
+from protocol.key_notice import notice_beside, read_key_notice
+from protocol.messages import KeyNotice
+from protocol.security import CurveKeys, load_curve_keys
+
+logger = logging.getLogger(__name__)
+
+
+class ServerKey:
+    """Belongs to the thread that owns the socket."""
+
+    def __init__(self, secret_file: Path) -> None:
+        """Read the files.
+
+        Raises:
+            ConfigurationError: the secret is missing, open to others, or no key.
+        """
+        self._secret_file = secret_file
+        self.keys: CurveKeys = load_curve_keys(secret_file)
+        """What the socket goes by."""
+        self.notice: KeyNotice | None = None
+        """What robots shall be told; None when no change is under way."""
+        self._seen = _state_of(secret_file)
+        self._read_notice()
+
+    def has_changed(self) -> bool:
+        """Look at the files; return True when ``keys`` is another pair than before."""
+        seen = _state_of(self._secret_file)
+        if seen == self._seen:
+            return False
+        before = self.keys.public
+        try:
+            self.keys = load_curve_keys(self._secret_file)
+        except ConfigurationError as error:
+            # Robots are served under the key that they know for as long as the file is wrong.
+            logger.error("the learner's key stays as it is: %s", error)  # noqa: TRY400
+        self._seen = seen
+        self._read_notice()
+        return self.keys.public != before
+
+    def note_confirmed(self, robot_id: str, next_public_key: str) -> bool:
+        """Remember whether a robot has stored the next key; return True when it must be told."""
+        notice = self.notice
+        if notice is None:
+            return False
+        mark = confirmed_folder(self._secret_file) / robot_id
+        has_it = next_public_key == notice.next_public_key
+        try:
+            if has_it != mark.exists():
+                _set_mark(mark, has_it)
+                logger.info("%s %s the next key", robot_id, "has" if has_it else "has lost")
+        except OSError as error:
+            logger.warning("%s: cannot be written: %s", mark, error.strerror)
+        return not has_it
+
+    def _read_notice(self) -> None:
+        try:
+            notice = read_key_notice(notice_beside(self._secret_file))
+        except ConfigurationError as error:
+            logger.error("robots are not told of the next key: %s", error)  # noqa: TRY400
+            notice = None
+        # While a change is being finished, the notice may be of the key in use.
+        is_due = notice is not None and notice.next_public_key != self.keys.public.decode()
+        self.notice = notice if is_due else None
+
+
+def confirmed_folder(secret_file: Path) -> Path:
+    """Return the folder of the robots that have stored the next key."""
+    return secret_file.with_name(f"{secret_file.stem}-next.confirmed")
+
+
+def _set_mark(mark: Path, is_there: bool) -> None:
+    if is_there:
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
+    else:
+        mark.unlink()
+
+
+def _state_of(secret_file: Path) -> tuple[tuple[int, int, int] | None, ...]:
+    """Return what differs when one of the files was replaced or is gone."""
+    return tuple(_stat(path) for path in (secret_file, notice_beside(secret_file)))
+
+
+def _stat(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
