@@ -10,6 +10,7 @@ from tyro.extras import SubcommandApp
 
 from fleet.commands.episodes import episodes
 from fleet.commands.output import EXIT_CONFIGURATION, EXIT_ERROR
+from fleet.commands.releases import releases
 from fleet.commands.robots import enrol, revoke, status
 from fleet.commands.trials import demo, evaluate_release
 from protocol.errors import ConfigurationError, GraspFleetError
@@ -20,6 +21,7 @@ app.command(enrol)
 app.command(revoke)
 app.command(status)
 app.command(episodes, name="episodes", help="Look into the episode store.")
+app.command(releases, name="release", help="List, pin and roll back releases.")
 app.command(name="evaluate")(evaluate_release)
 
 

@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.proportion import Proportion
+from fleet.releases import in_words
 from fleet.status import rolling_greedy, rolling_success
-from protocol.messages import RobotStatus, StatusReply
+from protocol.messages import ReleaseList, RobotStatus, StatusReply
 
 _LINE_INTERVAL_S = 10.0
 _RATE_WINDOW_S = 15.0
@@ -139,8 +140,13 @@ def fleet_success(robots: Iterable[RobotStatus]) -> Proportion:
     return _sum(rolling_greedy(robot) for robot in robots)
 
 
-def robot_table(robots: Iterable[RobotStatus]) -> Table:
-    """Return one row per robot, and one for the fleet."""
+def robot_table(robots: Iterable[RobotStatus], listing: ReleaseList | None = None) -> Table:
+    """Return one row per robot, and one for the fleet.
+
+    Args:
+        robots: as the gateway knows them.
+        listing: of the release server; with it the table says who is behind or pinned.
+    """
     robots = list(robots)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("robot", "attempts", "greedy success", "all", "release"):
@@ -148,7 +154,7 @@ def robot_table(robots: Iterable[RobotStatus]) -> Table:
     for heading in ("outbox", "missing", "decision", "last seen"):
         table.add_column(heading, justify="right")
     for robot in robots:
-        table.add_row(*_cells(robot))
+        table.add_row(*_cells(robot, listing))
     if len(robots) > 1:
         every = _sum(rolling_success(robot) for robot in robots)
         attempts = str(sum(robot.attempts for robot in robots))
@@ -156,14 +162,15 @@ def robot_table(robots: Iterable[RobotStatus]) -> Table:
     return table
 
 
-def _cells(robot: RobotStatus) -> list[str]:
+def _cells(robot: RobotStatus, listing: ReleaseList | None) -> list[str]:
+    version = robot.release_version
     seen = "never" if robot.last_seen_s < 0 else f"{robot.last_seen_s:.0f} s ago"
     return [
         robot.robot_id,
         str(robot.attempts),
         str(rolling_greedy(robot)),
         str(rolling_success(robot)),
-        str(robot.release_version),
+        str(version) if listing is None else in_words(version, robot.robot_id, listing),
         str(robot.outbox_episodes),
         str(robot.missing),
         f"{robot.decision_ms_p50:.1f} ms",

@@ -21,10 +21,17 @@ def operator_connection(folder: RunFolder) -> tuple[str, CurveKeys, bytes]:
         ConfigurationError: a file is missing or wrong.
     """
     config = _config(folder)
-    # A gateway that listens everywhere is reached here on the loopback.
-    endpoint = _EVERYWHERE.sub("tcp://127.0.0.1:", config.gateway.bind)
-    operator = load_curve_keys(config.keys.server_secret.parent / OPERATOR_SECRET)
-    return endpoint, operator, load_curve_keys(config.keys.server_secret).public
+    return _here(config.gateway.bind), *_keys(config)
+
+
+def release_connection(folder: RunFolder) -> tuple[str, CurveKeys, bytes]:
+    """Return the release server's endpoint, the operator's keys and the learner's public key.
+
+    Raises:
+        ConfigurationError: a file is missing or wrong.
+    """
+    config = _config(folder)
+    return _here(config.releases.bind), *_keys(config)
 
 
 def learner_address(folder: RunFolder, host: str | None) -> LearnerAddress:
@@ -49,6 +56,16 @@ def registry_of(folder: RunFolder) -> Registry:
 
 def _config(folder: RunFolder) -> LearnerConfig:
     return load_toml(folder.learner_config, LearnerConfig)
+
+
+def _here(bind: str) -> str:
+    """Return where to reach, on this machine, what may listen on every address."""
+    return _EVERYWHERE.sub("tcp://127.0.0.1:", bind)
+
+
+def _keys(config: LearnerConfig) -> tuple[CurveKeys, bytes]:
+    secret = config.keys.server_secret
+    return load_curve_keys(secret.parent / OPERATOR_SECRET), load_curve_keys(secret).public
 
 
 def _at(host: str | None, bind: str) -> str:

@@ -62,25 +62,33 @@ def revoke(robot: Positional[str], run: Path = Path("runs/demo")) -> int:
 def status(run: Path = Path("runs/demo"), json: bool = False) -> int:
     """Show the robots as the learner knows them: last seen, release, success, what is missing.
 
+    Of the release in use it says whether it is the current one, behind it, or pinned.
+
     Args:
         run: folder with learner.toml and keys.
         json: machine-readable.
     """
     from fleet.monitor import robot_table
-    from fleet.operator import operator_connection
+    from fleet.operator import operator_connection, release_connection
+    from fleet.releases import ReleaseClient
     from fleet.run_folder import RunFolder
-    from fleet.status import StatusClient
+    from fleet.status import StatusClient, with_releases
 
-    with StatusClient(*operator_connection(RunFolder.existing(run))) as client:
+    folder = RunFolder.existing(run)
+    with StatusClient(*operator_connection(folder)) as client:
         reply = client.fetch()
+    with ReleaseClient(*release_connection(folder)) as release_client:
+        listing = release_client.fetch_if_there()
     if json:
-        print_json(reply)
+        print_json(with_releases(reply, listing))
         return 0
     screen = console()
+    if listing is None:
+        screen.print("the release server does not answer: who is behind or pinned is not known")
     screen.print(
         f"release {reply.release_version}, {reply.episodes_stored} episodes stored, "
         f"learner up {reply.uptime_s:.0f} s",
         highlight=False,
     )
-    screen.print(robot_table(reply.robots))
+    screen.print(robot_table(reply.robots, listing))
     return 0
