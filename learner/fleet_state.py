@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from learner.store_ledger import RobotLedger
@@ -16,6 +16,8 @@ from protocol.refusal_log import printable
 LIVE_S = 5.0
 """A robot that was heard within this time is connected."""
 _KEPT_LATENCIES = 1000
+_MOST_ROLLOUTS = 20
+"""Releases whose way to the robots is measured at a time."""
 _REMEMBER_REFUSAL_S = 60.0
 """How long a robot's status says why it was refused last."""
 
@@ -101,15 +103,23 @@ class FleetState:
             if reason:
                 robot.refusal, robot.refused_s = printable(reason), self._clock()
 
-    def release_published(self, version: int) -> None:
-        """Start measuring how long a release takes to the last live robot."""
+    def release_published(self, version: int, pinned: Collection[str] = ()) -> None:
+        """Start measuring how long a release takes to the last live robot.
+
+        Args:
+            version: of the release.
+            pinned: robots that shall not use it, and are not waited for; "" for all of them.
+        """
         with self._lock:
             self._releases += 1
             self._release_version = version
             now_s = self._clock()
             live = {name for name in self._robots if self._is_live(name, now_s)}
-            if live:
-                self._rollouts.append(_Rollout(version=version, published_s=now_s, waiting=live))
+            waiting = set() if "" in pinned else live.difference(pinned)
+            if waiting:
+                self._rollouts.append(_Rollout(version=version, published_s=now_s, waiting=waiting))
+                # One that was pinned only afterwards, or refuses the release, would never be done.
+                del self._rollouts[:-_MOST_ROLLOUTS]
 
     @property
     def release_version(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -141,9 +142,9 @@ class Gateway:
         if thread is not None:
             thread.join()
 
-    def release_published(self, version: int) -> None:
-        """Start measuring how long a release takes to reach the robots."""
-        self._fleet.release_published(version)
+    def release_published(self, version: int, pinned: Collection[str] = ()) -> None:
+        """See FleetState.release_published."""
+        self._fleet.release_published(version, pinned)
 
     def refusals(self) -> dict[str, int]:
         """Return how many messages and connections were refused, by reason."""

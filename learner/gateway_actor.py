@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Collection
 from typing import Any
 
 import ray
@@ -43,9 +44,9 @@ class GatewayActor:
         """See Gateway.refusals."""
         return self._gateway.refusals()
 
-    def release_published(self, version: int) -> None:
-        """See Gateway.release_published."""
-        self._gateway.release_published(version)
+    def release_published(self, version: int, pinned: Collection[str]) -> None:
+        """See FleetState.release_published."""
+        self._gateway.release_published(version, pinned)
 
     def stop(self) -> None:
         """See Gateway.stop."""
@@ -84,9 +85,14 @@ class GatewayHandle:
         refusals: dict[str, int] = ray.get(self._actor.refusals.remote())
         return refusals
 
-    def release_published(self, version: int) -> None:
-        """Say that a release is there; the gateway measures when the robots use it."""
-        self._actor.release_published.remote(version)
+    def release_published(self, version: int, pinned: Collection[str]) -> None:
+        """Say that a release is there; the gateway measures when the robots use it.
+
+        Args:
+            version: of the release.
+            pinned: robots that shall not use it; "" for all of them.
+        """
+        self._actor.release_published.remote(version, pinned)
 
     def close(self) -> None:
         """Store and ack what was received, then end the actor."""

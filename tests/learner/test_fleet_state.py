@@ -103,3 +103,30 @@ def test_refusals_are_counted_by_reason_and_by_robot(fleet: FleetState):
     fleet.refuse(None, "not-enrolled")
     assert fleet.refusals() == {"digest": 1, "record": 1, "not-enrolled": 1}
     assert fleet.status_of("a", NOTHING).refused == 2
+
+
+def test_a_robot_that_is_pinned_to_another_release_is_not_waited_for(
+    fleet: FleetState, clock: Clock
+):
+    beat(fleet, "a")
+    beat(fleet, "pinned", 7)
+    fleet.release_published(9, pinned={"pinned"})
+    clock.now_s += 1.0
+    beat(fleet, "pinned", 7)
+    beat(fleet, "a", 9)
+    assert fleet.release_latencies_ms() == [pytest.approx(1000)]
+
+    fleet.release_published(10, pinned={""})
+    beat(fleet, "a", 10)
+    assert len(fleet.release_latencies_ms()) == 1
+
+
+def test_a_robot_that_never_takes_a_release_is_not_waited_for_without_end(
+    fleet: FleetState, clock: Clock
+):
+    beat(fleet, "stubborn")
+    for version in range(1, 50):
+        fleet.release_published(version)
+        clock.now_s += 0.01
+    beat(fleet, "stubborn", 49)
+    assert 0 < len(fleet.release_latencies_ms()) < 30
