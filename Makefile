@@ -11,7 +11,7 @@ SEED ?= 0
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check fuzz bench clean
+.PHONY: help demo test test-slow check fuzz chaos soak bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | \
@@ -37,6 +37,13 @@ check: $(INSTALLED)  ## lint, format, types, import contract
 
 fuzz: $(INSTALLED)  ## fuzz every byte from a network: 30 minutes or 10 million inputs (FUZZ=--help)
 	@exec $(BIN)/python -m tests.fuzz $(FUZZ)
+
+chaos: $(INSTALLED)  ## kill every part of a fleet for ten minutes, then the long faults (CHAOS=--help)
+	@$(BIN)/python -m tests.chaos $(CHAOS)
+	@exec $(BIN)/pytest -q -m chaos --timeout=3600
+
+soak: $(INSTALLED)  ## half an hour of 50 robots: what grows, and how fast (SOAK=--help)
+	@exec $(BIN)/python -m tests.soak $(SOAK)
 
 bench: $(INSTALLED)  ## the benchmarks
 	@set -e; for file in tests/benchmarks/bench_*.py; do \

@@ -73,7 +73,7 @@ class EmulatedGroup:
 
     @property
     def is_welcome(self) -> bool:
-        """Say whether the learner takes episodes of every robot of the process that runs now."""
+        """Say whether the process runs and the learner takes episodes of every robot in it."""
         return self._is_current and self._latest["welcome"] == len(self.robots)
 
     @property
@@ -87,4 +87,5 @@ class EmulatedGroup:
 
     @property
     def _is_current(self) -> bool:
-        return self._latest.get("process_id") == self.service.process_id
+        is_its_own = self._latest.get("process_id") == self.service.process_id
+        return is_its_own and self.service.running

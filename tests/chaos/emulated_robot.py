@@ -11,8 +11,9 @@ from typing import Any
 
 from protocol.hand_eye import pinhole_map
 from protocol.messages import Heartbeat
-from protocol.security import load_curve_keys, load_curve_public, load_release_public
+from protocol.security import load_curve_keys, load_release_public
 from robot_agent.config import OutboxConfig
+from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox
 from robot_agent.release_receiver import ReleaseReceiver
 from robot_agent.uplink import Uplink, UplinkStats
@@ -60,8 +61,9 @@ class Bundle:
 
     def learner(self) -> dict[str, Any]:
         """Return the table ``learner`` of the bundle's part of a robot.toml."""
-        table: dict[str, Any] = tomllib.loads((self.folder / "robot-part.toml").read_text())
-        return table["learner"]
+        part = tomllib.loads((self.folder / "robot-part.toml").read_text())
+        learner: dict[str, Any] = part["learner"]
+        return learner
 
     @property
     def state(self) -> Path:
@@ -83,13 +85,16 @@ class EmulatedRobot:
         self.name = bundle.name
         learner, folder = bundle.learner(), bundle.folder
         keys = load_curve_keys(folder / "robot.secret")
-        server_public = load_curve_public(folder / learner["public_key"])
+        verify_key = load_release_public(folder / learner["release_key"])
+        learner_keys = LearnerKeys.of_bundle(
+            folder / learner["public_key"], verify_key=verify_key, state_folder=bundle.state
+        )
         self.outbox = TimedOutbox(bundle.state, outbox)
         self._uplink = Uplink(
             name=self.name,
             endpoint=learner["episodes"],
             keys=keys,
-            server_public=server_public,
+            learner_keys=learner_keys,
             outbox=self.outbox,
             heartbeat=self._heartbeat,
         )
@@ -98,8 +103,8 @@ class EmulatedRobot:
             self._receiver = ReleaseReceiver(
                 endpoint=learner["releases"],
                 keys=keys,
-                server_public=server_public,
-                verify_key=load_release_public(folder / learner["release_key"]),
+                learner_keys=learner_keys,
+                verify_key=verify_key,
                 state_folder=bundle.state,
                 robot_id=self.name,
                 calibration=MAP,

@@ -128,9 +128,10 @@ class FleetUnderFire:
         for _ in self.wait(within_s):
             if self.is_delivering():
                 return
-        states = {group.service.name: group.trouble or group.is_welcome for group in self.groups}
-        states |= {agent.name: self.acked_by(agent.name) for agent in self.agents}
-        raise TimeoutError(f"not delivering within {within_s:.0f} s: {states}")
+        silent = [group.service.name for group in self.groups if not group.is_welcome]
+        silent += [agent.name for agent in self.agents if not self.acked_by(agent.name)]
+        troubles = [group.trouble for group in self.groups if group.trouble]
+        raise TimeoutError(f"not delivering within {within_s:.0f} s: {silent}; {troubles}")
 
     def is_delivering(self) -> bool:
         return all(group.is_welcome for group in self.groups) and all(
