@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ _HEAD = struct.Struct("<HQ32s")
 """Size of the key, time of storing (UTC ns), digest."""
 _PROVEN = 0x8000
 """Set in the size of a key: a proof stands between key and record. Format 1 had none."""
+PROVEN_BEGIN = re.compile(rb"[\x1a-\x59]\x80", re.DOTALL)
+"""How a value with a proof begins: the size of a key whose robot's name has 1 to 64 characters."""
+PROVEN_HEAD_BYTES = 160
+"""Enough of such a value for ``proven_bytes``."""
 _PROOF = struct.Struct("<QII")
 """Commit number (0 for a conflict), bytes of the record, CRC-32 of all that stands before it.
 
@@ -75,6 +80,18 @@ def key_in(packed: bytes) -> bytes:
     """Return the key that a value of the log was stored under, unchecked."""
     key_bytes = _HEAD.unpack_from(packed)[0] & ~_PROVEN
     return bytes(packed[_HEAD.size : _HEAD.size + key_bytes])
+
+
+def proven_bytes(packed: bytes) -> int:
+    """Return how long the value is that begins here; 0 if none does that proves itself."""
+    if len(packed) < _HEAD.size:
+        return 0
+    proof_at = _HEAD.size + (_HEAD.unpack_from(packed)[0] & ~_PROVEN)
+    if len(packed) < proof_at + _PROOF.size:
+        return 0
+    _, record_bytes, found = _PROOF.unpack_from(packed, proof_at)
+    end = proof_at + _PROOF.size
+    return end + int(record_bytes) if zlib.crc32(packed[: end - 4]) == found else 0
 
 
 def robot_prefix(robot_id: str) -> bytes:
