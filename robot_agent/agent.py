@@ -14,12 +14,13 @@ from protocol.episode import Episode, Mode
 from protocol.errors import OutboxFullError, RejectedEpisodeError, RobotError, SafetyFault
 from protocol.messages import Heartbeat
 from protocol.release_manifest import CollectionSettings
-from protocol.security import load_curve_keys, load_curve_public, load_release_public
+from protocol.security import load_curve_keys, load_release_public
 from robot_agent.calibration import Calibration, load_or_find
 from robot_agent.closing import ClosingStack
 from robot_agent.config import AgentConfig
 from robot_agent.drivers import open_camera, open_robot
 from robot_agent.episode_loop import EpisodeLoop
+from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox
 from robot_agent.policy_in_use import PolicyInUse
 from robot_agent.release_receiver import ReleaseReceiver
@@ -55,8 +56,10 @@ class Agent:
             HandEyeError: the camera does not see the gripper.
         """
         keys = load_curve_keys(config.secret_key)
-        server_public = load_curve_public(config.learner.public_key)
         verify_key = load_release_public(config.learner.release_key)
+        self._learner_keys = LearnerKeys.of_bundle(
+            config.learner.public_key, verify_key=verify_key, state_folder=config.state_folder
+        )
         self._config = config
         self._tally = Tally()
         self._policy = PolicyInUse()
@@ -72,7 +75,7 @@ class Agent:
                 name=config.name,
                 endpoint=config.learner.episodes,
                 keys=keys,
-                server_public=server_public,
+                learner_keys=self._learner_keys,
                 outbox=self._outbox,
                 heartbeat=self.heartbeat,
             )
@@ -95,7 +98,7 @@ class Agent:
             self._receiver = ReleaseReceiver(
                 endpoint=config.learner.releases,
                 keys=keys,
-                server_public=server_public,
+                learner_keys=self._learner_keys,
                 verify_key=verify_key,
                 state_folder=config.state_folder,
                 robot_id=config.name,
@@ -153,6 +156,7 @@ class Agent:
             decision_ms_p50=self._tally.decision_ms(0.5),
             decision_ms_p99=self._tally.decision_ms(0.99),
             warnings=self._warnings(),
+            next_server_key=self._learner_keys.next,
         )
 
     def _try_attempt(self, stopping: Event) -> str:
@@ -230,6 +234,7 @@ class Agent:
             _doubt(self._calibration),
             refined.warning if refined else "",
             self._uplink.trouble,
+            self._learner_keys.trouble,
             self._receiver.trouble,
             self._policy.trouble,
         ]

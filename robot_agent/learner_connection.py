@@ -13,10 +13,17 @@ from protocol.codec import encode_message
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits, connect, make_dealer
 from protocol.wakeup import Wakeup
+from robot_agent.learner_keys import LearnerKeys
 
 logger = logging.getLogger(__name__)
 
 RETRY_REFUSED_AFTER_S = 5.0
+TRY_OTHER_KEY_AFTER_S = 0.5
+_FAILURES = (
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
 
 
 class LearnerConnection:
@@ -26,7 +33,7 @@ class LearnerConnection:
         self,
         endpoint: str,
         keys: CurveKeys,
-        server_public: bytes,
+        learner_keys: LearnerKeys,
         limits: SocketLimits,
         wakeup: Wakeup | None = None,
     ) -> None:
@@ -35,13 +42,14 @@ class LearnerConnection:
         Args:
             endpoint: ``tcp://host:port``.
             keys: the robot's CURVE keys.
-            server_public: the learner's CURVE public key.
+            learner_keys: the learner's CURVE public keys.
             limits: of the socket.
             wakeup: ends a ``receive`` early when another thread sets it.
         """
         self._endpoint = endpoint
         self._keys = keys
-        self._server_public = server_public
+        self._learner_keys = learner_keys
+        self._learner_key = self._key_to_try = learner_keys.in_use
         self._limits = limits
         self._wakeup = wakeup
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -58,13 +66,9 @@ class LearnerConnection:
         Raises:
             ConfigurationError: the endpoint is malformed.
         """
-        self._socket = make_dealer(self._context, self._keys, self._server_public, self._limits)
+        self._socket = make_dealer(self._context, self._keys, self._learner_key, self._limits)
         self._monitor = self._socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_FAILED_AUTH
-            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-            | zmq.EVENT_HANDSHAKE_SUCCEEDED
-            | zmq.EVENT_DISCONNECTED
+            _FAILURES | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         )
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
@@ -104,14 +108,26 @@ class LearnerConnection:
         if self.is_connected:
             self.refusal = ""
             self.connections += 1
-            return
-        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            self._retry_at = None
+            self._learner_keys.worked(self._learner_key)
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._say_refused("this robot's key is not enrolled there, or was revoked")
-        elif event != zmq.EVENT_DISCONNECTED:
-            # A learner that is just being restarted may look the same.
-            self._say_refused("it may not be the learner whose public key this robot was given")
-        if event in {zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL}:
-            self._retry_at = time.monotonic() + RETRY_REFUSED_AFTER_S
+            self._try_again_with(self._learner_key)
+        elif event & _FAILURES:
+            # A learner that is just being restarted may look the same: no key is forgotten.
+            self._say_refused(
+                "it may not be the learner whose public key this robot was given, or its key was "
+                "changed while this robot was off: copy server.public of the learner's keys to "
+                "this robot, or enrol it anew"
+            )
+            self._try_again_with(self._learner_keys.other_than(self._learner_key))
+
+    def _try_again_with(self, learner_key: bytes) -> None:
+        if self._retry_at is None:
+            is_other = learner_key != self._learner_key
+            wait_s = TRY_OTHER_KEY_AFTER_S if is_other else RETRY_REFUSED_AFTER_S
+            self._retry_at = time.monotonic() + wait_s
+            self._key_to_try = learner_key
 
     def _say_refused(self, reason: str) -> None:
         refusal = f"{self._endpoint} refuses the connection: {reason}"
@@ -123,6 +139,7 @@ class LearnerConnection:
         # libzmq does not come back to a server that refused the key; a new socket does.
         if self._retry_at is not None and time.monotonic() >= self._retry_at:
             self._retry_at = None
+            self._learner_key = self._key_to_try
             self._close_socket()
             self.open()
 

@@ -26,6 +26,7 @@ from protocol.release import Release, unpack_release
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits
 from robot_agent.learner_connection import LearnerConnection
+from robot_agent.learner_keys import LearnerKeys
 from robot_agent.q_function import QFunction
 from robot_agent.release_download import ReleaseDownload
 from robot_agent.release_orders import ReleaseOrders
@@ -50,7 +51,7 @@ class ReleaseReceiver:
         *,
         endpoint: str,
         keys: CurveKeys,
-        server_public: bytes,
+        learner_keys: LearnerKeys,
         verify_key: Ed25519PublicKey,
         state_folder: Path,
         robot_id: str,
@@ -65,7 +66,7 @@ class ReleaseReceiver:
         Args:
             endpoint: ``tcp://host:port`` of the release server.
             keys: the robot's CURVE keys.
-            server_public: the learner's CURVE public key.
+            learner_keys: the learner's CURVE public keys.
             verify_key: the key that releases are signed with.
             state_folder: where the last good release is kept, as ``release``, and the last order
                 obeyed, as ``release-order``.
@@ -79,7 +80,7 @@ class ReleaseReceiver:
         self._connection = LearnerConnection(
             endpoint,
             keys,
-            server_public,
+            learner_keys,
             SocketLimits(frame_bytes=MAX_CHUNK_BYTES + MAX_HEADER_BYTES),
         )
         self._verify_key = verify_key

@@ -7,6 +7,7 @@ learner's window allows; whatever is not acked when the connection breaks is sen
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from protocol.messages import (
     FromGateway,
     Heartbeat,
     Hello,
+    KeyNotice,
     Refusal,
     Tombstone,
     Welcome,
@@ -31,6 +33,7 @@ from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits
 from protocol.wakeup import Wakeup
 from robot_agent.learner_connection import LearnerConnection
+from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox
 from robot_agent.send_window import SendWindow
 
@@ -41,9 +44,13 @@ HELLO_AGAIN_S = 3.0
 RESEND_AFTER_S = 10.0
 PAUSE_S = 5.0
 """How long to send nothing after the learner said that it cannot store."""
+REFUSED_PAUSE_S = 1.0
+"""How long to wait where another agent holds the robot's place."""
 _IDLE_S = 0.25
 _READ_BYTES = 2**20
 _TOMBSTONES_PER_BEAT = 16
+_OLD_LEARNER = {"wire-version", "malformed"}
+"""How a learner of an older wire version refuses a greeting that it does not understand."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +74,7 @@ class Uplink:
         name: str,
         endpoint: str,
         keys: CurveKeys,
-        server_public: bytes,
+        learner_keys: LearnerKeys,
         outbox: Outbox,
         heartbeat: Callable[[], Heartbeat],
     ) -> None:
@@ -77,7 +84,7 @@ class Uplink:
             name: what the robot calls itself; must be the name its key is enrolled under.
             endpoint: the gateway, ``tcp://host:port``.
             keys: the robot's keys.
-            server_public: the learner's public key.
+            learner_keys: the learner's public keys.
             outbox: what is to be delivered.
             heartbeat: says how the robot is; called on the uplink's thread every second.
         """
@@ -85,11 +92,13 @@ class Uplink:
         self._endpoint = endpoint
         self._outbox = outbox
         self._heartbeat = heartbeat
+        self._learner_keys = learner_keys
+        self._process_id = os.urandom(16)
         self._wakeup = Wakeup()
         self._connection = LearnerConnection(
             endpoint,
             keys,
-            server_public,
+            learner_keys,
             SocketLimits(frame_bytes=MAX_HEADER_BYTES),
             wakeup=self._wakeup,
         )
@@ -201,6 +210,7 @@ class Uplink:
                 claimed_name=self._name,
                 spool_id=self._outbox.spool_id,
                 next_sequence=self._outbox.counts().written + 1,
+                process_id=self._process_id,
             )
         )
 
@@ -252,6 +262,9 @@ class Uplink:
             self._refusal = ""
         elif isinstance(message, Refusal):
             self._take_refusal(message)
+        elif isinstance(message, KeyNotice):
+            self._learner_keys.take(message)
+            self.wake_heartbeat()
 
     def _begin(self, welcome: Welcome) -> None:
         self._is_welcome = True
@@ -270,15 +283,24 @@ class Uplink:
             if self._is_welcome:
                 self._is_welcome = False
                 self._hello_due_s = 0.0
+        elif refusal.code == "two-agents":
+            # The other one may have been this very robot before it was started again.
+            self._pause(refusal.reason, now_s, REFUSED_PAUSE_S)
+        elif not self._is_welcome and refusal.code in _OLD_LEARNER:
+            self._pause(
+                f"{refusal.reason} (this agent speaks wire version {WIRE_VERSION}: when the "
+                "learner is the older of the two, update it before its robots)",
+                now_s,
+            )
         else:
-            self._pause(refusal, now_s)
+            self._pause(refusal.reason, now_s)
 
-    def _pause(self, refusal: Refusal, now_s: float) -> None:
+    def _pause(self, reason: str, now_s: float, pause_s: float = PAUSE_S) -> None:
         """Send nothing for a while; then begin where the outbox begins."""
-        if self._refusal != refusal.reason:
-            logger.error("the learner refuses (%s): %s", refusal.code, refusal.reason)
-        self._refusal = refusal.reason
-        self._paused_until_s = self._hello_due_s = now_s + PAUSE_S
+        if self._refusal != reason:
+            logger.error("the learner refuses: %s", reason)
+        self._refusal = reason
+        self._paused_until_s = self._hello_due_s = now_s + pause_s
         self._window.restart(self._window.limit_bytes)
 
     def _may_end(self) -> bool:

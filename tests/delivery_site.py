@@ -18,13 +18,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from learner.config import GatewayConfig
 from learner.gateway import Gateway
 from protocol.codec import encode_episode
 from protocol.messages import Heartbeat
 from protocol.registry import Registry, Role
-from protocol.security import CurveKeys, create_curve_keys, load_curve_keys, load_curve_public
+from protocol.security import (
+    CurveKeys,
+    create_curve_keys,
+    create_release_keys,
+    load_curve_keys,
+    load_curve_public,
+    load_release_secret,
+)
 from robot_agent.config import OutboxConfig
+from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox
 from robot_agent.uplink import Uplink
 from tests.episodes import make_episode
@@ -60,6 +70,19 @@ class DeliverySite:
     def server_public(self) -> bytes:
         return load_curve_public(self.folder / "keys" / "learner.key")
 
+    def release_secret(self) -> Ed25519PrivateKey:
+        path = self.folder / "keys" / "release.secret"
+        if not path.exists():
+            create_release_keys(path, path.with_suffix(".public"))
+        return load_release_secret(path)
+
+    def learner_keys(self, name: str) -> LearnerKeys:
+        return LearnerKeys.of_bundle(
+            self.folder / "keys" / "learner.key",
+            verify_key=self.release_secret().public_key(),
+            state_folder=self.outbox_folder(name),
+        )
+
     def enrol(self, name: str, role: Role = "robot") -> CurveKeys:
         keys = self.make_keys(name)
         self.registry.enrol(name, keys.public.decode(), role)
@@ -89,7 +112,7 @@ class DeliverySite:
             name=name,
             endpoint=self.endpoint,
             keys=keys or self.keys_of(name),
-            server_public=self.server_public(),
+            learner_keys=self.learner_keys(name),
             outbox=outbox,
             heartbeat=heartbeat or make_heartbeat,
         )

@@ -20,6 +20,7 @@ from protocol.security import (
     load_curve_keys,
     load_release_secret,
 )
+from robot_agent.learner_keys import LearnerKeys
 from robot_agent.release_receiver import ReleaseReceiver
 from tests.releases import CALIBRATION, SIZE_PX, enrol, make_curve_keys, make_release, wait_until
 
@@ -68,7 +69,11 @@ def test_a_killed_release_server_comes_back_with_its_release_and_its_robots(
     receiver = ReleaseReceiver(
         endpoint=handle.endpoint,
         keys=robot_keys,
-        server_public=load_curve_keys(config.keys.server_secret).public,
+        learner_keys=LearnerKeys(
+            load_curve_keys(config.keys.server_secret).public,
+            verify_key=signing_key.public_key(),
+            state_folder=tmp_path / "state",
+        ),
         verify_key=signing_key.public_key(),
         state_folder=tmp_path / "state",
         robot_id="robot-1",

@@ -19,6 +19,7 @@ from protocol.messages import Chunk
 from protocol.registry import Registry
 from protocol.release import Release
 from protocol.security import create_curve_keys, create_release_keys
+from robot_agent.learner_keys import LearnerKeys
 from robot_agent.q_function import QFunction
 from robot_agent.release_receiver import ReleaseReceiver
 from tests.disks import small_disk
@@ -72,7 +73,11 @@ class Bench:
         receiver = ReleaseReceiver(
             endpoint=endpoint,
             keys=keys or self.keys,
-            server_public=SERVER_KEYS.public,
+            learner_keys=LearnerKeys(
+                SERVER_KEYS.public,
+                verify_key=SIGNING_KEY.public_key(),
+                state_folder=self.folder / "state",
+            ),
             verify_key=SIGNING_KEY.public_key(),
             state_folder=self.folder / "state",
             robot_id="robot-1",
@@ -189,7 +194,9 @@ def test_a_fetch_resumes_when_the_server_was_killed_in_the_middle(tmp_path: Path
         receiver = ReleaseReceiver(
             endpoint=link.endpoint,
             keys=robot_keys,
-            server_public=keys.public,
+            learner_keys=LearnerKeys(
+                keys.public, verify_key=signing_key.public_key(), state_folder=tmp_path / "state"
+            ),
             verify_key=signing_key.public_key(),
             state_folder=tmp_path / "state",
             robot_id="robot-1",
