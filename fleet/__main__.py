@@ -9,6 +9,7 @@ import sys
 from tyro.extras import SubcommandApp
 
 from fleet.commands.episodes import episodes
+from fleet.commands.keys import rotate_key
 from fleet.commands.output import EXIT_CONFIGURATION, EXIT_ERROR
 from fleet.commands.releases import releases
 from fleet.commands.robots import enrol, revoke, status
@@ -20,6 +21,7 @@ app.command(demo)
 app.command(enrol)
 app.command(revoke)
 app.command(status)
+app.command(rotate_key, name="rotate-key", help="Change the learner's key; no robot is locked out.")
 app.command(episodes, name="episodes", help="Look into the episode store.")
 app.command(releases, name="release", help="List, pin and roll back releases.")
 app.command(name="evaluate")(evaluate_release)

@@ -1,7 +1,8 @@
 """Enrolling robots and shutting them out again.
 
-A bundle is a folder to copy to the robot: its secret key, the learner's public key, the key that
-releases are verified with, and ``robot-part.toml`` with the lines for its ``robot.toml``.
+A bundle is a folder to copy to the robot: its secret key, the learner's public key (and a notice of
+the next one, while that is being changed), the key that releases are verified with, and
+``robot-part.toml`` with the lines for its ``robot.toml``.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from pathlib import Path
 
 from fleet.toml_text import toml_text
 from protocol.key_files import PUBLIC_MODE, write_new
+from protocol.key_notice import notice_beside, read_key_notice, write_key_notice
 from protocol.registry import Registry
 from protocol.security import (
     create_curve_keys,
     create_release_keys,
-    load_curve_public,
+    load_curve_keys,
     load_release_public,
     release_public_pem,
     write_curve_public,
 )
+from protocol.server_key import mark_confirmed
 
 SERVER_SECRET = "server.secret"  # noqa: S105 (a file's name)
 SERVER_PUBLIC = "server.public"
@@ -68,10 +71,14 @@ def enrol_robot(registry: Registry, name: str, bundle: Path, learner: LearnerAdd
             no keys yet.
     """
     registry.check_name_is_free(name)
-    server_public = load_curve_public(learner.keys / SERVER_PUBLIC)
+    # Computed from the secret: that is the key in use, whatever else lies beside it.
+    server_public = load_curve_keys(learner.keys / SERVER_SECRET).public
+    notice = read_key_notice(notice_beside(learner.keys / SERVER_SECRET))
     release_public = load_release_public(learner.keys / RELEASE_PUBLIC)
     keys = create_curve_keys(bundle / "robot.secret", bundle / "robot.public")
     write_curve_public(bundle / SERVER_PUBLIC, server_public)
+    if notice is not None:
+        write_key_notice(notice_beside(bundle / SERVER_PUBLIC), notice)
     write_new(bundle / RELEASE_PUBLIC, release_public_pem(release_public), mode=PUBLIC_MODE)
     table = {
         "name": name,
@@ -86,6 +93,8 @@ def enrol_robot(registry: Registry, name: str, bundle: Path, learner: LearnerAdd
     write_new(bundle / "robot-part.toml", toml_text(table).encode(), mode=PUBLIC_MODE)
     # Last, so that a robot is let in only when its bundle is whole.
     registry.enrol(name, keys.public.decode("ascii"))
+    if notice is not None:
+        mark_confirmed(learner.keys / SERVER_SECRET, name)
 
 
 def revoke_robot(registry: Registry, name: str) -> None:

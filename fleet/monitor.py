@@ -74,7 +74,7 @@ class Monitor:
     def show(self, progress: Progress, status: StatusReply | None) -> None:
         """Bring the display up to date."""
         rate = self._rate(status)
-        for warning in _warnings(status):
+        for warning in status_warnings(status) if status is not None else []:
             if warning not in self._said:
                 self._said.add(warning)
                 self.note(f"warning: {warning}")
@@ -151,7 +151,7 @@ def robot_table(robots: Iterable[RobotStatus], listing: ReleaseList | None = Non
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("robot", "attempts", "greedy success", "all", "release"):
         table.add_column(heading, justify="left" if heading == "robot" else "right")
-    for heading in ("outbox", "missing", "decision", "last seen"):
+    for heading in ("outbox", "missing", "decision", "wire", "version", "last seen"):
         table.add_column(heading, justify="right")
     for robot in robots:
         table.add_row(*_cells(robot, listing))
@@ -174,14 +174,17 @@ def _cells(robot: RobotStatus, listing: ReleaseList | None) -> list[str]:
         str(robot.outbox_episodes),
         str(robot.missing),
         f"{robot.decision_ms_p50:.1f} ms",
+        str(robot.wire_version or "-"),
+        robot.software_version or "-",
         seen if robot.connected else f"{seen}, gone",
     ]
 
 
-def _warnings(status: StatusReply | None) -> list[str]:
-    if status is None:
-        return []
-    return [f"{robot.robot_id}: {warning}" for robot in status.robots for warning in robot.warnings]
+def status_warnings(status: StatusReply) -> list[str]:
+    """Return what a person should know of the learner and of every robot, in words."""
+    return status.warnings + [
+        f"{robot.robot_id}: {warning}" for robot in status.robots for warning in robot.warnings
+    ]
 
 
 def _sum(proportions: Iterable[Proportion]) -> Proportion:

@@ -37,8 +37,8 @@ def create_curve_keys(secret_path: Path, public_path: Path) -> CurveKeys:
         ConfigurationError: one of the files exists already or cannot be written.
     """
     public, secret = zmq.curve_keypair()
-    write_new(secret_path, _curve_line(_SECRET, secret), mode=SECRET_MODE)
-    write_new(public_path, _curve_line(_PUBLIC, public), mode=PUBLIC_MODE)
+    write_new(secret_path, curve_secret_line(secret), mode=SECRET_MODE)
+    write_new(public_path, curve_public_line(public), mode=PUBLIC_MODE)
     return CurveKeys(public=public, secret=secret)
 
 
@@ -63,7 +63,17 @@ def load_curve_public(path: Path) -> bytes:
 
 def write_curve_public(path: Path, public: bytes) -> None:
     """Write another party's public key, for a bundle."""
-    write_new(path, _curve_line(_PUBLIC, public), mode=PUBLIC_MODE)
+    write_new(path, curve_public_line(public), mode=PUBLIC_MODE)
+
+
+def curve_public_line(public: bytes) -> bytes:
+    """Return the content of a public key file."""
+    return f"{_PUBLIC} {public.decode('ascii')}\n".encode("ascii")
+
+
+def curve_secret_line(secret: bytes) -> bytes:
+    """Return the content of a secret key file."""
+    return f"{_SECRET} {secret.decode('ascii')}\n".encode("ascii")
 
 
 def is_curve_key(text: str) -> bool:
@@ -128,10 +138,6 @@ def release_public_pem(key: Ed25519PublicKey) -> bytes:
     return key.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-
-
-def _curve_line(kind: str, key: bytes) -> bytes:
-    return f"{kind} {key.decode('ascii')}\n".encode("ascii")
 
 
 def _curve_key(path: Path, content: bytes, kind: str) -> bytes:

@@ -56,14 +56,16 @@ class ServerKey:
         notice = self.notice
         if notice is None:
             return False
-        mark = confirmed_folder(self._secret_file) / robot_id
         has_it = next_public_key == notice.next_public_key
+        mark = confirmed_folder(self._secret_file) / robot_id
         try:
-            if has_it != mark.exists():
-                _set_mark(mark, has_it)
-                logger.info("%s %s the next key", robot_id, "has" if has_it else "has lost")
+            if has_it and not mark.exists():
+                mark_confirmed(self._secret_file, robot_id)
+                logger.info("%s has stored the learner's next key", robot_id)
+            elif not has_it:
+                mark.unlink(missing_ok=True)
         except OSError as error:
-            logger.warning("%s: cannot be written: %s", mark, error.strerror)
+            logger.warning("%s: cannot be changed: %s", mark, error.strerror)
         return not has_it
 
     def _read_notice(self) -> None:
@@ -82,12 +84,11 @@ def confirmed_folder(secret_file: Path) -> Path:
     return secret_file.with_name(f"{secret_file.stem}-next.confirmed")
 
 
-def _set_mark(mark: Path, is_there: bool) -> None:
-    if is_there:
-        mark.parent.mkdir(exist_ok=True)
-        mark.touch()
-    else:
-        mark.unlink()
+def mark_confirmed(secret_file: Path, robot_id: str) -> None:
+    """Note that a robot has the next key. Raises OSError."""
+    folder = confirmed_folder(secret_file)
+    folder.mkdir(exist_ok=True)
+    (folder / robot_id).touch()
 
 
 def _state_of(secret_file: Path) -> tuple[tuple[int, int, int] | None, ...]:
