@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from tests.chaos.fleet_under_fire import FleetUnderFire
-from tests.chaos.learner_processes import GATEWAY, RELEASES, TRAINER
+from tests.chaos.learner_processes import ACTORS, is_alive
 from tests.chaos.strikes import ENDS_THE_LEARNER, Kind, Strike, Striker
 
 WEIGHTS = {
@@ -63,8 +63,11 @@ class Fire:
             say: takes a line for every strike and every recovery.
         """
         self.strikes: list[Strike] = []
-        self.orphans_s: list[float] = []
-        """For every learner that was struck down: from there until its last process had ended."""
+        self.actors_s: dict[int, float] = {}
+        """For every learner that was struck down, by its number: from there until its last actor
+        had ended, which may hold a port or the store."""
+        self.processes_s: dict[int, float] = {}
+        """The same until its very last process had ended; Ray's own agents take a minute."""
         self._fleet = fleet
         self._striker = striker
         self._random = random.Random(seed)
@@ -87,7 +90,7 @@ class Fire:
             if was_pending and not strike.is_pending:
                 self._say(f"{strike.kind}: back after {strike.recovered_after_s:.1f} s")
         self._look_for_orphans()
-        is_whole = all(self._fleet.part(name) for name in (GATEWAY, TRAINER, RELEASES))
+        is_whole = all(self._fleet.part(name) for name in ACTORS)
         if not is_whole:
             self._whole_since_s = None
         elif self._whole_since_s is None:
@@ -152,13 +155,16 @@ class Fire:
         """Time how long the processes of a learner that was struck down go on."""
         for index, began_s in list(self._orphaned.items()):
             generation = self._fleet.generations[index]
-            is_over = len(self._fleet.generations) > index + 1
-            if is_over and not generation.alive():
-                self.orphans_s.append(monotonic() - began_s)
+            has_ended = not is_alive(generation.driver)
+            if has_ended and index not in self.actors_s and not generation.actors():
+                self.actors_s[index] = monotonic() - began_s
+                self._say(f"learner {generation.driver.pid}: its last actor has ended")
+            if has_ended and not generation.alive():
+                self.processes_s[index] = monotonic() - began_s
                 del self._orphaned[index]
-                self._say(f"learner {generation.driver}: last process ended")
+                self._say(f"learner {generation.driver.pid}: its last process has ended")
 
     @property
     def orphaned(self) -> int:
-        """Learners that were struck down and of which something still runs."""
-        return len(self._orphaned)
+        """Learners that were struck down and of which an actor may still run."""
+        return len(self._orphaned.keys() - self.actors_s.keys())

@@ -104,8 +104,9 @@ class FleetUnderFire:
             _be_nice(agent)
         for service in self.services:
             service.tend()
-        if not self.generations or self.generations[-1].driver != self.learner.process_id:
-            self.generations.append(LearnerProcesses(driver=self.learner.process_id))
+        if not self.generations or self.generations[-1].driver.pid != self.learner.process_id:
+            driver = psutil.Process(self.learner.process_id)
+            self.generations.append(LearnerProcesses(driver=driver))
         for generation in self.generations:
             generation.look()
         for group in self.groups:
@@ -181,8 +182,8 @@ class FleetUnderFire:
 
     def comparison(self) -> Comparison:
         """Compare the store with what the robots say that they spooled; all must have ended."""
-        robots = [path for path in self.folder.robots.iterdir() if (path / "state").is_dir()]
-        outboxes = {path.name: path / "state" / "outbox.sqlite3" for path in robots}
+        robots = [path for path in self.folder.robots.iterdir() if _outbox_of(path).exists()]
+        outboxes = {path.name: _outbox_of(path) for path in robots}
         journals = [group.journal for group in self.groups if group.journal.exists()]
         return compare(read_store(self.folder.store), outboxes, read_journals(journals))
 
@@ -223,3 +224,7 @@ def _be_nice(service: Service) -> None:
             process.nice(AGENTS_NICENESS)
     except psutil.NoSuchProcess:
         return  # it is started again in a moment
+
+
+def _outbox_of(robot: Path) -> Path:
+    return robot / "state" / "outbox.sqlite3"

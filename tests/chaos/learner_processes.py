@@ -9,22 +9,22 @@ import psutil
 
 GATEWAY, TRAINER, RELEASES = "ray::GatewayActor", "ray::TrainingActor", "ray::ReleaseActor"
 CONTROL, RAYLET = "gcs_server", "raylet"
-PARTS = (GATEWAY, TRAINER, RELEASES, CONTROL, RAYLET)
+ACTORS = (GATEWAY, TRAINER, RELEASES)
+PARTS = (*ACTORS, CONTROL, RAYLET)
 
 
 @dataclass(kw_only=True, slots=True)
 class LearnerProcesses:
     """Everything that ever descended from one driver, also what has lost its parent since."""
 
-    driver: int
-    """Process id."""
+    driver: psutil.Process
     _seen: set[psutil.Process] = field(default_factory=set)
     """psutil compares processes by id and start time: an id that is used again is another."""
 
     def look(self) -> None:
         """Take note of processes that are new."""
         try:
-            self._seen.update(psutil.Process(self.driver).children(recursive=True))
+            self._seen.update(self.driver.children(recursive=True))
         except psutil.NoSuchProcess:
             return  # it ended, or one of them did while its children were counted
         # Ray's agents and workers hang on the raylet, which may have been taken away.
@@ -42,6 +42,10 @@ class LearnerProcesses:
         """Return the processes that matter, by name; one that is only being made is left out."""
         named = ((name_of(one), one) for one in self.alive())
         return {name: one for name, one in named if name in PARTS}
+
+    def actors(self) -> list[psutil.Process]:
+        """Return those that hold the learner's ports, its store or its checkpoints."""
+        return [one for name, one in self.parts().items() if name in ACTORS]
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -7,9 +7,10 @@ from time import monotonic
 
 from protocol.limits import MAX_HEADER_BYTES
 from protocol.messages import ChunkRequest
-from protocol.security import load_curve_keys, load_curve_public
+from protocol.security import load_curve_keys, load_release_public
 from protocol.sockets import SocketLimits
 from robot_agent.learner_connection import LearnerConnection
+from robot_agent.learner_keys import LearnerKeys
 from tests.chaos.emulated_robot import Bundle
 
 _EVERY_S = 0.5
@@ -26,7 +27,11 @@ class ReleaseProbe:
         self._connection = LearnerConnection(
             learner["releases"],
             load_curve_keys(folder / "robot.secret"),
-            load_curve_public(folder / learner["public_key"]),
+            LearnerKeys.of_bundle(
+                folder / learner["public_key"],
+                verify_key=load_release_public(folder / learner["release_key"]),
+                state_folder=folder / "state",
+            ),
             SocketLimits(frame_bytes=MAX_HEADER_BYTES),
         )
         self._connection.open()

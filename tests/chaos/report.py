@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -30,7 +30,8 @@ def summary_of(
         "emulated_agents": plan.groups * plan.robots_per_group,
         "learner_starts": fleet.learner.starts,
         "kills": {kind: rows for kind in Kind if (rows := _row(kind, fire.strikes))},
-        "orphans_end_after_s": [round(one, 1) for one in fire.orphans_s],
+        "actors_of_struck_learners_end_after_s": _times(fire.actors_s),
+        "processes_of_struck_learners_end_after_s": _times(fire.processes_s),
         "orphaned_learners_at_the_end": fire.orphaned,
         "episodes": _episodes(found),
         "strikes": [_strike(one, fire.strikes[0].began_s) for one in fire.strikes],
@@ -40,7 +41,7 @@ def summary_of(
 
 def is_clean(fire: Fire, found: Comparison) -> bool:
     """Say whether every episode is there once and everything that was struck came back."""
-    return found.is_clean and not fire.pending
+    return found.is_clean and not fire.pending and not fire.orphaned
 
 
 def _episodes(found: Comparison) -> dict[str, Any]:
@@ -95,8 +96,9 @@ def table(summary: dict[str, Any]) -> Iterator[str]:
             f"{kind:32} {row['count']:6} {row['timed']:6} {_seconds(middle):>9} "
             f"{_seconds(most):>7} {row['never']:6}"
         )
-    times = ", ".join(map(str, summary["orphans_end_after_s"])) or "none to time"
-    yield f"last process of a struck learner ended after, s: {times}"
+    for what in ("actors", "processes"):
+        times = summary[f"{what}_of_struck_learners_end_after_s"]
+        yield f"last of the {what} of a struck learner ended after, s: {times or 'none timed'}"
     episodes = summary["episodes"]
     yield (
         f"episodes: {episodes['spooled']} spooled, {episodes['stored']} stored, "
@@ -104,6 +106,10 @@ def table(summary: dict[str, Any]) -> Iterator[str]:
         f"{episodes['altered']} altered, {episodes['unknown']} unknown, "
         f"{episodes['left_in_outboxes']} left in outboxes"
     )
+
+
+def _times(seconds: Mapping[int, float]) -> list[float]:
+    return [round(one, 1) for _, one in sorted(seconds.items())]
 
 
 def _seconds(value: float | None) -> str:

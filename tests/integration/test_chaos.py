@@ -41,6 +41,7 @@ def test_whatever_is_killed_comes_back_and_every_episode_is_stored_once(
         strike(fleet, fire, probe, Kind.DRIVER)
         recover(fleet, fire, probe)
         assert not fire.pending, capsys.readouterr().out
+        assert not fire.orphaned, "no actor outlives its learner"
         fleet.end()
         found = fleet.comparison()
     assert found.is_clean, found
