@@ -40,6 +40,7 @@ _AT_TARGET = np.array([0.001, 0.001, 0.001, 0.02])
 _JAW_BLOCK = 4
 _JAW_LIMIT_S = 0.6
 _SLIP_LIMIT_S = 2.0
+_STEADY_BLOCKS = 8
 _JAW_REST_SPEED = 0.004
 _WEAR_OFFSET_M = 0.0008
 
@@ -118,8 +119,9 @@ class SimulatedRobot:
         if position[2] < CLEARANCE_M:
             self._travel(np.array([position[0], position[1], CLEARANCE_M, position[3]]))
         self._travel(np.array([*PARK_POSITION[:3], position[3]]))
-        # What slips out of the grip just now must not be read as held.
-        self._await_still_jaw(_SLIP_LIMIT_S)
+        if self._is_closed():
+            # What slips out of the grip just now must not be read as held.
+            self._await_still_jaw(_SLIP_LIMIT_S, still_blocks=_STEADY_BLOCKS)
         return self.state()
 
     def prepare_attempt(self) -> bool:
@@ -203,10 +205,18 @@ class SimulatedRobot:
         self._check_physics()
         return self._measure_opening()
 
-    def _await_still_jaw(self, limit_s: float) -> None:
-        """Let simulated time pass until both fingers rest, at most ``limit_s``."""
+    def _await_still_jaw(self, limit_s: float, still_blocks: int = 1) -> None:
+        """Let simulated time pass until both fingers rest, at most ``limit_s``.
+
+        Args:
+            limit_s: then it returns, whether they rest or not.
+            still_blocks: how often in succession they must be found at rest.
+        """
+        found = 0
         for _ in range(math.ceil(limit_s / TIMESTEP_S / _JAW_BLOCK)):
-            if (np.abs(self._scene.data.qvel[self._scene.finger_qpos]) < _JAW_REST_SPEED).all():
+            speed = np.abs(self._scene.data.qvel[self._scene.finger_qpos])
+            found = found + 1 if (speed < _JAW_REST_SPEED).all() else 0
+            if found == still_blocks:
                 return
             self._step(_JAW_BLOCK)
 
