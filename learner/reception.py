@@ -30,13 +30,11 @@ from protocol.messages import (
     Tombstone,
     Welcome,
 )
-from protocol.refusal_log import RefusalLog, printable
+from protocol.refusal_log import STRANGER, RefusalLog, printable
 from protocol.registry import Member, Registry
 from protocol.server_key import ServerKey
 
 logger = logging.getLogger(__name__)
-
-_STRANGER = "a stranger"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -229,7 +227,7 @@ class Reception:
 
     def _refuse(self, member: Member | None, code: str, reason: str) -> Refusal:
         is_robot = member is not None and member.role == "robot"
-        name = member.name if member is not None else _STRANGER
+        name = member.name if member is not None else STRANGER
         self._fleet.refuse(name if is_robot else None, code, reason)
         self._refusals.warn(name, code, reason)
         return Refusal(code=code, reason=reason[:512])
@@ -239,7 +237,7 @@ class Reception:
         if not self._rate.must_be_told(key):
             self._fleet.refuse(member.name if member and member.role == "robot" else None, "rate")
             return None
-        name = member.name if member is not None else _STRANGER
+        name = member.name if member is not None else STRANGER
         return self._refuse(
             member,
             "rate",

@@ -13,7 +13,8 @@ from learner.config import LearnerConfig
 from learner.logs import configure_logs
 from learner.release_server import ReleaseServer
 from protocol.registry import Registry
-from protocol.security import load_curve_keys, load_release_secret
+from protocol.security import load_release_secret
+from protocol.sockets import raise_descriptor_limit
 
 
 class ReleaseActor:
@@ -21,9 +22,10 @@ class ReleaseActor:
 
     def __init__(self, config: LearnerConfig) -> None:
         configure_logs(config.log_level)
+        raise_descriptor_limit()
         self._server = ReleaseServer(
             endpoint=config.releases.bind,
-            keys=load_curve_keys(config.keys.server_secret),
+            server_secret=config.keys.server_secret,
             registry=Registry(config.keys.registry),
             folder=config.releases.folder,
             keep=config.releases.keep,

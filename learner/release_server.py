@@ -18,7 +18,8 @@ from learner.release_subscribers import ReleaseSubscribers, Subscriber
 from protocol.authentication import RegistryAuthenticator
 from protocol.codec import decode_message, encode_message
 from protocol.errors import ConfigurationError, RejectedMessageError
-from protocol.limits import MAX_HEADER_BYTES
+from protocol.limits import MAX_HEADER_BYTES, MESSAGES_PER_S
+from protocol.message_rate import MessageRate
 from protocol.messages import (
     Chunk,
     ChunkRequest,
@@ -29,9 +30,11 @@ from protocol.messages import (
     ReleaseSubscription,
     ToReleaseServer,
 )
+from protocol.refusal_log import STRANGER, RefusalLog
 from protocol.registry import Member, Registry
-from protocol.security import CurveKeys
-from protocol.sockets import SocketLimits, bind, make_router
+from protocol.server_key import ServerKey
+from protocol.server_socket import ServerSocket
+from protocol.sockets import SocketLimits
 from protocol.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
@@ -49,7 +52,7 @@ class ReleaseServer:
         self,
         *,
         endpoint: str,
-        keys: CurveKeys,
+        server_secret: Path,
         registry: Registry,
         folder: Path,
         keep: int,
@@ -59,16 +62,20 @@ class ReleaseServer:
 
         Args:
             endpoint: ``tcp://host:port`` to listen at.
-            keys: the learner's CURVE keys.
+            server_secret: file of the learner's CURVE secret; looked at again while it runs.
             registry: who may fetch, and who may pin.
             folder: where release files and pins are kept.
             keep: how many release files, beside the pinned ones.
             signing_key: signs orders; robots verify them and the releases with its public half.
+
+        Raises:
+            ConfigurationError: the secret is missing, open to others, or no key.
         """
         self.endpoint = endpoint
         self.catalogue = ReleaseCatalogue(folder, keep, signing_key)
-        self._keys = keys
         self._registry = registry
+        self._refusals = RefusalLog(logger)
+        self._rate = MessageRate()
         self._subscribers = ReleaseSubscribers()
         self._desk = ReleaseDesk(self.catalogue, self._subscribers, registry)
         self._warned_of: set[tuple[str, int]] = set()
@@ -76,7 +83,10 @@ class ReleaseServer:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="release-server", daemon=True)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._authenticator = RegistryAuthenticator(self._context, registry)
+        self._authenticator = RegistryAuthenticator(self._context, registry, self._refusals)
+        self._socket = ServerSocket(
+            self._context, ServerKey(server_secret), _LIMITS, self._refusals
+        )
 
     @property
     def current_version(self) -> int:
@@ -109,11 +119,10 @@ class ReleaseServer:
         """
         self.catalogue.load()
         self._authenticator.start()
-        self._socket = make_router(self._context, self._keys, _LIMITS)
         try:
-            self.endpoint = bind(self._socket, self.endpoint)
+            self.endpoint = self._socket.open(self.endpoint)
         except ConfigurationError:
-            self._close_sockets()
+            self._end_context()
             raise
         self._thread.start()
         logger.info("releases served at %s, current is %d", self.endpoint, self.current_version)
@@ -140,26 +149,23 @@ class ReleaseServer:
             self._thread.join()
 
     def _run(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._wakeup.fileno(), zmq.POLLIN)
         try:
             while not self._stopping.is_set():
-                ready = dict(poller.poll(1_000))
-                if self._wakeup.fileno() in ready:
-                    self._wakeup.clear()
+                has_requests = self._socket.wait(1.0, self._wakeup)
+                if self._wakeup.clear():
                     self._announce_to_all()
-                if self._socket in ready:
+                if has_requests:
                     self._answer_requests()
                 self._subscribers.forget_silent()
+                self._socket.tend()
         except Exception:
             logger.critical("the release server ended by an error of its own", exc_info=True)
             raise
         finally:
-            self._close_sockets()
+            self._socket.close()
+            self._end_context()
 
-    def _close_sockets(self) -> None:
-        self._socket.close(linger=0)
+    def _end_context(self) -> None:
         self._authenticator.stop()
         self._context.term()
 
@@ -192,30 +198,36 @@ class ReleaseServer:
     def _answer_requests(self) -> None:
         for _ in range(_BATCH):
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                frames = self._socket.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
             self._answer(frames)
 
     def _answer(self, frames: list[zmq.Frame]) -> None:
         route = frames[0].bytes
-        member, reason = self._who(str(frames[-1].get("User-Id")))
+        key = str(frames[-1].get("User-Id"))
+        member, reason = self._who(key)
+        if not self._rate.admits(key):
+            if self._rate.must_be_told(key):
+                reason = f"more than {MESSAGES_PER_S} requests a second; what is above is dropped"
+                self._refuse(route, member, Refusal(code="rate", reason=reason))
+            return
         if member is None:
             # Revoked while connected: its connection stays, but it is told nothing more.
             self._subscribers.forget(route)
-            self._refuse(route, Refusal(code="not-enrolled", reason=reason[:512]))
+            self._refuse(route, member, Refusal(code="not-enrolled", reason=reason[:512]))
             return
         try:
             message: ToReleaseServer = decode_message(frames[-1].bytes, ToReleaseServer)
         except RejectedMessageError as error:
             reason = f"{member.name}: {error}"
-            self._refuse(route, Refusal(code="malformed", reason=reason[:512]))
+            self._refuse(route, member, Refusal(code="malformed", reason=reason[:512]))
             return
         if isinstance(message, ReleaseSubscription):
             current = self.current_version
             self._announce(route, self._subscribers.note(route, member.name, message, current))
         elif isinstance(message, ChunkRequest):
-            self._answer_chunk_request(route, message)
+            self._answer_chunk_request(route, member, message)
         else:
             self._answer_operator(route, member, message)
 
@@ -232,13 +244,13 @@ class ReleaseServer:
     ) -> None:
         answer = self._desk.answer(member, message)
         if isinstance(answer, Refusal):
-            self._refuse(route, answer)
+            self._refuse(route, member, answer)
             return
         if isinstance(message, ReleasePin):
             self._announce_to_all()
         self._send(route, answer)
 
-    def _answer_chunk_request(self, route: bytes, request: ChunkRequest) -> None:
+    def _answer_chunk_request(self, route: bytes, member: Member, request: ChunkRequest) -> None:
         version, offset = request.version, request.offset
         body = self.catalogue.read(version, offset, request.length)
         if body:
@@ -251,11 +263,11 @@ class ReleaseServer:
             )
         else:
             code, reason = "out-of-range", f"release {version} has no bytes at {offset}"
-        self._refuse(route, Refusal(code=code, reason=reason))
+        self._refuse(route, member, Refusal(code=code, reason=reason))
 
-    def _refuse(self, route: bytes, refusal: Refusal) -> None:
-        logger.warning("release request refused (%s): %s", refusal.code, refusal.reason)
+    def _refuse(self, route: bytes, member: Member | None, refusal: Refusal) -> None:
+        self._refusals.warn(member.name if member else STRANGER, refusal.code, refusal.reason)
         self._send(route, refusal)
 
     def _send(self, route: bytes, message: FromReleaseServer, *body: bytes) -> None:
-        self._socket.send_multipart([route, encode_message(message), *body], zmq.NOBLOCK)
+        self._socket.socket.send_multipart([route, encode_message(message), *body], zmq.NOBLOCK)

@@ -8,7 +8,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from protocol.errors import ConfigurationError
-from protocol.refusal_log import RefusalLog
+from protocol.refusal_log import STRANGER, RefusalLog
 from protocol.registry import Registry
 from protocol.sockets import ZAP_DOMAIN
 
@@ -53,6 +53,5 @@ class RegistryAuthenticator:
         except ConfigurationError as error:
             reason = str(error)
         self.refused += 1
-        # One name for all: strangers may make as many keys as they like.
-        self._refusals.warn("a stranger", "not-enrolled", reason)
+        self._refusals.warn(STRANGER, "not-enrolled", reason)
         return False

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from protocol.limits import LOGGED_REFUSALS, LOGGING_PERIOD_S
 
+STRANGER = "a stranger"
+"""One name for all who are not enrolled: they may make as many keys as they like."""
+
 
 @dataclass(slots=True)
 class _Refusals:
@@ -31,8 +34,8 @@ class RefusalLog:
         """Say that something was refused.
 
         Args:
-            who: the peer by the name it is enrolled under, or one word for all strangers: what a
-                peer may choose would let it speak under ever new names.
+            who: the name that the peer is enrolled under, or STRANGER; never what a peer may
+                choose.
             code: the kind of refusal.
             reason: in words; may hold what the peer sent.
         """

@@ -15,7 +15,7 @@ from zmq.utils.monitor import recv_monitor_message
 from protocol.errors import ConfigurationError
 from protocol.limits import MAX_SERVER_MEMORY_BYTES
 from protocol.process_memory import anonymous_bytes, give_back_freed
-from protocol.refusal_log import RefusalLog
+from protocol.refusal_log import STRANGER, RefusalLog
 from protocol.server_key import ServerKey
 from protocol.sockets import SocketLimits, bind, make_router
 from protocol.wakeup import Wakeup
@@ -142,7 +142,7 @@ class ServerSocket:
             recv_monitor_message(self._monitor, zmq.NOBLOCK)
             self.strangers += 1
             self._refusals.warn(
-                "a stranger",
+                STRANGER,
                 "server-key",
                 f"a connection to {self.endpoint} does not know this learner's key: a robot with "
                 "the bundle of another learner or from before the key changed (copy server.public "

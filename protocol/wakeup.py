@@ -22,12 +22,13 @@ class Wakeup:
         """Wake the waiting thread, now or when it next waits."""
         os.eventfd_write(self._fd, 1)
 
-    def clear(self) -> None:
-        """Take the flag down; called by the waiting thread before it looks for work."""
+    def clear(self) -> bool:
+        """Take the flag down and say whether it was up; called before looking for work."""
         try:
             os.eventfd_read(self._fd)
         except BlockingIOError:
-            return
+            return False
+        return True
 
     def close(self) -> None:
         """Give the descriptor back; nobody may call ``set`` any more."""

@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper, numpy_helper
 
 from protocol.hand_eye import HandEyeMap, pinhole_map
+from protocol.key_files import write_over
 from protocol.registry import Registry
 from protocol.release import pack_release
 from protocol.release_manifest import CollectionSettings, ReleaseManifest, SearchSettings
-from protocol.security import CurveKeys
+from protocol.security import CurveKeys, curve_secret_line
 
 SIZE_PX = 8
 SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(b"a key for tests, known to all.. ")
@@ -137,6 +138,12 @@ def _model(
 def make_curve_keys() -> CurveKeys:
     public, secret = zmq.curve_keypair()
     return CurveKeys(public=public, secret=secret)
+
+
+def write_secret(path: Path, keys: CurveKeys) -> Path:
+    """Write a key file of ``keys``, for a server that reads it; return its path."""
+    write_over(path, curve_secret_line(keys.secret), mode=0o600)
+    return path
 
 
 def enrol(registry_folder: Path, name: str, keys: CurveKeys) -> Registry:

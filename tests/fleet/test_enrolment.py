@@ -80,5 +80,5 @@ def test_the_keys_of_a_running_learner_are_not_replaced(learner: LearnerAddress)
 
 def test_enrolling_before_there_are_keys_says_what_is_missing(registry: Registry, tmp_path: Path):
     nowhere = LearnerAddress(keys=tmp_path / "none", episodes="tcp://a:1", releases="tcp://a:2")
-    with pytest.raises(ConfigurationError, match=r"server\.public is missing"):
+    with pytest.raises(ConfigurationError, match=r"server\.secret is missing"):
         enrol_robot(registry, "arm", tmp_path / "bundle", nowhere)

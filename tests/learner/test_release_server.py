@@ -28,6 +28,7 @@ from tests.releases import (
     make_curve_keys,
     make_release,
     wait_until,
+    write_secret,
 )
 
 SERVER_KEYS = make_curve_keys()
@@ -46,7 +47,7 @@ class Fleet:
     def server(self, endpoint: str = "tcp://127.0.0.1:*", keep: int = 3) -> ReleaseServer:
         server = ReleaseServer(
             endpoint=endpoint,
-            keys=SERVER_KEYS,
+            server_secret=write_secret(self.folder / "server.secret", SERVER_KEYS),
             registry=self.registry,
             folder=self.folder / "releases",
             keep=keep,

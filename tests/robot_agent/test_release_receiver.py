@@ -34,6 +34,7 @@ from tests.releases import (
     make_manifest,
     make_release,
     wait_until,
+    write_secret,
 )
 
 SERVER_KEYS = make_curve_keys()
@@ -52,7 +53,7 @@ class Bench:
     def server(self, endpoint: str = "tcp://127.0.0.1:*") -> ReleaseServer:
         server = ReleaseServer(
             endpoint=endpoint,
-            keys=SERVER_KEYS,
+            server_secret=write_secret(self.folder / "server.secret", SERVER_KEYS),
             registry=self.registry,
             folder=self.folder / "releases",
             keep=3,
@@ -156,11 +157,11 @@ from pathlib import Path
 from learner.release_server import ReleaseServer
 from protocol.registry import Registry
 from protocol.release import Release
-from protocol.security import load_curve_keys, load_release_secret
+from protocol.security import load_release_secret
 folder, endpoint = Path(sys.argv[1]), sys.argv[2]
 server = ReleaseServer(
     endpoint=endpoint,
-    keys=load_curve_keys(folder / "server.secret"),
+    server_secret=folder / "server.secret",
     registry=Registry(folder / "registry"),
     folder=folder / "releases",
     keep=3,
