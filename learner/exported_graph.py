@@ -46,6 +46,15 @@ class ExportedGraph:
         data: bytes = self._model.SerializeToString()
         return data
 
+    def weights_in(self, data: bytes) -> dict[str, torch.Tensor]:
+        """Return, by state_dict key, the weights of an ONNX file that ``with_weights`` made."""
+        found = {tensor.name: tensor for tensor in onnx.load_from_string(data).graph.initializer}
+        return {
+            key: torch.from_numpy(onnx.numpy_helper.to_array(found[name]).copy())
+            for name, key in self._sources.items()
+            if name in found
+        }
+
 
 def export_graph(
     part: nn.Module,

@@ -20,7 +20,7 @@ from torch.nn import functional
 from learner.exported_graph import ExportedGraph, export_graph
 from learner.networks.base import GraspNetwork
 from protocol.errors import RejectedReleaseError
-from protocol.release import pack_release
+from protocol.release import Release, pack_release
 from protocol.release_manifest import ReleaseManifest
 
 ENCODE_INPUTS = ("first_image", "image")
@@ -75,6 +75,11 @@ class ReleaseBuilder:
         encode, score = self._encode.with_weights(weights), self._score.with_weights(weights)
         self._compare_with_torch(encode, score)
         return pack_release(manifest, encode, score, signing_key)
+
+    def weights_of(self, release: Release) -> dict[str, torch.Tensor]:
+        """Return the weights of a release of this architecture, by key of the state_dict."""
+        encode = self._encode.weights_in(release.encode_graph)
+        return encode | self._score.weights_in(release.score_graph)
 
     def _load(self, state: Mapping[str, torch.Tensor]) -> None:
         for key, tensor in state.items():

@@ -34,6 +34,8 @@ class Batch:
     """int64: index of the robot's hand-eye map."""
     success_B: Tensor
     """float32: 1 or 0, the label of the attempt."""
+    attempt_B: Tensor
+    """int64: the same number for all steps of one attempt."""
 
     def __len__(self) -> int:
         return len(self.success_B)
@@ -119,7 +121,14 @@ class ExampleSet:
 
     def newest(self, limit: int) -> Batch:
         """Return the newest examples, ``limit`` at most, as they came."""
-        index = np.arange(max(0, len(self) - limit), len(self), dtype=np.int64)
+        return self.at(self.newest_indices(limit))
+
+    def newest_indices(self, limit: int) -> NDArray[np.int64]:
+        """Return where the newest examples are, ``limit`` at most; they never move."""
+        return np.arange(max(0, len(self) - limit), len(self), dtype=np.int64)
+
+    def at(self, index: NDArray[np.int64]) -> Batch:
+        """Return the examples at these places."""
         return self._batch(index, self._success.take(index).astype(np.float32))
 
     def _batch(self, index: NDArray[np.int64], success: NDArray[np.float32]) -> Batch:
@@ -132,6 +141,7 @@ class ExampleSet:
             action_B5=torch.from_numpy(self._action.take(index)),
             robot_B=torch.from_numpy(self._robot.take(index)),
             success_B=torch.from_numpy(success),
+            attempt_B=torch.from_numpy(first),
         )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from contextlib import closing
 from threading import Event
+from typing import Protocol
 
 import torch
 
@@ -16,30 +16,43 @@ from learner.config import LearnerConfig
 from learner.networks import build_network
 from learner.provenance import software_versions
 from learner.release_builder import ReleaseBuilder
+from learner.release_gate import ReleaseGate
 from learner.replay import Replay
 from learner.replay_feed import ReplayFeed
 from learner.training import Training
 from learner.training_log import TrainingLog
+from learner.training_timers import TrainingTimers
 from protocol.errors import RejectedReleaseError
+from protocol.release import unpack_release
 from protocol.release_manifest import ReleaseManifest, SearchSettings
 from protocol.security import load_release_secret
 
 logger = logging.getLogger(__name__)
 
-METRICS_INTERVAL_S = 1.0
-EVALUATION_INTERVAL_S, EVALUATION_PAUSE = 5.0, 30.0
-"""Shortest time between evaluations, and as a multiple of what one takes."""
 _WAIT_S = 0.02
 """Between looks at the replay while there is nothing new to learn from."""
 
-Publish = Callable[[int, bytes], None]
-"""Hands a signed release of this version to whoever serves it."""
+
+class Outlet(Protocol):
+    """Where a trainer's releases go."""
+
+    def newest(self) -> bytes | None:
+        """Return the release file that is in use now; None before the first one."""
+
+    def highest_version(self) -> int:
+        """Return the highest version that the server or any robot has."""
+
+    def publish(self, version: int, data: bytes) -> None:
+        """Hand a signed release to whoever serves it."""
+
+    def withhold(self, reason: str) -> None:
+        """Let the operator know why weights were not released."""
 
 
 class Trainer:
     """Training of one learner. ``run`` belongs to one thread."""
 
-    def __init__(self, config: LearnerConfig, publish: Publish) -> None:
+    def __init__(self, config: LearnerConfig, outlet: Outlet) -> None:
         """Build or resume the network and open the store.
 
         Raises:
@@ -50,7 +63,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.training.threads)
         self._config = config
-        self._publish = publish
+        self._outlet = outlet
         self._signing_key = load_release_secret(config.keys.release_secret)
         network = build_network(
             config.network, height_px=config.image_height_px, width_px=config.image_width_px
@@ -66,19 +79,20 @@ class Trainer:
             width_px=config.image_width_px,
             held_out_fraction=config.training.held_out_fraction,
         )
+        self._gate = ReleaseGate(network, self._replay.held_out)
         self._feed = ReplayFeed(config.gateway, self._replay, self._training.learned.refiner)
         self._software = software_versions()
         self._held_out: dict[str, float] = {}
         self._loss = float("nan")
-
-    def continue_after(self, version: int) -> None:
-        """Number releases above ``version``: robots refuse a release older than their own."""
-        self._version = max(self._version, version)
+        self._withheld = 0
+        newest = outlet.newest()
+        if newest is not None:
+            self._compare_with(newest)
 
     def run(self, stopping: Event) -> None:
         """Train until ``stopping`` is set, then write a checkpoint."""
         self._feed.start()
-        timers = _Timers(self._config)
+        timers = TrainingTimers(self._config)
         with closing(TrainingLog(self._config.run_folder)) as log:
             while not stopping.is_set():
                 self._feed.check()
@@ -91,7 +105,11 @@ class Trainer:
                     self._held_out = self._training.evaluate(self._replay.held_out)
                     timers.evaluated_in(time.monotonic() - began)
                 if timers.release_due(self._training.step_count):
-                    self._release()
+                    began = time.monotonic()
+                    objection = self._objection()
+                    timers.judged_in(time.monotonic() - began)
+                    if not objection:
+                        self._release()
                 if timers.metrics_due():
                     self._write_metrics(log)
                 if timers.checkpoint_due(self._training.step_count):
@@ -111,9 +129,19 @@ class Trainer:
     def _visits(self) -> float:
         return self._training.examples_seen / max(1, len(self._replay.training))
 
+    def _objection(self) -> str:
+        """Return why the moving average must not be released, and count it; "" if it may."""
+        reason = self._gate.objection(self._training.averaged)
+        if reason:
+            self._withheld += 1
+            text = f"weights of step {self._training.step_count} are held back: {reason}"
+            logger.warning("%s; training goes on", text)
+            self._outlet.withhold(text)
+        return reason
+
     def _release(self) -> None:
         """Build, sign and publish the moving average; a release that fails its checks is not."""
-        version = self._version + 1
+        version = max(self._version, self._outlet.highest_version()) + 1
         try:
             data = self._builder.build(
                 self._training.averaged.network.state_dict(),
@@ -124,7 +152,18 @@ class Trainer:
             logger.exception("release %d not published", version)
             return
         self._version = version
-        self._publish(version, data)
+        self._outlet.publish(version, data)
+        self._compare_with(data)
+
+    def _compare_with(self, data: bytes) -> None:
+        """Judge candidates by this release, as it is on the robots, from now on."""
+        try:
+            release = unpack_release(data, self._signing_key.public_key())
+            self._version = max(self._version, release.manifest.version)
+            self._gate.now_in_use(release.manifest, self._builder.weights_of(release))
+        except RejectedReleaseError as error:
+            reason = " ".join(str(error).split())
+            logger.warning("the next release is published without comparison: %s", reason)
 
     def _manifest(self, version: int) -> ReleaseManifest:
         metrics = {
@@ -153,6 +192,7 @@ class Trainer:
             "loss": self._loss,
             "visits": self._visits(),
             "success_share": self._replay.training.success_share,
+            "releases_withheld": self._withheld,
             **self._held_out,
         }
         facts = {
@@ -177,37 +217,3 @@ class Trainer:
                 self._checkpoints.folder,
                 error.strerror,
             )
-
-
-class _Timers:
-    """What is due when, by the monotonic clock; most of it only when training went on since."""
-
-    def __init__(self, config: LearnerConfig) -> None:
-        self._config = config
-        self._began = time.monotonic()
-        self._last: dict[str, tuple[float, int]] = {}
-        self._evaluation_interval_s = EVALUATION_INTERVAL_S
-
-    def release_due(self, step: int) -> bool:
-        return self._due("release", self._config.releases.interval_s, step)
-
-    def metrics_due(self) -> bool:
-        return self._due("metrics", METRICS_INTERVAL_S, None)
-
-    def evaluation_due(self, step: int) -> bool:
-        return self._due("evaluation", self._evaluation_interval_s, step)
-
-    def evaluated_in(self, duration_s: float) -> None:
-        # A large network takes seconds for it; training shall keep its time.
-        self._evaluation_interval_s = max(EVALUATION_INTERVAL_S, EVALUATION_PAUSE * duration_s)
-
-    def checkpoint_due(self, step: int) -> bool:
-        return self._due("checkpoint", self._config.training.checkpoint_interval_s, step)
-
-    def _due(self, what: str, interval_s: float, step: int | None) -> bool:
-        now = time.monotonic()
-        last_s, last_step = self._last.get(what, (self._began, 0))
-        due = now - last_s >= interval_s and (step is None or step > last_step)
-        if due:
-            self._last[what] = (now, step or 0)
-        return due

@@ -19,20 +19,30 @@ from learner.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
+class _Outlet:
+    """See trainer.Outlet: the release server, and the gateway that measures arrival."""
+
+    def __init__(self, gateway: GatewayHandle, releases: ReleaseServerHandle) -> None:
+        self._gateway = gateway
+        self.newest = releases.newest
+        self.highest_version = releases.highest_version
+        self.withhold = releases.withhold
+        self._releases = releases
+
+    def publish(self, version: int, data: bytes) -> None:
+        # First, so that the clock runs while the release is verified, written and announced.
+        self._gateway.release_published(version, set(self._releases.pins()))
+        self._releases.publish(data)
+
+
 class TrainingActor:
     """What runs in the actor's process. Ray starts it anew, from its checkpoint, if it dies."""
 
     def __init__(
         self, config: LearnerConfig, gateway: GatewayHandle, releases: ReleaseServerHandle
     ) -> None:
-        def publish(version: int, data: bytes) -> None:
-            # First, so that the clock runs while the release is verified, written and announced.
-            gateway.release_published(version)
-            releases.publish(data)
-
         configure_logs(config.log_level)
-        self._trainer = Trainer(config, publish)
-        self._trainer.continue_after(releases.current_version())
+        self._trainer = Trainer(config, _Outlet(gateway, releases))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
         self._thread.start()

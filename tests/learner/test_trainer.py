@@ -59,8 +59,19 @@ def make_config(folder: Path, *, run_folder: Path | None = None, **training: Any
 class Fleet:
     """Takes what is released, in place of a release server."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, highest_version: int = 0) -> None:
         self.released: list[tuple[int, bytes]] = []
+        self.withheld: list[str] = []
+        self._highest_version = highest_version
+
+    def newest(self) -> bytes | None:
+        return self.released[-1][1] if self.released else None
+
+    def highest_version(self) -> int:
+        return self._highest_version
+
+    def withhold(self, reason: str) -> None:
+        self.withheld.append(reason)
 
     def publish(self, version: int, data: bytes) -> None:
         self.released.append((version, data))
@@ -70,7 +81,7 @@ class Fleet:
 def training(config: LearnerConfig, fleet: Fleet) -> Iterator[Trainer]:
     """Train on a thread until the block ends."""
     config.run_folder.mkdir(exist_ok=True)
-    trainer = Trainer(config, fleet.publish)
+    trainer = Trainer(config, fleet)
     stopping, failures = threading.Event(), []
 
     def run() -> None:
@@ -142,9 +153,8 @@ def test_it_releases_what_a_robot_can_load_and_goes_on_after_a_restart(folder: P
 
 
 def test_releases_are_numbered_above_what_the_robots_have(folder: Path):
-    fleet = Fleet()
-    with training(make_config(folder), fleet) as trainer:
-        trainer.continue_after(41)
+    fleet = Fleet(highest_version=41)
+    with training(make_config(folder), fleet):
         until(lambda: bool(fleet.released), "a release")
     assert fleet.released[0][0] == 42
 
@@ -200,4 +210,4 @@ def make_room(disk: Path) -> None:
 def test_a_missing_signing_key_is_named(folder: Path):
     (folder / "release.secret").unlink()
     with pytest.raises(ConfigurationError, match=r"release\.secret is missing"):
-        Trainer(make_config(folder), Fleet().publish)
+        Trainer(make_config(folder), Fleet())
