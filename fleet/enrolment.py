@@ -94,7 +94,7 @@ def enrol_robot(registry: Registry, name: str, bundle: Path, learner: LearnerAdd
     # Last, so that a robot is let in only when its bundle is whole.
     registry.enrol(name, keys.public.decode("ascii"))
     if notice is not None:
-        mark_confirmed(learner.keys / SERVER_SECRET, name)
+        mark_confirmed(learner.keys / SERVER_SECRET, name, notice.next_public_key)
 
 
 def revoke_robot(registry: Registry, name: str) -> None:

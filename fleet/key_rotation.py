@@ -8,7 +8,7 @@ is refused. Nothing is kept in memory: the state of a rotation is what lies in t
     server.secret        in use; what the learner goes by. Its public half is computed from it
     server-next.secret   there from begin on until finish renames it over server.secret
     server-next.notice   what robots are told; removed last
-    server-next.confirmed/ROBOT   one empty file for every robot that has stored the next key
+    server-next.confirmed/ROBOT   one file for every robot that has stored the next key
 
 Killed at any point, ``begin`` and ``finish`` leave files that the learner can use and that the same
 command completes.
@@ -33,7 +33,7 @@ from protocol.security import (
     load_curve_keys,
     load_release_secret,
 )
-from protocol.server_key import confirmed_folder
+from protocol.server_key import confirmed, confirmed_folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +70,7 @@ class KeyRotation:
             )
         signing_key = load_release_secret(self._keys / RELEASE_SECRET)
         load_curve_keys(self._secret)
-        shutil.rmtree(self._confirmed, ignore_errors=True)
+        self._confirmed.mkdir(exist_ok=True)
         if not self._next_secret.exists():
             secret = zmq.curve_keypair()[1]
             write_new(self._next_secret, curve_secret_line(secret), mode=SECRET_MODE)
@@ -90,7 +90,7 @@ class KeyRotation:
                 f"no rotation is under way in {self._keys}: 'fleet rotate-key begin' starts one"
             )
         robots = [member.name for member in self._registry.members() if member.role == "robot"]
-        marks = {path.name for path in self._confirmed.glob("*")}
+        marks = confirmed(self._secret, notice.next_public_key)
         return RotationStatus(
             next_public_key=notice.next_public_key,
             confirmed=[name for name in robots if name in marks],

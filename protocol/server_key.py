@@ -2,8 +2,8 @@
 
 ``fleet rotate-key`` changes the files under a running learner; whoever owns a socket looks at
 them every second or so. While a change is under way, beside ``server.secret`` lie
-``server-next.notice`` and ``server-next.confirmed``: a folder with one empty file for every robot
-that has stored the next key.
+``server-next.notice`` and ``server-next.confirmed``: a folder with one file for every robot that
+has stored the next key, which holds that key.
 """
 
 from __future__ import annotations
@@ -56,17 +56,14 @@ class ServerKey:
         notice = self.notice
         if notice is None:
             return False
-        has_it = next_public_key == notice.next_public_key
-        mark = confirmed_folder(self._secret_file) / robot_id
+        if next_public_key != notice.next_public_key:
+            return True
         try:
-            if has_it and not mark.exists():
-                mark_confirmed(self._secret_file, robot_id)
+            if mark_confirmed(self._secret_file, robot_id, next_public_key):
                 logger.info("%s has stored the learner's next key", robot_id)
-            elif not has_it:
-                mark.unlink(missing_ok=True)
         except OSError as error:
-            logger.warning("%s: cannot be changed: %s", mark, error.strerror)
-        return not has_it
+            logger.warning("%s has stored the next key; not noted: %s", robot_id, error.strerror)
+        return False
 
     def _read_notice(self) -> None:
         try:
@@ -79,16 +76,23 @@ class ServerKey:
         self.notice = notice if is_due else None
 
 
+def mark_confirmed(secret_file: Path, robot_id: str, next_public_key: str) -> bool:
+    """Note that a robot has the next key; return True if that is new. Raises OSError."""
+    if robot_id in confirmed(secret_file, next_public_key):
+        return False
+    (confirmed_folder(secret_file) / robot_id).write_text(next_public_key, encoding="ascii")
+    return True
+
+
+def confirmed(secret_file: Path, next_public_key: str) -> set[str]:
+    """Return the robots that have stored this very key."""
+    marks = confirmed_folder(secret_file).glob("*")
+    return {mark.name for mark in marks if mark.read_text(encoding="ascii") == next_public_key}
+
+
 def confirmed_folder(secret_file: Path) -> Path:
-    """Return the folder of the robots that have stored the next key."""
+    """Return where the marks of robots that have stored the next key lie."""
     return secret_file.with_name(f"{secret_file.stem}-next.confirmed")
-
-
-def mark_confirmed(secret_file: Path, robot_id: str) -> None:
-    """Note that a robot has the next key. Raises OSError."""
-    folder = confirmed_folder(secret_file)
-    folder.mkdir(exist_ok=True)
-    (folder / robot_id).touch()
 
 
 def _state_of(secret_file: Path) -> tuple[tuple[int, int, int] | None, ...]:

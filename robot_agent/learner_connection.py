@@ -114,13 +114,20 @@ class LearnerConnection:
             self._say_refused("this robot's key is not enrolled there, or was revoked")
             self._try_again_with(self._learner_key)
         elif event & _FAILURES:
-            # A learner that is just being restarted may look the same: no key is forgotten.
+            self._doubt_key()
+
+    def _doubt_key(self) -> None:
+        # A learner that is just being restarted may look the same: no key is forgotten.
+        other = self._learner_keys.other_than(self._learner_key)
+        if other != self._learner_key:
+            self._say_refused("it does not answer to the key in use; trying the other one known")
+        else:
             self._say_refused(
                 "it may not be the learner whose public key this robot was given, or its key was "
                 "changed while this robot was off: copy server.public of the learner's keys to "
                 "this robot, or enrol it anew"
             )
-            self._try_again_with(self._learner_keys.other_than(self._learner_key))
+        self._try_again_with(other)
 
     def _try_again_with(self, learner_key: bytes) -> None:
         if self._retry_at is None:

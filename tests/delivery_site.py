@@ -140,7 +140,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def make_heartbeat(release_version: int = 0) -> Heartbeat:
+def make_heartbeat(release_version: int = 0, next_server_key: str = "") -> Heartbeat:
     return Heartbeat(
         release_version=release_version,
         policy_digest="",
@@ -153,6 +153,7 @@ def make_heartbeat(release_version: int = 0) -> Heartbeat:
         reconnects=0,
         decision_ms_p50=1.0,
         decision_ms_p99=2.0,
+        next_server_key=next_server_key,
     )
 
 
