@@ -24,3 +24,9 @@ class RobotCounts:
     tombstoned: int
     conflicts: int
     """Sequences that came again with another content."""
+    retired: int = 0
+    """Records that the store removed to make room; it knows their keys and digests."""
+    refused_duplicates: int = 0
+    """Records that came again and were the same; the store kept one."""
+    damaged: int = 0
+    """Records that are not what was stored any more."""

@@ -15,13 +15,36 @@ from rich.table import Table
 from fleet.episode_counts import RobotCounts
 from fleet.fleet_files import agent_config
 from fleet.run_folder import RunFolder
-from fleet.store_reader import StoredAttempt, count_episodes, open_store, stored_attempts
+from fleet.store_reader import (
+    Ranges,
+    StoredAttempt,
+    count_episodes,
+    open_store,
+    stored_attempts,
+)
+from learner.store_export import ExportReport, range_text
+from learner.store_ledger import Retirement
 from learner.store_verification import verify_store
 from protocol.episode import Action, Episode
 from protocol.errors import ConfigurationError
 from robot_agent.outbox import OutboxCounts, outbox_counts
 
-_FAULTS = ("missing", "tombstoned", "duplicated", "conflicts")
+_COLUMNS = {
+    "written": "written",
+    "sent": "sent",
+    "waiting": "waiting",
+    "stored": "stored",
+    "retired": "retired",
+    "missing": "missing",
+    "tombstoned": "tombstoned",
+    "duplicates refused": "refused_duplicates",
+    "doubled": "duplicated",
+    "conflicts": "conflicts",
+    "damaged": "damaged",
+}
+"""Headings of the verification's table, and what stands below them."""
+_SHOWN_RETIREMENTS = 10
+"""The newest ones; all of them are in the JSON."""
 
 
 def newest(folder: Path, *, robot: str | None, last: int) -> list[StoredAttempt]:
@@ -112,10 +135,21 @@ class Verification:
     robots: dict[str, RobotCounts]
     damaged: int
     """Records that fail their digest or cannot be found by their key."""
+    missing_sequences: dict[str, dict[str, list[str]]]
+    """Robot -> spool -> ranges of sequences that neither came nor were given up."""
+    damaged_sequences: dict[str, dict[str, list[str]]]
+    """Robot -> spool -> ranges of sequences whose record is not what was stored."""
+    misplaced: list[str]
+    """Sound records that cannot be found by their key."""
+    retirements: list[Retirement]
+    """What the store removed to make room, oldest first."""
 
     @property
     def sound(self) -> bool:
-        """True when nothing is damaged, missing, doubled or in conflict."""
+        """True when nothing is damaged, missing, doubled or in conflict.
+
+        A conflict is accounted for, both records are there; but somebody should look at it.
+        """
         counts = self.robots.values()
         return not self.damaged and not any(
             one.missing or one.duplicated or one.conflicts for one in counts
@@ -123,11 +157,36 @@ class Verification:
 
     def table(self) -> Table:
         """Return one row per robot."""
-        names = [*("written", "sent", "waiting", "stored"), *_FAULTS]
-        table = _table("robot", *names)
+        table = _table("robot", *_COLUMNS)
         for robot, counts in self.robots.items():
-            table.add_row(robot, *(str(getattr(counts, name)) for name in names))
+            table.add_row(robot, *(str(getattr(counts, name)) for name in _COLUMNS.values()))
         return table
+
+    def findings(self) -> list[str]:
+        """Return a sentence for everything that a person should know."""
+        said = [
+            f"{robot}: {what} of spool {spool[:8]}: {', '.join(gaps)}"
+            for what, found in (
+                ("missing", self.missing_sequences),
+                ("damaged", self.damaged_sequences),
+            )
+            for robot, spools in found.items()
+            for spool, gaps in spools.items()
+        ]
+        said += [f"damaged: the store's index does not lead to {key}" for key in self.misplaced]
+        said += [
+            f"ALARM: {counts.conflicts} episodes of {robot} came under the sequence of another "
+            "one; both are kept. Was its disk copied to another robot, or restored from a backup?"
+            for robot, counts in self.robots.items()
+            if counts.conflicts
+        ]
+        said += [
+            f"retired by {one.reason}: {one.records} episodes, {one.record_bytes} bytes, commits "
+            f"{one.first_number} to {one.last_number}, {_time(one.began_at_ns)} to "
+            f"{_time(one.ended_at_ns)} UTC"
+            for one in self.retirements[-_SHOWN_RETIREMENTS:]
+        ]
+        return said
 
     def verdict(self) -> str:
         """Return one sentence."""
@@ -152,11 +211,44 @@ def verify(store_folder: Path, run: Path | None) -> Verification:
     outboxes = run_outboxes(RunFolder.existing(run)) if run is not None else {}
     # First, and in a process of its own: a damaged file can end the process that reads it.
     found = verify_store(store_folder)
+    damaged = {robot: found.damaged_of(robot) for robot in found.damaged}
     with open_store(store_folder) as store:
+        missing = {
+            robot: {spool.hex(): gaps for spool, gaps in store.missing(robot).items()}
+            for robot in store.robots()
+        }
         return Verification(
-            robots=count_episodes(store, list(stored_attempts(store)), outboxes),
-            damaged=found.damaged + len(found.misplaced),
+            robots=count_episodes(store, list(stored_attempts(store)), outboxes, damaged),
+            damaged=found.damaged_episodes + len(found.misplaced) + found.damaged_conflicts,
+            missing_sequences=_in_words(missing),
+            damaged_sequences=_in_words(damaged),
+            misplaced=found.misplaced,
+            retirements=store.retirements(),
         )
+
+
+def export_lines(report: ExportReport, target: Path) -> list[str]:
+    """Return what came out of an export, in sentences."""
+    lines = [
+        f"{report.exported} episodes exported to {target}, every one with a sound digest; with "
+        f"them {report.retired} retired keys, {report.tombstoned} tombstones, "
+        f"{report.conflicts} conflicting records"
+    ]
+    if report.damaged_pages:
+        lines.append(f"{report.damaged_pages} pages of the file could not be read")
+    if report.lost_episodes:
+        lines.append(f"{report.lost_episodes} episodes lost; those whose names are known:")
+    for robot, spools in report.lost.items():
+        lines += [f"  {robot}, spool {spool[:8]}: {', '.join(at)}" for spool, at in spools.items()]
+    return lines
+
+
+def _in_words(found: Ranges) -> dict[str, dict[str, list[str]]]:
+    return {
+        robot: {spool: [range_text(gap) for gap in gaps] for spool, gaps in spools.items()}
+        for robot, spools in found.items()
+        if spools
+    }
 
 
 def run_outboxes(folder: RunFolder) -> dict[str, OutboxCounts]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from pathlib import Path
 from fleet.attempts import Attempt
 from fleet.episode_counts import RobotCounts
 from learner.episode_store import EpisodeStore
+from learner.store_ledger import SpoolLedger
 from learner.stored_episode import StoredEpisode
 from protocol.codec import decode_episode, read_episode_summary
 from protocol.episode import Episode
@@ -62,57 +63,77 @@ def find_episode(store: EpisodeStore, episode_id: str) -> tuple[Episode, str]:
     """Return the episode whose id begins like this, and the robot that delivered it.
 
     Raises:
-        StoreError: none or more than one does.
+        StoreError: none or more than one does, or it was retired a moment ago.
     """
     found = [one.number for one in stored_attempts(store) if one.episode_id.startswith(episode_id)]
     if len(found) != 1:
         raise StoreError(f"{len(found)} episodes have an id that begins with {episode_id!r}")
-    ((_, stored),) = store.tail(found[0] - 1, 1)
+    stored = _numbered(store, found[0])
     return decode_episode(stored.record), stored.key.robot_id
 
 
 def episode_numbered(store: EpisodeStore, number: int) -> Episode:
-    """Return the episode of a commit number."""
-    ((_, stored),) = store.tail(number - 1, 1)
-    return decode_episode(stored.record)
+    """Return the episode of a commit number.
+
+    Raises:
+        StoreError: it was retired, or never was.
+    """
+    return decode_episode(_numbered(store, number).record)
+
+
+def _numbered(store: EpisodeStore, number: int) -> StoredEpisode:
+    stored = store.numbered(number)
+    if stored is None:
+        raise StoreError(f"the store does not hold commit {number}; it may have been retired")
+    return stored
+
+
+Ranges = dict[str, dict[str, list[range]]]
+"""Robot -> spool, hexadecimal -> sequences."""
 
 
 def count_episodes(
-    store: EpisodeStore, records: list[StoredAttempt], outboxes: dict[str, OutboxCounts]
+    store: EpisodeStore,
+    records: list[StoredAttempt],
+    outboxes: dict[str, OutboxCounts],
+    damaged: Ranges | None = None,
 ) -> dict[str, RobotCounts]:
     """Compare what the robots' outboxes say with what a reader found in the store.
 
     Args:
-        store: asked only for tombstones and conflicts.
+        store: asked only for what no record tells: retired, tombstones, conflicts, duplicates.
         records: everything that the reader found.
         outboxes: by robot; robots without one here (elsewhere, or gone) count from the store.
+        damaged: what a verification found not to be what was stored.
     """
     by_robot: dict[str, list[StoredAttempt]] = defaultdict(list)
     for record in records:
         by_robot[record.attempt.robot_id].append(record)
     return {
-        name: _count(store, name, by_robot[name], outboxes.get(name))
-        for name in sorted({*by_robot, *outboxes})
+        name: _count(store, name, by_robot[name], outboxes.get(name), (damaged or {}).get(name, {}))
+        for name in sorted({*by_robot, *outboxes, *store.robots()})
     }
 
 
 def _count(
-    store: EpisodeStore, name: str, records: list[StoredAttempt], outbox: OutboxCounts | None
+    store: EpisodeStore,
+    name: str,
+    records: list[StoredAttempt],
+    outbox: OutboxCounts | None,
+    damaged: dict[str, list[range]],
 ) -> RobotCounts:
     ledger = store.ledger(name)
-    spools: dict[bytes, set[int]] = defaultdict(set)
-    for record in records:
-        spools[record.spool_id].add(record.sequence)
+    known = _known_per_spool(store, name, records, damaged)
     gaps = sum(len(gap) for gaps in store.missing(name).values() for gap in gaps)
     if outbox is None:
-        written = sent = len(records) + gaps + ledger.tombstoned
+        written = sent = known.total() + gaps + ledger.tombstoned
         waiting = missing = 0
     else:
         # Other spools of this robot are those of earlier lives of its disk.
-        earlier = sum(len(found) for spool, found in spools.items() if spool != outbox.spool_id)
+        earlier = known.total() - known[outbox.spool_id]
         sent = outbox.acked + earlier
         written, waiting = outbox.written + earlier, outbox.waiting
-        missing = max(0, outbox.acked - len(spools[outbox.spool_id]))
+        missing = max(0, outbox.acked - known[outbox.spool_id] - _lost(store, name, outbox))
     return RobotCounts(
         written=written,
         sent=sent,
@@ -122,7 +143,31 @@ def _count(
         duplicated=len(records) - len({record.episode_id for record in records}),
         tombstoned=ledger.tombstoned,
         conflicts=ledger.conflicts,
+        retired=ledger.retired,
+        refused_duplicates=ledger.duplicates,
+        damaged=sum(len(gap) for gaps in damaged.values() for gap in gaps),
     )
+
+
+def _known_per_spool(
+    store: EpisodeStore,
+    name: str,
+    records: list[StoredAttempt],
+    damaged: dict[str, list[range]],
+) -> Counter[bytes]:
+    """Return how many sequences of each spool are stored, retired or known to be damaged."""
+    known = Counter(record.spool_id for record in records)
+    for spool_id, spool in store.spools(name).items():
+        known[spool_id] += spool.retired
+    for spool_hex, gaps in damaged.items():
+        known[bytes.fromhex(spool_hex)] += sum(len(gap) for gap in gaps)
+    return known
+
+
+def _lost(store: EpisodeStore, name: str, outbox: OutboxCounts) -> int:
+    """Return how many acked episodes an export buried because the store had lost them."""
+    spool = store.spools(name).get(outbox.spool_id, SpoolLedger())
+    return max(0, spool.tombstoned - outbox.dropped - outbox.refused)
 
 
 def _stored_attempt(number: int, stored: StoredEpisode) -> StoredAttempt:

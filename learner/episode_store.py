@@ -155,6 +155,31 @@ class EpisodeStore:
             raise StoreError(f"stored record {key} is damaged: the log has lost it")
         return StoredEpisode.unpacked(packed)
 
+    def number_of(self, key: RecordKey) -> int | None:
+        """Return the commit number of a record that is kept."""
+        with self._reading() as transaction:
+            entry = transaction.get(key.packed(), db=self._file.index)
+        is_kept = entry is not None and len(entry) == SEQUENCE.size
+        return SEQUENCE.unpack(entry)[0] if is_kept else None
+
+    def kept_keys(self) -> Iterator[tuple[RecordKey, int]]:
+        """Yield the key and the commit number of every record that was not retired."""
+        with self._reading() as transaction:
+            for key, entry in transaction.cursor(self._file.index):
+                if len(entry) == SEQUENCE.size:
+                    yield RecordKey.unpacked(key), SEQUENCE.unpack(entry)[0]
+
+    def read_ledgers(self) -> None:
+        """Read everything that stands beside the records.
+
+        Raises:
+            StoreError: something of it is damaged.
+        """
+        for robot_id in self.robots():
+            self.ledger(robot_id)
+            self.missing(robot_id)
+        self.retirements()
+
     def last_commit(self) -> int:
         """Return the number of the newest episode; 0 when there is none."""
         with self._reading() as transaction:
@@ -170,12 +195,7 @@ class EpisodeStore:
         """Return what is stored, missing and tombstoned of one robot."""
         with self._reading() as transaction:
             tally = read_entry(transaction, self._file.tallies, robot_id.encode(), Tally)
-            prefix = robot_prefix(robot_id)
-            spools = [
-                msgspec.msgpack.decode(value, type=SpoolLedger)
-                for _, value in _with_prefix(transaction, self._file.spools, prefix)
-            ]
-        return robot_ledger(tally, spools)
+        return robot_ledger(tally, list(self.spools(robot_id).values()))
 
     def missing(self, robot_id: str) -> dict[bytes, list[range]]:
         """Return, per spool id, the sequences that neither came nor were buried.
@@ -186,10 +206,11 @@ class EpisodeStore:
         with self._reading() as transaction:
             prefix = robot_prefix(robot_id)
             for name, value in _with_prefix(transaction, self._file.spools, prefix):
-                if msgspec.msgpack.decode(value, type=SpoolLedger).missing:
+                spool = msgspec.msgpack.decode(value, type=SpoolLedger)
+                if spool.missing:
                     known = _sequences(transaction, self._file.index, name)
                     known += _sequences(transaction, self._file.tombstones, name)
-                    gaps[name[len(prefix) :]] = _gaps(sorted(known))
+                    gaps[name[len(prefix) :]] = _gaps([*sorted(known), spool.highest + 1])
         return gaps
 
     def known_through(self, robot_id: str, spool_id: bytes) -> int:
@@ -202,10 +223,27 @@ class EpisodeStore:
             return read_entry(transaction, self._file.spools, name, SpoolLedger).highest
 
     def conflicts(self) -> list[StoredEpisode]:
-        """Return the records that came under a key which another record had taken."""
+        """Return the records that came under a key which another record had taken.
+
+        Damaged ones are left out.
+        """
         with self._reading() as transaction:
-            cursor = transaction.cursor(self._file.conflicts)
-            return [StoredEpisode.unpacked(bytes(value)) for _, value in cursor]
+            packed = [bytes(value) for _, value in transaction.cursor(self._file.conflicts)]
+        return [episode for value in packed if (episode := self._sound(0, value)) is not None]
+
+    def conflict_count(self) -> int:
+        """Return how many records came under a taken key, damaged ones among them."""
+        with self._reading() as transaction:
+            return int(transaction.stat(self._file.conflicts)["entries"])
+
+    def spools(self, robot_id: str) -> dict[bytes, SpoolLedger]:
+        """Return the account of each of a robot's spools."""
+        prefix = robot_prefix(robot_id)
+        with self._reading() as transaction:
+            return {
+                name[len(prefix) :]: msgspec.msgpack.decode(value, type=SpoolLedger)
+                for name, value in _with_prefix(transaction, self._file.spools, prefix)
+            }
 
     def size_bytes(self) -> int:
         """Return the size of the store's file."""
@@ -220,7 +258,7 @@ class EpisodeStore:
         try:
             with self._file.environment.begin() as transaction:
                 yield transaction
-        except (lmdb.Error, msgspec.MsgspecError, struct.error) as error:
+        except (lmdb.Error, msgspec.MsgspecError, struct.error, ValueError) as error:
             raise StoreError(f"episode store {self._folder}: damaged: {error}") from error
 
     @contextmanager

@@ -82,9 +82,9 @@ def open_store_file(folder: Path, *, max_bytes: int, readonly: bool) -> StoreFil
     except OSError as error:
         raise ConfigurationError(f"episode store {folder}: {error.strerror}") from error
     except lmdb.Error as error:
-        raise StoreError(
-            f"episode store {folder}: cannot be opened: {error}; {_RESCUE.format(folder=folder)}"
-        ) from error
+        is_broken = isinstance(error, lmdb.InvalidError | lmdb.CorruptedError)
+        advice = f"; {_RESCUE.format(folder=folder)}" if is_broken else ""
+        raise StoreError(f"episode store {folder}: cannot be opened: {error}{advice}") from error
     try:
         return _open_tables(environment, data, readonly=readonly)
     except BaseException:

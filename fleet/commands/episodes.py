@@ -8,7 +8,7 @@ import msgspec
 from tyro.conf import Positional
 from tyro.extras import SubcommandApp
 
-from fleet.commands.output import EXIT_ERROR, console, print_json
+from fleet.commands.output import EXIT_ERROR, console, print_json, progress_bar
 
 episodes = SubcommandApp()
 
@@ -84,9 +84,10 @@ def show_episode(
 def verify_episodes(
     run: Path = Path("runs/demo"), store: Path | None = None, json: bool = False
 ) -> int:
-    """Check every record and say per robot what is stored, missing, tombstoned, doubled.
+    """Check every record and say per robot what is stored, retired, missing, tombstoned, doubled.
 
-    Exits with 1 when something is damaged, missing or doubled.
+    Names every missing and damaged sequence. Exits with 1 when something is damaged, missing,
+    doubled or in conflict.
 
     Args:
         run: a run folder; its robots' outboxes are compared with the store.
@@ -101,8 +102,43 @@ def verify_episodes(
     else:
         screen = console()
         screen.print(verification.table())
-        screen.print(verification.verdict(), highlight=False, markup=False)
+        for line in [*verification.findings(), verification.verdict()]:
+            screen.print(line, highlight=False, markup=False)
     return 0 if verification.sound else EXIT_ERROR
+
+
+@episodes.command(name="export")
+def export_episodes(
+    to: Path,
+    run: Path = Path("runs/demo"),
+    store: Path | None = None,
+    robot: str | None = None,
+    json: bool = False,
+) -> int:
+    """Copy every whole episode of a store, also of a damaged one, into a new store.
+
+    The copy has the ledger, tombstones, conflicts and retired keys as far as they can be read; a
+    learner goes on with it under the same configuration once gateway.store names it. Exits with 1
+    when something was lost.
+
+    Args:
+        to: the new store's folder; must not be there yet.
+        run: a run folder.
+        store: an episode store's folder, instead of a run's.
+        robot: only this robot's part.
+        json: machine-readable.
+    """
+    from fleet.episodes import export_lines
+    from learner.store_export import export_store
+
+    with progress_bar("records", shown=not json) as on_progress:
+        report = export_store(_store_folder(run, store), to, robot=robot, on_progress=on_progress)
+    if json:
+        print_json(report)
+    else:
+        for line in export_lines(report, to):
+            console().print(line, highlight=False, markup=False)
+    return 0 if report.is_whole else EXIT_ERROR
 
 
 def _store_folder(run: Path, store: Path | None) -> Path:

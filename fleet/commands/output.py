@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import msgspec
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 EXIT_ERROR = 1
 EXIT_CONFIGURATION = 2
@@ -19,3 +23,21 @@ def console(*, stderr: bool = False) -> Console:
 def print_json(value: object) -> None:
     """Print what msgspec can encode, indented."""
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+@contextmanager
+def progress_bar(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Show long work on stderr while it goes on; yield what is told how much of how much is done.
+
+    Nothing is shown where stderr is no terminal.
+    """
+    screen = console(stderr=True)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    is_shown = shown and screen.is_terminal
+    with Progress(*columns, console=screen, transient=True, disable=not is_shown) as bar:
+        task = bar.add_task(what, total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield show
