@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,84 +15,22 @@ from protocol.codec import encode_message
 from protocol.episode import GripperPose
 from protocol.messages import Chunk
 from protocol.registry import Registry
-from protocol.release import Release
-from protocol.security import create_curve_keys, create_release_keys
-from robot_agent.learner_keys import LearnerKeys
+from protocol.release import Release, pack_release
 from robot_agent.q_function import QFunction
-from robot_agent.release_receiver import ReleaseReceiver
 from tests.disks import small_disk
 from tests.metered_link import MeteredLink
+from tests.release_bench import CHUNK_BYTES, Bench, take
 from tests.releases import (
-    CALIBRATION,
     OTHER_KEY,
     SIGNING_KEY,
     SIZE_PX,
-    enrol,
     make_curve_keys,
+    make_encode_graph,
     make_manifest,
     make_release,
+    make_score_graph,
     wait_until,
-    write_secret,
 )
-
-SERVER_KEYS = make_curve_keys()
-CHUNK_BYTES = 16_384
-
-
-class Bench:
-    """One robot's receiver and the learner's release server, on folders of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.keys = make_curve_keys()
-        self.registry = enrol(folder / "registry", "robot-1", self.keys)
-        self.started: list[ReleaseServer | ReleaseReceiver] = []
-
-    def server(self, endpoint: str = "tcp://127.0.0.1:*") -> ReleaseServer:
-        server = ReleaseServer(
-            endpoint=endpoint,
-            server_secret=write_secret(self.folder / "server.secret", SERVER_KEYS),
-            registry=self.registry,
-            folder=self.folder / "releases",
-            keep=3,
-            signing_key=SIGNING_KEY,
-        )
-        server.start()
-        self.started.append(server)
-        return server
-
-    def receiver(
-        self,
-        endpoint: str,
-        *,
-        keys=None,
-        calibration=CALIBRATION,
-        subscribe_every_s: float = 0.1,
-    ) -> ReleaseReceiver:
-        receiver = ReleaseReceiver(
-            endpoint=endpoint,
-            keys=keys or self.keys,
-            learner_keys=LearnerKeys(
-                SERVER_KEYS.public,
-                verify_key=SIGNING_KEY.public_key(),
-                state_folder=self.folder / "state",
-            ),
-            verify_key=SIGNING_KEY.public_key(),
-            state_folder=self.folder / "state",
-            robot_id="robot-1",
-            calibration=calibration,
-            height_px=SIZE_PX,
-            width_px=SIZE_PX,
-            chunk_bytes=CHUNK_BYTES,
-            subscribe_every_s=subscribe_every_s,
-        )
-        receiver.start()
-        self.started.append(receiver)
-        return receiver
-
-    def close(self) -> None:
-        for each in reversed(self.started):
-            each.close()
 
 
 @pytest.fixture
@@ -106,14 +42,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def port_of(endpoint: str) -> int:
     return int(endpoint.rsplit(":", 1)[1])
-
-
-def take(receiver: ReleaseReceiver, version: int) -> QFunction:
-    wait_until(lambda: receiver.version == version, f"release {version} is ready")
-    newest = receiver.take_newest()
-    assert newest is not None
-    assert newest.version == version
-    return newest
 
 
 def stay_score(q_function: QFunction) -> float:
@@ -151,76 +79,19 @@ def test_a_fetch_resumes_where_it_was_when_the_connection_is_cut(bench: Bench):
     assert len(data) < receiver.requested_bytes <= len(data) + 2 * CHUNK_BYTES
 
 
-SERVER_PROCESS = """
-import sys, threading
-from pathlib import Path
-from learner.release_server import ReleaseServer
-from protocol.registry import Registry
-from protocol.release import Release
-from protocol.security import load_release_secret
-folder, endpoint = Path(sys.argv[1]), sys.argv[2]
-server = ReleaseServer(
-    endpoint=endpoint,
-    server_secret=folder / "server.secret",
-    registry=Registry(folder / "registry"),
-    folder=folder / "releases",
-    keep=3,
-    signing_key=load_release_secret(folder / "release.secret"),
-)
-server.start()
-if len(sys.argv) > 3:
-    server.publish(Path(sys.argv[3]).read_bytes())
-print(server.endpoint, flush=True)
-threading.Event().wait()
-"""
-
-
-def test_a_fetch_resumes_when_the_server_was_killed_in_the_middle(tmp_path: Path):
-    keys = create_curve_keys(tmp_path / "server.secret", tmp_path / "server.public")
-    signing_key = create_release_keys(tmp_path / "release.secret", tmp_path / "release.public")
-    robot_keys = make_curve_keys()
-    enrol(tmp_path / "registry", "robot-1", robot_keys)
-    data = make_release(1, key=signing_key, padding_bytes=40 * CHUNK_BYTES)
-    (tmp_path / "first").write_bytes(data)
-
-    def serve(*arguments: object) -> tuple[subprocess.Popen[str], str]:
-        command = [sys.executable, "-c", SERVER_PROCESS, *map(str, arguments)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        return process, process.stdout.readline().strip()
-
-    process, endpoint = serve(tmp_path, "tcp://127.0.0.1:*", tmp_path / "first")
+def test_a_fetch_resumes_when_the_server_was_killed_in_the_middle(bench: Bench):
+    data = make_release(1, padding_bytes=40 * CHUNK_BYTES)
+    process, endpoint = bench.server_process(release=data)
     with MeteredLink(port_of(endpoint)) as link:
         link.allow(len(data) // 2)
-        receiver = ReleaseReceiver(
-            endpoint=link.endpoint,
-            keys=robot_keys,
-            learner_keys=LearnerKeys(
-                keys.public, verify_key=signing_key.public_key(), state_folder=tmp_path / "state"
-            ),
-            verify_key=signing_key.public_key(),
-            state_folder=tmp_path / "state",
-            robot_id="robot-1",
-            calibration=CALIBRATION,
-            height_px=SIZE_PX,
-            width_px=SIZE_PX,
-            chunk_bytes=CHUNK_BYTES,
-            subscribe_every_s=0.1,
-        )
-        receiver.start()
-        try:
-            wait_until(lambda: link.stopped, "half of the release has passed")
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            link.cut()
-            link.allow(float("inf"))
-            process, again = serve(tmp_path, endpoint)
-            assert again == endpoint
-            take(receiver, 1)
-        finally:
-            receiver.close()
-            process.kill()
-            process.wait()
+        receiver = bench.receiver(link.endpoint)
+        wait_until(lambda: link.stopped, "half of the release has passed")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        link.cut()
+        link.allow(float("inf"))
+        assert bench.server_process(endpoint)[1] == endpoint
+        take(receiver, 1)
     assert len(data) < receiver.requested_bytes <= len(data) + 2 * CHUNK_BYTES
 
 
@@ -243,8 +114,8 @@ def test_a_damaged_release_on_disk_is_refused_and_fetched_again(bench: Bench, da
     data = make_release(4)
     server.publish(data)
     flipped = data[:200] + bytes([data[200] ^ 1]) + data[201:]
-    state = bench.folder / "state"
-    state.mkdir()
+    state = bench.state()
+    state.mkdir(parents=True)
     (state / "release").write_bytes(
         {
             "flipped byte": flipped,
@@ -273,8 +144,12 @@ def _with_flipped_byte(data: bytes) -> bytes:
         (make_release(2)[:-10], "not of the key"),
         (make_release(2, bias=float("nan")), "NaN"),
         (make_release(2, image_height_px=SIZE_PX + 1), "needs pictures of 8x9 px"),
+        (
+            pack_release(make_manifest(2), make_score_graph(), make_encode_graph(), SIGNING_KEY),
+            "input",
+        ),
     ],
-    ids=["forged", "flipped byte", "truncated", "NaN weights", "another size"],
+    ids=["forged", "flipped byte", "truncated", "NaN weights", "another size", "other inputs"],
 )
 def test_a_bad_release_is_refused_once_and_the_last_good_one_stays(
     bench: Bench, bad: bytes, reason: str
@@ -322,6 +197,38 @@ def test_an_older_release_is_refused(bench: Bench):
     assert "older than 5" in receiver.last_refusal
     assert receiver.take_newest() is None
     assert receiver.version == 5
+
+
+def test_a_robot_that_was_off_while_many_releases_came_and_went_gets_the_newest(bench: Bench):
+    server = bench.server()
+    server.publish(make_release(1))
+    receiver = bench.receiver(server.endpoint)
+    take(receiver, 1)
+    receiver.close()
+    for version in range(2, 13):
+        server.publish(make_release(version))
+
+    back = bench.receiver(server.endpoint)
+
+    assert back.version == 1
+    wait_until(lambda: back.version == 12, "release 12 is ready")
+    assert back.requested_bytes < 2 * len(make_release(12))
+    assert back.refused == 0
+
+
+def test_a_learner_that_lost_its_releases_counts_on_above_what_its_robots_have(bench: Bench):
+    server = bench.server()
+    server.publish(make_release(41))
+    receiver = bench.receiver(server.endpoint)
+    take(receiver, 41)
+    server.close()
+
+    again = bench.server(server.endpoint, folder="an empty one")
+
+    wait_until(lambda: again.highest_version == 41, "the robot has said what it has")
+    assert again.current_version == 0
+    again.publish(make_release(again.highest_version + 1))
+    take(receiver, 42)
 
 
 def test_a_download_is_abandoned_when_a_newer_release_is_announced(bench: Bench):
@@ -417,7 +324,7 @@ def test_a_message_that_no_release_server_should_send_does_not_end_the_receiver(
     context = zmq.Context()
     router = context.socket(zmq.ROUTER)
     router.setsockopt(zmq.CURVE_SERVER, 1)
-    router.setsockopt(zmq.CURVE_SECRETKEY, SERVER_KEYS.secret)
+    router.setsockopt(zmq.CURVE_SECRETKEY, bench.server_keys.secret)
     port = router.bind_to_random_port("tcp://127.0.0.1")
     try:
         receiver = bench.receiver(f"tcp://127.0.0.1:{port}")
@@ -435,7 +342,8 @@ def test_a_message_that_no_release_server_should_send_does_not_end_the_receiver(
 
 
 def test_a_full_disk_does_not_keep_a_release_from_use_and_is_not_filled_further(bench: Bench):
-    with small_disk(bench.folder / "state", megabytes=1) as state:
+    bench.state().parent.mkdir()
+    with small_disk(bench.state(), megabytes=1) as state:
         server = bench.server()
         receiver = bench.receiver(server.endpoint)
         server.publish(make_release(1))
