@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,10 +117,11 @@ class DeliverySite:
             heartbeat=heartbeat or make_heartbeat,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start one of the two programs."""
+    def start(self, *arguments: str, within: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Start one of the two programs; ``within`` is a command that runs its command line."""
         kind, *rest = arguments
-        command = [sys.executable, "-m", "tests.delivery_site", kind, str(self.folder), *rest]
+        program = [sys.executable, "-m", "tests.delivery_site", kind, str(self.folder), *rest]
+        command = [*within, *program]
         log = (self.folder / f"{'-'.join(arguments)}.log").open("ab")
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Self
 
 _PIECE_BYTES = 4096
+_SEGMENT_BYTES = 1400
 _TICKS_PER_S = 20
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -38,8 +39,10 @@ class FaultyLink:
         self._reading = asyncio.Event()
         self._reading.set()
         listener = socket.create_server(("127.0.0.1", 0))
-        # Large buffers would take megabytes that a slow or stopped link does not.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _PIECE_BYTES)
+        # Large buffers would take megabytes that a slow or stopped link does not, and loopback's
+        # segments of 64 KiB would leave them without a window for as long as real ones never do.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * _PIECE_BYTES)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES)
         self.endpoint = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._run, args=(listener,), daemon=True)
         self._thread.start()
