@@ -16,6 +16,7 @@ from protocol.messages import Refusal
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits, connect, make_dealer
 
+ANSWER_WITHIN_S = 5.0
 _LIMITS = SocketLimits(frame_bytes=16 * 2**20)
 _Answer = TypeVar("_Answer", bound=msgspec.Struct)
 _NOT_ALLOWED = {"not-enrolled", "not-an-operator"}
@@ -42,15 +43,17 @@ class OperatorClient:
         connect(self._socket, endpoint)
 
     def ask(
-        self, question: msgspec.Struct, answer: type[_Answer], timeout_s: float = 5.0
+        self, question: msgspec.Struct, answer: type[_Answer], timeout_s: float | None = None
     ) -> _Answer:
-        """Return the answer to a question.
+        """Return the answer to a question, within ANSWER_WITHIN_S if nothing else is said.
 
         Raises:
             TransientError: no answer came in time.
             AuthenticationError: the operator's key is refused.
             RejectedMessageError: the question is refused, or what came is no such answer.
         """
+        if timeout_s is None:
+            timeout_s = ANSWER_WITHIN_S
         deadline = time.monotonic() + timeout_s
         # Answers to questions that were given up on would otherwise be taken for this one.
         while self._socket.poll(0):
@@ -80,7 +83,7 @@ class OperatorClient:
         remaining_ms = max(0, int(1000 * (deadline - time.monotonic())))
         if not self._socket.poll(remaining_ms, event):
             raise TransientError(
-                f"the learner at {self._endpoint} did not answer in {timeout_s:.0f} s; "
+                f"the learner at {self._endpoint} did not answer in {timeout_s:g} s; "
                 "does it run, and does its registry hold this operator's key?"
             )
 

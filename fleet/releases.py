@@ -33,9 +33,9 @@ class ReleaseClient(OperatorClient):
     def __init__(self, endpoint: str, keys: CurveKeys, server_public: bytes) -> None:
         super().__init__(endpoint, keys, server_public, FromReleaseServer)
 
-    def fetch(self, timeout_s: float = 5.0) -> ReleaseList:
+    def fetch(self) -> ReleaseList:
         """Return the releases and the pins."""
-        return self.ask(ReleaseListRequest(), ReleaseList, timeout_s)
+        return self.ask(ReleaseListRequest(), ReleaseList)
 
     def fetch_if_there(self) -> ReleaseList | None:
         """Return the same, or None when the release server does not answer."""

@@ -19,7 +19,7 @@ class StatusClient(OperatorClient):
     def __init__(self, endpoint: str, keys: CurveKeys, server_public: bytes) -> None:
         super().__init__(endpoint, keys, server_public, FromGateway)
 
-    def fetch(self, timeout_s: float = 5.0) -> StatusReply:
+    def fetch(self, timeout_s: float | None = None) -> StatusReply:
         """Return the fleet's status as it is now.
 
         Raises:
