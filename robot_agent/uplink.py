@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S = 1.0
 HELLO_AGAIN_S = 3.0
 RESEND_AFTER_S = 10.0
+"""How long to wait for an ack before everything under way is sent again; twice as long each time
+until the next welcome, because on a slow link the copies would hold up what they are copies of."""
 PAUSE_S = 5.0
 """How long to send nothing after the learner said that it cannot store."""
 REFUSED_PAUSE_S = 1.0
@@ -111,6 +113,7 @@ class Uplink:
         self._hello_due_s = 0.0
         self._beat_due_s = 0.0
         self._paused_until_s = 0.0
+        self._resend_after_s = RESEND_AFTER_S
         self._sent_episodes = self._sent_bytes = self._acked_episodes = 0
 
     def start(self) -> None:
@@ -191,8 +194,9 @@ class Uplink:
         if not self._is_welcome:
             self._greet_if_due(now_s)
             return False
-        if self._window.is_stalled(now_s, RESEND_AFTER_S):
-            logger.warning("no ack for %.0f s: sending again", RESEND_AFTER_S)
+        if self._window.is_stalled(now_s, self._resend_after_s):
+            logger.warning("no ack for %.0f s: sending again", self._resend_after_s)
+            self._resend_after_s *= 2
             self._window.restart(self._window.limit_bytes)
         if now_s >= self._beat_due_s:
             self._beat(now_s)
@@ -270,6 +274,7 @@ class Uplink:
         self._is_welcome = True
         self._refusal = ""
         self._beat_due_s = 0.0
+        self._resend_after_s = RESEND_AFTER_S
         self._window.restart(welcome.window_bytes)
         logger.info("the learner at %s takes episodes as %s", self._endpoint, welcome.robot_id)
 
