@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fleet.child_process import SINGLE_THREADED
 from tests.chaos.service import Service
+
+# Dozens of robots that load one release after another would else scatter glibc's heap: it stops
+# mapping large blocks apart once it has seen some freed.
+_ENVIRONMENT = {**SINGLE_THREADED, "MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
 class EmulatedGroup:
@@ -37,7 +42,9 @@ class EmulatedGroup:
         self.journal = folder / f"{name}.journal"
         arguments = ["-m", "tests.chaos.emulated_fleet", str(bundles), "--names", *robots]
         arguments += ["--journal", str(self.journal), "--interval-s", str(interval_s), *options]
-        self.service = Service(name, arguments, log=folder / f"{name}.log")
+        self.service = Service(
+            name, arguments, log=folder / f"{name}.log", environment=_ENVIRONMENT
+        )
         self._figures = self.journal.with_suffix(".figures.jsonl")
         self._read_bytes = 0
         self._latest: dict[str, Any] = {}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 
-from fleet.child_process import ChildProcess
+from fleet.child_process import SINGLE_THREADED, ChildProcess
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +18,16 @@ RESTART_AFTER_S = 1.0
 class Service:
     """One unit of the fleet. Nothing of it outlives this process."""
 
-    def __init__(self, name: str, arguments: Sequence[str], *, log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        log: Path,
+        environment: Mapping[str, str] = SINGLE_THREADED,
+    ) -> None:
         self.name = name
+        self._environment = environment
         self.starts = 0
         self._process = ChildProcess(name, arguments, log=log, end_signal=signal.SIGTERM)
         self._start_at_s: float | None = None
@@ -30,7 +38,7 @@ class Service:
         self._start()
 
     def _start(self) -> None:
-        self._process.start()
+        self._process.start(self._environment)
         self.starts += 1
         self._start_at_s = None
 
