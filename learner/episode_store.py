@@ -22,7 +22,15 @@ import msgspec
 from learner.retention import KEEP_ALL, Retention, RetentionLimits
 from learner.store_age import StoreAge
 from learner.store_file import open_store_file
-from learner.store_ledger import Retirement, RobotLedger, SpoolLedger, Tally, robot_ledger
+from learner.store_ledger import (
+    EMPTY_LEDGER,
+    Retirement,
+    RobotLedger,
+    SpoolLedger,
+    StoreAccount,
+    Tally,
+    robot_ledger,
+)
 from learner.store_transaction import StoreTransaction, last_number, read_entry
 from learner.stored_episode import (
     SEQUENCE,
@@ -196,6 +204,24 @@ class EpisodeStore:
         with self._reading() as transaction:
             tally = read_entry(transaction, self._file.tallies, robot_id.encode(), Tally)
         return robot_ledger(tally, list(self.spools(robot_id).values()))
+
+    def account(self) -> StoreAccount:
+        """Return what the store holds of everyone; a damaged part is said, not raised."""
+        episodes, damage = 0, ""
+        robots: dict[str, RobotLedger] = {}
+        try:
+            episodes = self.last_commit()
+            robots = dict.fromkeys(self.robots(), EMPTY_LEDGER)
+        except StoreError as error:
+            damage = str(error)
+        for robot_id in robots:
+            try:
+                robots[robot_id] = self.ledger(robot_id)
+            except StoreError as error:
+                damage = f"{robot_id}: {error}"
+        if damage:
+            damage += "; stop the learner, save what is whole with `fleet episodes export`"
+        return StoreAccount(episodes=episodes, robots=robots, damage=damage)
 
     def missing(self, robot_id: str) -> dict[bytes, list[range]]:
         """Return, per spool id, the sequences that neither came nor were buried.

@@ -23,6 +23,7 @@ from learner.episode_store import EpisodeStore
 from learner.fleet_state import FleetState
 from learner.reception import Envelope, Reception
 from learner.retention import RetentionLimits
+from learner.store_ledger import EMPTY_LEDGER
 from protocol.authentication import RegistryAuthenticator
 from protocol.codec import encode_message
 from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES, MAX_QUEUED_BYTES
@@ -156,17 +157,19 @@ class Gateway:
     def status(self) -> StatusReply:
         """Return the fleet as the learner knows it. Any thread may ask."""
         names = {member.name for member in self._registry.members() if member.role == "robot"}
-        names.update(self._store.robots())
+        account = self._store.account()
+        names.update(account.robots)
         return StatusReply(
             uptime_s=time.monotonic() - self._started_s,
             release_version=self._fleet.release_version,
             releases_published=self._fleet.releases_published,
             release_latency_ms=self._fleet.release_latencies_ms(),
-            episodes_stored=self._stored(),
+            episodes_stored=account.episodes,
             robots=[
-                self._fleet.status_of(name, self._store.ledger(name)) for name in sorted(names)
+                self._fleet.status_of(name, account.robots.get(name, EMPTY_LEDGER))
+                for name in sorted(names)
             ],
-            warnings=self._warnings(),
+            warnings=self._warnings() + ([account.damage[:512]] if account.damage else []),
         )
 
     def _stored(self) -> int:

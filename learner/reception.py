@@ -13,7 +13,7 @@ from learner.episode_store import EpisodeStore
 from learner.fleet_state import FleetState
 from learner.sessions import Sessions
 from protocol.codec import decode_message
-from protocol.errors import RejectedMessageError
+from protocol.errors import RejectedMessageError, StoreError
 from protocol.limits import MAX_TOMBSTONE_RANGE, MESSAGES_PER_S
 from protocol.message_rate import MessageRate
 from protocol.messages import (
@@ -35,6 +35,9 @@ from protocol.registry import Member, Registry
 from protocol.server_key import ServerKey
 
 logger = logging.getLogger(__name__)
+
+
+_SAY_HELLO = Refusal(code="say-hello", reason="this gateway does not know the connection yet")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +109,8 @@ class Reception:
         if not self._rate.admits(key):
             return self._refuse_haste(member, key)
         answer = self._answer(member, envelope, key)
-        if isinstance(answer, Refusal) and answer.code != "say-hello":
+        # A greeting costs as much as a refusal: a look into the store, a line of the log.
+        if isinstance(answer, Welcome | Refusal) and answer != _SAY_HELLO:
             self._rate.charge_refusal(key)
         return answer
 
@@ -147,7 +151,7 @@ class Reception:
         session = self._sessions.hear(member.name, envelope.routing_id)
         if session is None:
             # Not counted as refused: the robot does nothing wrong when the learner was restarted.
-            return Refusal(code="say-hello", reason="this gateway does not know the connection yet")
+            return _SAY_HELLO
         if isinstance(message, Heartbeat):
             self._fleet.beat(member.name, message)
             may_be_told = session.wire_version >= 2
@@ -181,7 +185,10 @@ class Reception:
             software_version=hello.software_version,
             address=session.address,
         )
-        known_through = self._store.known_through(member.name, hello.spool_id)
+        try:
+            known_through = self._store.known_through(member.name, hello.spool_id)
+        except StoreError as error:
+            return self._refuse(member, "store-unavailable", str(error))
         if known_through >= hello.next_sequence:
             logger.error(
                 "%s says its next sequence is %d, but %d are stored of spool %s: was its disk "

@@ -115,6 +115,21 @@ def robot_ledger(tally: Tally, spools: list[SpoolLedger]) -> RobotLedger:
     )
 
 
+EMPTY_LEDGER = robot_ledger(Tally(), [])
+"""Of a robot that never delivered."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreAccount:
+    """What a store holds, as far as it can be read."""
+
+    episodes: int
+    """The number of the newest commit."""
+    robots: dict[str, RobotLedger]
+    damage: str
+    """What could not be read, in words; "" when nothing is damaged."""
+
+
 def letter_of(label: Label, mode: Mode) -> str:
     """Return 's' success, 'f' failure, 'a' aborted; upper case when the attempt was greedy."""
     letter = _LETTERS[label]
