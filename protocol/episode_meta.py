@@ -114,7 +114,7 @@ class PolicyMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class EpisodeMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """See Episode."""
 
-    episode_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+    episode_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
     robot_id: Name
     task: str
     mode: Mode

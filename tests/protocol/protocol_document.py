@@ -23,7 +23,7 @@ DOCUMENT = ROOT / "docs" / "protocol.md"
 Row = dict[str, str]
 
 _HEADING = re.compile(r"^#{2,5} (.+)$", re.MULTILINE)
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`]*)`")
 _POWERS = {2**power: f"2^{power}" for power in range(16, 64)}
 
@@ -51,7 +51,7 @@ class Section:
 
     def blocks(self, kind: str) -> list[str]:
         """The fenced blocks of one kind, such as ``json``."""
-        return [content for found, content in _BLOCK.findall(self.text) if found == kind]
+        return [content for found, content in BLOCK.findall(self.text) if found == kind]
 
     def hex(self) -> bytes:
         """The bytes of the section's hex block; comments after ``#`` are left out."""
@@ -68,7 +68,7 @@ def sections() -> list[Section]:
     """Take the document apart."""
     text = DOCUMENT.read_text()
     # A line of a fenced block may look like a heading.
-    masked = _BLOCK.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), text)
+    masked = BLOCK.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), text)
     heads = list(_HEADING.finditer(masked))
     ends = [head.start() for head in heads[1:]] + [len(text)]
     return [
@@ -158,8 +158,9 @@ def type_text(kind: inspect.Type) -> str:
         case inspect.StrType() | inspect.BytesType():
             word = "str" if isinstance(kind, inspect.StrType) else "bin"
             text = _ranged(word, _count(kind.min_length), _count(kind.max_length))
-            pattern = getattr(kind, "pattern", None)
-            return f"{text} {pattern}" if pattern else text
+            # Python's way to say that not even a line end may follow.
+            pattern = (getattr(kind, "pattern", None) or "").replace(r"\Z", "$")
+            return f"{text} {pattern}".rstrip()
         case inspect.ListType():
             ends = _ranged("", _count(kind.min_length), _count(kind.max_length)).strip()
             return f"array{f'[{ends}]' if ends else ''} of {type_text(kind.item_type)}"
@@ -179,11 +180,15 @@ def type_text(kind: inspect.Type) -> str:
 
 
 def constant(dotted: str) -> Any:
-    """Return what a dotted name such as ``protocol.limits.MAX_HEADER_BYTES`` stands for."""
+    """Return what a dotted name such as ``protocol.limits.MAX_HEADER_BYTES`` stands for.
+
+    The name of a dataclass's field stands for its default.
+    """
     parts = dotted.split(".")
     value: Any = importlib.import_module(".".join(parts[:2]))
     for part in parts[2:]:
-        value = getattr(value, part)
+        is_class = isinstance(value, type)
+        value = value.__dataclass_fields__[part].default if is_class else getattr(value, part)
     return value
 
 

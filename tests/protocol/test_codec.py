@@ -156,6 +156,8 @@ def test_a_record_that_is_cut_short_is_refused(cut: int):
         (changed(EPISODE, calibration=np.zeros((2, 4), np.float32)), "calibration"),
         (changed(EPISODE, episode_id="../../etc/passwd"), "episode_id"),
         (changed(EPISODE, robot_id="a robot\n"), "robot_id"),
+        (changed(EPISODE, robot_id="arm\n"), "robot_id"),
+        (changed(EPISODE, episode_id=EPISODE.episode_id + "\n"), "episode_id"),
         (changed(EPISODE, task="x" * 513), "513 characters exceeds 512"),
         (changed(EPISODE, started_at_ns=-1), "started_at_ns"),
         (changed(EPISODE, steps=EPISODE.steps[:-1]), "never closed"),

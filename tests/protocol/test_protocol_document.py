@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -16,6 +17,7 @@ import pytest
 import zmq
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from learner.config import GatewayConfig, ReleasesConfig
 from protocol import limits, messages
 from protocol.codec import decode_message, digest, encode_message, read_episode_meta
 from protocol.episode_meta import EpisodeMeta
@@ -197,6 +199,17 @@ def test_a_table_states_the_numbers_in_force(title: str, column: str):
     for row in rows:
         (name,) = document.code_words(row["where"])
         assert float(row[column]) == document.constant(name), name
+
+
+def test_a_large_number_in_the_text_is_one_of_the_tables():
+    stated = {row["value"] for row in document.section("Limits").rows()}
+    stated |= {row["value"] for row in document.section("Socket options").rows()}
+    for config in (GatewayConfig(), ReleasesConfig()):
+        stated.add(config.bind.rpartition(":")[2])
+    texts = [one.text for one in document.sections() if not one.title.startswith("Example")]
+    prose = "".join(document.BLOCK.sub("", text) for text in texts)
+    found = set(re.findall(r"(?<![\w./^:-])[1-9]\d{3,}(?![\w^]|\.\d)", prose))
+    assert found - stated == set()
 
 
 def test_every_limit_is_in_the_table():
