@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -138,12 +136,6 @@ class Fire:
         if not self._paused_until_s:
             return None
         return self.strikes[-1]
-
-    def let_go(self) -> None:
-        """Let nothing stay stopped, whatever happens."""
-        if self._paused is not None:
-            for victim in self._paused.victims:
-                os.kill(victim, signal.SIGCONT)
 
     def _may(self, kind: Kind) -> bool:
         if kind not in ENDS_THE_LEARNER and kind is not Kind.PAUSE:

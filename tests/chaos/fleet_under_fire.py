@@ -159,6 +159,11 @@ class FleetUnderFire:
         except ConfigurationError:
             return 0  # it has not made its outbox yet
 
+    def written_by_agents(self) -> int:
+        """Return how many episodes the real agents have spooled so far."""
+        states = (self.folder.robots / agent.name / "state" for agent in self.agents)
+        return sum(outbox_counts(state).written for state in states)
+
     def end(self) -> None:
         """Let the robots deliver what they have, then end the learner.
 

@@ -75,6 +75,7 @@ class Striker:
     def __init__(self, fleet: FleetUnderFire, probe: ReleaseProbe) -> None:
         self._fleet = fleet
         self._probe = probe
+        self._written_before_pause = 0
 
     def strike(self, kind: Kind, choice: int) -> Strike | None:
         """Strike one of this kind; ``choice`` selects among several. None when there is none."""
@@ -96,15 +97,15 @@ class Striker:
             return self._pause(victim.pid)
         return self._kill_part(kind, victim.pid)
 
-    def resume(self, paused: Strike) -> Strike:
+    def resume(self, paused: Strike) -> None:
         """End a pause: the time until episodes are acked again is counted from now."""
-        acked = self._fleet.acked
+        acked, stopped_s = self._fleet.acked, monotonic() - paused.began_s
+        meanwhile = self._fleet.written_by_agents() - self._written_before_pause
         for victim in paused.victims:
             os.kill(victim, signal.SIGCONT)
         paused.is_over = lambda: self._fleet.acked > acked
-        paused.note = f"stopped for {monotonic() - paused.began_s:.1f} s"
+        paused.note = f"{stopped_s:.1f} s; robot-agents made {meanwhile} attempts meanwhile"
         paused.began_s = monotonic()
-        return paused
 
     def _kill_groups(self, kind: Kind, groups: list[EmulatedGroup]) -> Strike | None:
         victims = [group for group in groups if group.service.running]
@@ -154,6 +155,7 @@ class Striker:
 
     def _pause(self, victim: int) -> Strike:
         os.kill(victim, signal.SIGSTOP)
+        self._written_before_pause = self._fleet.written_by_agents()
         return Strike(
             kind=Kind.PAUSE,
             targets=frozenset({GATEWAY}),
