@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -240,13 +240,23 @@ class EpisodeStore:
         return gaps
 
     def known_through(self, robot_id: str, spool_id: bytes) -> int:
-        """Return the sequence up to which every one of a spool is stored or tombstoned."""
-        gaps = self.missing(robot_id).get(spool_id)
-        if gaps:
-            return gaps[0].start - 1
+        """Return the sequence up to which every one of a spool is stored or tombstoned.
+
+        Raises:
+            StoreError: the store is damaged.
+        """
+        name = spool_prefix(robot_id, spool_id)
         with self._reading() as transaction:
-            name = spool_prefix(robot_id, spool_id)
-            return read_entry(transaction, self._file.spools, name, SpoolLedger).highest
+            spool = read_entry(transaction, self._file.spools, name, SpoolLedger)
+            if not spool.missing:
+                return spool.highest
+            # Asked one by one, for the reason that _log_after gives.
+            for sequence in range(1, spool.highest + 1):
+                key = name + SEQUENCE.pack(sequence)
+                tables = (self._file.index, self._file.tombstones)
+                if all(transaction.get(key, db=table) is None for table in tables):
+                    return sequence - 1
+        return spool.highest
 
     def conflicts(self) -> list[StoredEpisode]:
         """Return the records that came under a key which another record had taken.
@@ -306,22 +316,32 @@ class EpisodeStore:
         return shutil.disk_usage(self._folder).free < 2 * needed_bytes + _SLACK_BYTES
 
     def _log_after(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        # Copied out in one short transaction: an open one would keep old pages from being reused.
+        # Copied out in short transactions: an open one would keep old pages from being reused.
+        # Asked number by number: LMDB ends the process when a cursor steps onto a damaged page,
+        # but answers with an error when a search comes to one; that ends the transaction only.
+        found: list[tuple[int, bytes]] = []
         with self._reading() as transaction:
-            found: list[tuple[int, bytes]] = []
             last = last_number(transaction, self._file.log)
-            while after < last:
-                try:
-                    rest = _from(transaction, self._file.log, after + 1)
-                    for number, value in islice(rest, limit - len(found)):
-                        found.append((number, value))
-                        after = number
-                    break
-                except lmdb.Error as error:
-                    # Past what a damaged page hides, number by number, there may be sound ones.
-                    after += 1
-                    self._note_damage(after, str(error))
-            return found
+        number = max(after, self._first_number() - 1)
+        while number < last and len(found) < limit:
+            try:
+                with self._file.environment.begin(db=self._file.log) as transaction:
+                    while number < last and len(found) < limit:
+                        number += 1
+                        value = transaction.get(SEQUENCE.pack(number))
+                        if value is not None:
+                            found.append((number, value))
+            except lmdb.Error as error:
+                self._note_damage(number, str(error))
+        return found
+
+    def _first_number(self) -> int:
+        try:
+            with self._reading() as transaction:
+                cursor = transaction.cursor(self._file.log)
+                return int(SEQUENCE.unpack(cursor.key())[0]) if cursor.first() else 0
+        except StoreError:
+            return 0
 
     def _sound(self, number: int, packed: bytes) -> StoredEpisode | None:
         try:
@@ -338,14 +358,6 @@ class EpisodeStore:
         if number not in self._damaged:
             self._damaged.add(number)
             logger.warning("commit %d is left out: %s", number, what)
-
-
-def _from(transaction: Any, log: Any, number: int) -> Iterator[tuple[int, bytes]]:  # noqa: ANN401
-    cursor = transaction.cursor(log)
-    at_record = cursor.set_range(SEQUENCE.pack(number))
-    while at_record:
-        yield SEQUENCE.unpack(cursor.key())[0], cursor.value()
-        at_record = cursor.next()
 
 
 def _sequences(transaction: Any, table: Any, name: bytes) -> list[int]:  # noqa: ANN401

@@ -10,7 +10,7 @@ from learner.episode_store import EpisodeStore
 from learner.hand_eye_refiner import HandEyeRefiner
 from learner.replay import Replay
 from protocol.codec import decode_episode
-from protocol.errors import RejectedEpisodeError
+from protocol.errors import RejectedEpisodeError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ class ReplayFeed:
         self._replay = replay
         self._refiner = refiner
         self._after = 0
+        self._said = ""
         self.caught_up = threading.Event()
         """Set once everything that was stored before the start has been read."""
         self._stopping = threading.Event()
@@ -59,7 +60,12 @@ class ReplayFeed:
             self._failure = error
 
     def _read_some(self) -> bool:
-        found = self._store.tail(self._after, _AT_ONCE)
+        try:
+            found = self._store.tail(self._after, _AT_ONCE)
+        except StoreError as error:
+            # Training goes on with what it has; robots hear of it from the gateway.
+            self._say_once(str(error))
+            return False
         for number, stored in found:
             if self._stopping.is_set():
                 return False
@@ -71,3 +77,8 @@ class ReplayFeed:
                 # Admitted by its header; its pictures cannot be decoded, or are of another size.
                 logger.warning("%s left out of training: %s", stored.key, error)
         return bool(found)
+
+    def _say_once(self, what: str) -> None:
+        if what != self._said:
+            self._said = what
+            logger.error("no more episodes can be read: %s", what)

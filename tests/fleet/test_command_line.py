@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from fleet.__main__ import main
+from tests.episodes import make_episode
 from tests.fleet.deliveries import deliver
 
 
@@ -75,3 +76,40 @@ def test_command_line_counts_a_record_whose_bytes_were_changed(folder, fleet_too
     status, verified, _ = fleet_tool("episodes", "verify", "--run", str(folder.root))
     assert status == 1
     assert "1 damaged" in verified
+
+
+def test_command_line_exports_what_is_whole_and_names_what_is_not(folder, tmp_path, fleet_tool):
+    deliver(folder, "robot-01")
+    data = folder.store / "data.mdb"
+    doomed = make_episode("robot-01", seed=1).episode_id.encode()
+    data.write_bytes(data.read_bytes().replace(doomed, b"?" * len(doomed)))
+    export = ("episodes", "export", "--run", str(folder.root), "--to", str(tmp_path / "new"))
+    status, said, _ = fleet_tool(*export)
+    assert status == 1
+    assert "4 episodes exported to" in said
+    assert "1 episodes lost" in said
+    assert "robot-01, spool" in said
+    status, _, complaint = fleet_tool(*export)
+    assert status == 2
+    assert complaint.endswith("is there already; export into a new folder\n")
+    status, verified, _ = fleet_tool("episodes", "verify", "--store", str(tmp_path / "new"))
+    assert status == 0
+    assert "every one of them whole" in verified
+
+
+def test_command_line_exports_one_robot_of_a_store_that_is_cut(folder, tmp_path, fleet_tool):
+    deliver(folder, "robot-01")
+    deliver(folder, "robot-02", seed=100)
+    data = folder.store / "data.mdb"
+    data.write_bytes(data.read_bytes()[: -5 * 4096])
+    for command in ("list", "verify"):
+        status, _, complaint = fleet_tool("episodes", command, "--run", str(folder.root))
+        assert status == 1
+        assert "cut short: save what is whole of it with `fleet episodes export" in complaint
+    to = tmp_path / "new"
+    export = ("episodes", "export", "--run", str(folder.root), "--to", str(to), "--json")
+    status, said, _ = fleet_tool(*export, "--robot", "robot-01")
+    assert json.loads(said)["exported"] >= 4
+    status, listed, _ = fleet_tool("episodes", "list", "--store", str(to), "--json")
+    robots = {json.loads(line)["robot_id"] for line in listed.splitlines()}
+    assert robots == {"robot-01"}

@@ -8,6 +8,11 @@ import pytest
 from fleet.episodes import verify
 from fleet.film_strip import draw_film_strip
 from fleet.store_reader import find_episode, open_store, stored_attempts
+from learner.episode_store import EpisodeStore
+from learner.retention import RetentionLimits
+from learner.store_export import export_store
+from learner.stored_episode import Arrival
+from protocol.codec import digest
 from protocol.errors import StoreError
 from tests.episodes import make_episode
 from tests.fleet.deliveries import EPISODES, deliver
@@ -27,6 +32,62 @@ def test_an_episode_that_was_acked_and_is_not_there_is_missing(folder):
     verification = verify(folder.store, folder.root)
     assert not verification.sound
     assert verification.robots["robot-01"].missing == 2
+
+
+def test_missing_and_damaged_sequences_are_named(folder):
+    deliver(folder, "robot-01", lost=(2,))
+    deliver(folder, "robot-02", seed=100)
+    data = folder.store / "data.mdb"
+    doomed = make_episode("robot-02", seed=103).episode_id.encode()
+    data.write_bytes(data.read_bytes().replace(doomed, b"?" * len(doomed)))
+    verification = verify(folder.store, folder.root)
+    assert not verification.sound
+    (missing,) = verification.missing_sequences["robot-01"].values()
+    (damaged,) = verification.damaged_sequences["robot-02"].values()
+    assert (missing, damaged) == (["2"], ["4"])
+    counts = verification.robots["robot-02"]
+    assert (counts.damaged, counts.missing, counts.stored) == (1, 0, EPISODES - 1)
+    said = "\n".join(verification.findings())
+    assert "robot-01: missing of spool" in said
+    assert "robot-02: damaged of spool" in said
+
+
+def test_what_was_retired_is_not_missing(folder):
+    deliver(folder, "robot-01")
+    store = EpisodeStore(folder.store, 2**28, keep=RetentionLimits(log_bytes=1))
+    while store.retire_some():
+        pass
+    store.close()
+    verification = verify(folder.store, folder.root)
+    assert verification.sound
+    counts = verification.robots["robot-01"]
+    assert (counts.stored, counts.retired, counts.sent) == (1, EPISODES - 1, EPISODES)
+    assert "retired by size: 4 episodes" in verification.findings()[0]
+
+
+def test_what_an_export_lost_is_accounted_for_in_the_new_store(folder, tmp_path):
+    deliver(folder, "robot-01")
+    data = folder.store / "data.mdb"
+    doomed = make_episode("robot-01", seed=2).episode_id.encode()
+    data.write_bytes(data.read_bytes().replace(doomed, b"?" * len(doomed)))
+    report = export_store(folder.store, tmp_path / "new")
+    assert report.lost_episodes == 1
+    verification = verify(tmp_path / "new", folder.root)
+    counts = verification.robots["robot-01"]
+    assert (counts.stored, counts.tombstoned, counts.missing) == (EPISODES - 1, 1, 0)
+    assert verification.sound
+
+
+def test_an_alarm_is_said_when_two_records_share_a_key(folder):
+    deliver(folder, "robot-01")
+    store = EpisodeStore(folder.store, 2**28)
+    ((_, first),) = store.tail(0, 1)
+    record = first.record + b"!"
+    store.commit([Arrival(key=first.key, digest=digest(record), record=record, letter="s")])
+    store.close()
+    verification = verify(folder.store, folder.root)
+    assert not verification.sound
+    assert any(line.startswith("ALARM: 1 episodes of robot-01") for line in verification.findings())
 
 
 def test_the_same_episode_under_two_sequences_is_doubled(folder):

@@ -184,7 +184,9 @@ def test_a_store_that_is_cut_short_is_refused_before_it_can_end_the_process(
     data = tmp_path / "store" / "data.mdb"
     with data.open("r+b") as file:
         file.truncate(data.stat().st_size // 2)
-    with pytest.raises(StoreError, match="cut short"):
+    with pytest.raises(
+        StoreError, match=r"cut short: save what is whole .* `fleet episodes export --store"
+    ):
         EpisodeStore(tmp_path / "store", MAX_BYTES)
 
 
@@ -226,3 +228,71 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path):
 def test_reading_where_there_is_no_store_is_said_in_words(tmp_path: Path):
     with pytest.raises(StoreError, match="there is none yet"):
         EpisodeStore(tmp_path, MAX_BYTES, readonly=True)
+
+
+def test_a_page_that_hides_records_hides_no_others(
+    store: EpisodeStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    for first in range(1, 601, 100):
+        store.commit([arrival(n) for n in range(first, first + 100)])
+    whole = numbers(store, limit=1000)
+    wipe_page_with(tmp_path / "store", bytes(6) + (300).to_bytes(2, "big"))
+    found = numbers(store, limit=1000)
+    hidden = [number for number in whole if number not in found]
+    assert 300 in hidden
+    assert hidden == list(range(hidden[0], hidden[-1] + 1))
+    assert len(hidden) < 200
+    assert f"commit {hidden[0]} is left out" in caplog.text
+
+
+def test_an_account_is_given_as_far_as_the_store_can_be_read(store: EpisodeStore, tmp_path: Path):
+    store.commit([arrival(1), arrival(1, robot="leg")])
+    assert store.account().damage == ""
+    data = tmp_path / "store" / "data.mdb"
+    content = data.read_bytes()
+    at = content.rindex(b"arm\0" + SPOOL + b"\x84") + 4 + len(SPOOL)
+    with data.open("r+b") as file:
+        file.seek(at)
+        file.write(b"\xc1")
+    account = store.account()
+    assert account.episodes == 2
+    assert (account.robots["arm"].stored, account.robots["leg"].stored) == (0, 1)
+    assert account.damage.startswith("arm: ")
+    assert "fleet episodes export" in account.damage
+    with pytest.raises(StoreError, match="damaged"):
+        store.ledger("arm")
+
+
+def wipe_page_with(folder: Path, key: bytes) -> None:
+    """Zero the newest leaf page of the log that holds a key; the store may be open meanwhile."""
+    data = folder / "data.mdb"
+    content = data.read_bytes()
+    # A node of a large value: its flag, the size of the key, the key. Below the page's nodes
+    # stands what is left of older ones.
+    node = b"\1\0" + len(key).to_bytes(2, "little") + key
+    pages = [
+        at
+        for at in range(0, len(content), 4096)
+        if content[at + 10] == 2
+        and node in content[at + int.from_bytes(content[at + 14 : at + 16], "little") : at + 4096]
+    ]
+    with data.open("r+b") as file:
+        for at in pages:
+            file.seek(at)
+            file.write(bytes(4096))
+
+
+def test_a_rotten_record_that_comes_again_is_whole_again(
+    store: EpisodeStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    marked = b"find me " * 1000
+    store.commit([arrival(1), arrival(2, marked), arrival(3)])
+    store.close()
+    data = tmp_path / "store" / "data.mdb"
+    data.write_bytes(data.read_bytes().replace(b"find me ", b"FOUND me"))
+    store = EpisodeStore(tmp_path / "store", MAX_BYTES)
+    assert numbers(store) == [1, 3]
+    assert store.commit([arrival(2, marked)]) == [Verdict.DUPLICATE]
+    assert numbers(store) == [1, 2, 3]
+    assert "sent it again" in caplog.text
+    store.close()
