@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from fleet.child_process import ChildProcess
@@ -33,6 +34,9 @@ from tests.releases import make_release
 AGENT = Path(__file__).parent / "a_strangers_agent.py"
 NAME = "stranger"
 MAY_IMPORT = {"cryptography", "msgpack", "zmq"} | sys.stdlib_module_names
+
+RELEASE_BYTES = 100_000
+"""A few hundred of the stranger's chunks, so that a crash falls between two of them."""
 
 Event = dict[str, Any]
 
@@ -68,7 +72,7 @@ class Learner:
         self._config.write_text(toml_text(table))
         signing_key = load_release_secret(self.keys / "release.secret")
         for version in (1, 2):
-            data = make_release(version, key=signing_key)
+            data = make_release(version, key=signing_key, padding_bytes=version * RELEASE_BYTES)
             file = self._releases / f"release-{version:010d}.gfrel"
             write_over(file, data, mode=PUBLIC_MODE)
         address = LearnerAddress(keys=self.keys, episodes=episodes, releases=releases)
@@ -117,6 +121,11 @@ class Stranger:
             with suppress(json.JSONDecodeError):  # the last one is only being written
                 events.append(json.loads(line))
         return [event for event in events if event["event"] == kind]
+
+    def headers(self, kind: str) -> list[Event]:
+        """Return the messages of one type that the stranger was sent."""
+        messages = [msgpack.unpackb(bytes.fromhex(one["hex"])) for one in self.events("header")]
+        return [message for message in messages if message["type"] == kind]
 
     def acked(self) -> set[int]:
         return {number for event in self.events("acked") for number in event["sequences"]}
@@ -171,6 +180,17 @@ def join(learner: Learner, tmp_path: Path) -> Iterator[Callable[[int], Stranger]
         stranger.kill()
 
 
+def fetch_through_a_crash(stranger: Stranger, learner: Learner) -> None:
+    """Release 2 in chunks, each of them once, although its server dies in between."""
+    stranger.wait_for("a part is there", lambda: len(stranger.headers("chunk")) > 30)
+    learner.release_server.kill()
+    assert stranger.events("release") == []
+    learner.release_server.start()
+    stranger.wait_for_release(2)
+    offsets = [chunk["offset"] for chunk in stranger.headers("chunk")]
+    assert offsets == sorted(set(offsets))
+
+
 def deliver_through_a_crash(stranger: Stranger, learner: Learner) -> None:
     """Three episodes and a tombstone: before, under way in, during and after a crash."""
     stranger.does("attempt")
@@ -216,7 +236,7 @@ def test_a_stranger_of_version_1_is_served_as_version_1_was(
 ):
     stranger = join(1)
     KeyRotation(learner.keys, learner.registry).begin()
-    stranger.wait_for_release(2)
+    fetch_through_a_crash(stranger, learner)
     learner.pin(1)
     deliver_through_a_crash(stranger, learner)
     assert {event["wire_version"] for event in stranger.events("welcome")} == {1}
@@ -231,7 +251,7 @@ def test_a_stranger_of_version_2_follows_orders_and_a_change_of_the_learners_key
     learner: Learner, join: Callable[[int], Stranger]
 ):
     stranger = join(2)
-    stranger.wait_for_release(2)
+    fetch_through_a_crash(stranger, learner)
     learner.pin(1)
     stranger.wait_for_release(1)
     deliver_through_a_crash(stranger, learner)
