@@ -120,8 +120,11 @@ def test_whatever_is_damaged_every_whole_record_comes_out_and_nothing_false(
     lost = len(before) - len(found)
     assert report.lost_episodes >= lost or report.damaged_pages
     assert lost == 0 or not report.is_whole
-    verified = verify_store(tmp_path / "out")
-    assert (verified.episodes, verified.damaged, verified.misplaced) == (len(found), {}, [])
+    store = EpisodeStore(tmp_path / "out", MAX_BYTES)
+    assert dict((number, key) for key, number in store.kept_keys()) == {
+        number: episode.key for number, episode in found.items()
+    }
+    store.close()
 
 
 def damage(content: bytes, draw: random.Random) -> bytes:
@@ -204,7 +207,7 @@ def test_a_store_that_a_learner_writes_to_comes_out_as_it_was_at_one_moment(
         assert writer.stdout is not None
         while int(writer.stdout.readline()) < 1500:
             pass
-        for turn in range(5):
+        for turn in range(3):
             report = export_store(live, tmp_path / f"out-{turn}")
             assert report.is_whole
             numbers = list(contents(tmp_path / f"out-{turn}"))
