@@ -63,7 +63,7 @@ def _run(plan: FirePlan, arguments: argparse.Namespace) -> int:
             fleet,
             Striker(fleet, probe),
             seed=plan.seed,
-            pause_s=arguments.pause_s,
+            stop_s=arguments.stop_s,
             say=say,
         )
         began_s = monotonic()
@@ -102,15 +102,14 @@ def burn(
     fleet: FleetUnderFire, fire: Fire, probe: ReleaseProbe, *, seconds: float, say: Speaker
 ) -> None:
     """Strike at random moments for so long."""
-    moment = fire.draw(2.0, 6.0)
-    drawn_s = monotonic()
+    next_s = monotonic() + fire.pause_s()
     for _ in fleet.wait(seconds):
         probe.look()
         fire.look()
         say.progress()
-        if monotonic() - drawn_s >= moment.after_s:
-            fire.strike(moment.kind, moment.choice)
-            moment, drawn_s = fire.draw(2.0, 6.0), monotonic()
+        if monotonic() >= next_s:
+            fire.strike_next()
+            next_s = monotonic() + fire.pause_s()
 
 
 def recover(fleet: FleetUnderFire, fire: Fire, probe: ReleaseProbe) -> None:
@@ -164,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--interval-s", type=float, default=20.0, help="between two episodes of one robot (20)"
     )
-    parser.add_argument("--pause-s", type=float, default=60.0, help="a stop of the gateway (60)")
+    parser.add_argument("--stop-s", type=float, default=60.0, help="a stop of the gateway (60)")
     return parser
 
 

@@ -4,43 +4,35 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import monotonic
 
 from tests.chaos.fleet_under_fire import FleetUnderFire
 from tests.chaos.learner_processes import ACTORS, is_alive
 from tests.chaos.strikes import ENDS_THE_LEARNER, Kind, Strike, Striker
 
-WEIGHTS = {
-    Kind.EMULATED: 4,
-    Kind.AGENT: 3,
-    Kind.GATEWAY: 5,
-    Kind.TRAINER: 3,
-    Kind.RELEASES: 3,
-    Kind.EVERY_EMULATED: 1,
-    Kind.DRIVER: 1,
+DECK = {
+    Kind.EMULATED: 8,
+    Kind.AGENT: 6,
+    Kind.GATEWAY: 10,
+    Kind.TRAINER: 5,
+    Kind.RELEASES: 6,
+    Kind.EVERY_EMULATED: 2,
+    Kind.DRIVER: 2,
     Kind.CONTROL: 1,
     Kind.RAYLET: 1,
     Kind.PAUSE: 1,
 }
-"""How often each kind is drawn, relative to the others."""
+"""How often each kind is in the deck that strikes are drawn from."""
+LEAST_PAUSE_S, MOST_PAUSE_S = 2.0, 6.0
+"""Between two strikes."""
 WHOLE_FOR_S = 10.0
 """How long the learner must have been whole before it is taken away again, or stopped."""
 RECOVERY_S = 240.0
 """A strike that is not over by then is a failure."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Moment:
-    """When the next strike falls."""
-
-    after_s: float
-    kind: Kind
-    choice: int
-
-
 class Fire:
-    """Everything random comes from the seed; what the machine makes of it does not."""
+    """Everything random comes from the seed; what can be struck when does not."""
 
     def __init__(
         self,
@@ -48,7 +40,7 @@ class Fire:
         striker: Striker,
         *,
         seed: int,
-        pause_s: float,
+        stop_s: float,
         say: Callable[[str], None],
     ) -> None:
         """Prepare.
@@ -57,7 +49,7 @@ class Fire:
             fleet: what is struck.
             striker: what strikes it.
             seed: of the moments and the kinds.
-            pause_s: how long the gateway is stopped by a strike of the kind PAUSE.
+            stop_s: how long the gateway is stopped by a strike of the kind PAUSE.
             say: takes a line for every strike and every recovery.
         """
         self.strikes: list[Strike] = []
@@ -69,9 +61,9 @@ class Fire:
         self._fleet = fleet
         self._striker = striker
         self._random = random.Random(seed)
-        self._pause_s = pause_s
+        self._deck: list[Kind] = []
+        self._stop_s = stop_s
         self._say = say
-        self._began_s = monotonic()
         self._whole_since_s: float | None = None
         self._orphaned: dict[int, float] = {}
         self._paused_until_s = 0.0
@@ -94,14 +86,19 @@ class Fire:
         elif self._whole_since_s is None:
             self._whole_since_s = monotonic()
 
-    def draw(self, least_s: float, most_s: float) -> Moment:
-        """Draw when and what."""
-        kinds = list(WEIGHTS)
-        return Moment(
-            after_s=self._random.uniform(least_s, most_s),
-            kind=self._random.choices(kinds, [WEIGHTS[kind] for kind in kinds])[0],
-            choice=self._random.randrange(1 << 16),
-        )
+    def pause_s(self) -> float:
+        """Draw how long to wait for the next strike, seconds."""
+        return self._random.uniform(LEAST_PAUSE_S, MOST_PAUSE_S)
+
+    def strike_next(self) -> None:
+        """Strike with the first kind of the deck that can be struck now, and take it out."""
+        if not self._deck:
+            self._deck = [kind for kind, count in DECK.items() for _ in range(count)]
+            self._random.shuffle(self._deck)
+        for position, kind in enumerate(self._deck):
+            if self.strike(kind, self._random.randrange(1 << 16)):
+                del self._deck[position]
+                return
 
     def strike(self, kind: Kind, choice: int = 0) -> bool:
         """Strike; return False when this kind cannot be struck now."""
@@ -114,7 +111,7 @@ class Fire:
         self.strikes.append(strike)
         self._say(f"{kind}: struck {', '.join(map(str, strike.victims))}")
         if kind is Kind.PAUSE:
-            self._paused_until_s = monotonic() + self._pause_s
+            self._paused_until_s = monotonic() + self._stop_s
         if kind in ENDS_THE_LEARNER:
             self._orphaned[len(self._fleet.generations) - 1] = strike.began_s
         return True

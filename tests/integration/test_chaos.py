@@ -33,7 +33,7 @@ def test_whatever_is_killed_comes_back_and_every_episode_is_stored_once(
     plan = FirePlan(agents=2, groups=2, robots_per_group=4, interval_s=0.5)
     with FleetUnderFire(tmp_path, plan) as fleet, closing(release_probe(fleet)) as probe:
         fleet.wait_until_delivering(120.0)
-        fire = Fire(fleet, Striker(fleet, probe), seed=0, pause_s=1.0, say=print)
+        fire = Fire(fleet, Striker(fleet, probe), seed=0, stop_s=1.0, say=print)
         for kind in AT_ONCE:
             strike(fleet, fire, probe, kind)
         recover(fleet, fire, probe)
