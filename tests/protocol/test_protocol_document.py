@@ -7,7 +7,10 @@ import dataclasses
 import hashlib
 import json
 import re
+import stat
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import msgpack
@@ -17,12 +20,15 @@ import pytest
 import zmq
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from fleet.enrolment import LearnerAddress, enrol_robot, ensure_learner_keys
+from fleet.key_rotation import KeyRotation
 from learner.config import GatewayConfig, ReleasesConfig
 from protocol import limits, messages
 from protocol.codec import decode_message, digest, encode_message, read_episode_meta
 from protocol.episode_meta import EpisodeMeta
 from protocol.hand_eye import HandEyeMap
 from protocol.key_notice import verify_key_notice
+from protocol.registry import Registry
 from protocol.release import RANDOM_POLICY_DIGEST, policy_digest, unpack_release
 from protocol.release_manifest import ReleaseManifest
 from protocol.release_order import open_order
@@ -212,6 +218,30 @@ def test_a_large_number_in_the_text_is_one_of_the_tables():
     assert found - stated == set()
 
 
+def test_a_bundle_holds_the_files_in_the_table(tmp_path: Path):
+    registry = Registry(tmp_path / "registry")
+    ensure_learner_keys(tmp_path / "keys", registry)
+    KeyRotation(tmp_path / "keys", registry).begin()
+    episodes, releases = "tcp://192.0.2.1:5701", "tcp://192.0.2.1:5702"
+    address = LearnerAddress(keys=tmp_path / "keys", episodes=episodes, releases=releases)
+    enrol_robot(registry, "arm-1", tmp_path / "bundle", address)
+    found = {
+        path.name: f"{stat.S_IMODE(path.stat().st_mode):04o}"
+        for path in (tmp_path / "bundle").iterdir()
+    }
+    identity = document.section("Identity")
+    assert found == {document.code_words(row["file"])[0]: row["mode"] for row in identity.rows()}
+    (part,) = identity.blocks("toml")
+    assert tomllib.loads(part) == tomllib.loads((tmp_path / "bundle/robot-part.toml").read_text())
+
+
+def test_a_link_within_the_page_leads_to_a_heading():
+    slugs = {
+        re.sub(r"[^\w -]", "", one.title.lower()).replace(" ", "-") for one in document.sections()
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", document.DOCUMENT.read_text())) <= slugs
+
+
 def test_every_limit_is_in_the_table():
     named = {document.code_words(row["where"])[0] for row in document.section("Limits").rows()}
     numbers = {
@@ -226,7 +256,7 @@ def test_every_limit_is_in_the_table():
     assert numbers | fields <= named
 
 
-def test_the_socket_options_are_those_of_an_agent(tmp_path: Any):
+def test_the_socket_options_are_those_of_an_agent(tmp_path: Path):
     keys = create_curve_keys(tmp_path / "secret", tmp_path / "public")
     with zmq.Context() as context:
         socket = make_dealer(context, keys, keys.public, SocketLimits(frame_bytes=65_536))
