@@ -184,6 +184,17 @@ class Gateway:
         ]
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception:
+            logger.critical("the gateway ended by an error of its own", exc_info=True)
+            raise
+        finally:
+            self._committer.stop()
+            self._send_answers()
+            self._socket.close(_FLUSH_MS)
+
+    def _serve(self) -> None:
         tidy_at_s = time.monotonic() + _HOUSEKEEPING_S
         while not self._stopping:
             has_room = self._committer.queued_bytes < MAX_QUEUED_BYTES
@@ -196,9 +207,6 @@ class Gateway:
             if time.monotonic() >= tidy_at_s:
                 self._reception.tidy()
                 tidy_at_s = time.monotonic() + _HOUSEKEEPING_S
-        self._committer.stop()
-        self._send_answers()
-        self._socket.close(_FLUSH_MS)
 
     def _receive(self) -> None:
         """Take what has arrived, but not so much that answers would wait."""

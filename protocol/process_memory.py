@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
-from pathlib import Path
+from functools import cache
 
-_ANONYMOUS = re.compile(r"^RssAnon:\s+(\d+) kB$", re.MULTILINE)
+_ANONYMOUS = re.compile(rb"^RssAnon:\s+(\d+) kB$", re.MULTILINE)
+_STATUS_BYTES = 8192
 
 
 def anonymous_bytes() -> int:
     """Return the resident bytes that stand behind no file."""
-    found = _ANONYMOUS.search(Path("/proc/self/status").read_text(encoding="ascii"))
+    found = _ANONYMOUS.search(os.pread(_status_file(os.getpid()), _STATUS_BYTES, 0))
     return int(found[1]) * 1024 if found else 0
 
 
@@ -20,3 +22,9 @@ def give_back_freed() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@cache
+def _status_file(_process_id: int) -> int:
+    # Kept open: strangers' connections may use up every descriptor, and this must still be read.
+    return os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)

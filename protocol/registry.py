@@ -6,6 +6,7 @@ The folder may change under a running learner: every look-up notices.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -28,6 +29,7 @@ Role = Literal["robot", "operator"]
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _SETTLED_NS = 100_000_000
 """A folder changed less than this ago may change again within the same clock tick."""
+_NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 _LOOK_AT_FILES_S = 1.0
 """A file that is edited in place does not change its folder, and is noticed within this time."""
 
@@ -138,9 +140,14 @@ class Registry:
         return self._folder / f"{name}.key"
 
     def _refresh(self) -> None:
-        if not self._is_current():
-            with self._lock:
+        if self._is_current():
+            return
+        with self._lock:
+            try:
                 self._read()
+            except OSError as error:
+                # Strangers' connections may have used up every descriptor: go by what is known.
+                logger.warning("registry %s: cannot be read: %s", self._folder, error.strerror)
 
     def _is_current(self) -> bool:
         try:
@@ -154,7 +161,10 @@ class Registry:
         if time.monotonic() < self._look_at_files_s:
             return True
         self._look_at_files_s = time.monotonic() + _LOOK_AT_FILES_S
-        return self._changed_files() == self._files
+        try:
+            return self._changed_files() == self._files
+        except OSError:
+            return True
 
     def _changed_files(self) -> dict[str, int]:
         """Return when every file of the folder was changed last."""
@@ -165,13 +175,14 @@ class Registry:
         # Taken before the files are read: whatever changes meanwhile makes it outdated.
         changed_ns = self._folder.stat().st_mtime_ns
         self._settled_before_ns = time.time_ns() - _SETTLED_NS
-        self._files = self._changed_files()
-        self._members = self._read_members()
+        files = self._changed_files()
+        members = self._read_members()
         self._revoked = {
             entry.public_key: path.stem
             for path in self._folder.glob("*.revoked")
             if (entry := _read_entry(path)) is not None
         }
+        self._members, self._files = members, files
         # Last, so that no other thread takes the new time for the new content.
         self._folder_changed_ns = changed_ns
 
@@ -197,5 +208,7 @@ def _read_entry(path: Path) -> RegistryEntry | None:
     try:
         return load_toml(path, RegistryEntry)
     except ConfigurationError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_DESCRIPTORS:
+            raise error.__cause__ from error
         logger.warning("registry entry ignored: %s", error)
         return None

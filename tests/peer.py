@@ -51,6 +51,15 @@ class Peer:
         )
         return self.ask(encode_message(header), record)
 
+    def submit_only(self, sequence: int, record: bytes) -> None:
+        """Send an episode and do not wait for what comes of it."""
+        header = EpisodeSubmission(spool_id=SPOOL, sequence=sequence, digest=digest(record))
+        self.send(encode_message(header), record)
+
+    def wait_s(self, seconds: float) -> None:
+        """Wait so long for answers from now on."""
+        self._socket.setsockopt(zmq.RCVTIMEO, int(seconds * 1e3))
+
     def close(self) -> None:
         self._socket.close()
         self._context.term()

@@ -9,6 +9,7 @@ import zmq
 
 from protocol.errors import ConfigurationError
 from protocol.registry import Member, Registry
+from tests.delivery_site import wait_until
 
 
 def new_key() -> str:
@@ -40,6 +41,22 @@ def test_a_change_by_another_process_is_seen_at_once(registry: Registry, tmp_pat
         assert registry.robot_for_key(key) == "arm"
         elsewhere.revoke("arm")
     assert registry.refusal_reason(key).startswith("the key of arm was revoked")
+
+
+def test_a_key_that_is_edited_in_place_is_noticed(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("protocol.registry._LOOK_AT_FILES_S", 0.05)
+    old, new = new_key(), new_key()
+    registry.enrol("arm", old)
+    wait_until(
+        lambda: registry.robot_for_key(old) == "arm" and registry._is_current(), "it has settled"
+    )
+    file = tmp_path / "registry" / "arm.key"
+    with file.open("r+") as content:
+        content.write(file.read_text().replace(old, new))
+    wait_until(lambda: registry.robot_for_key(new) == "arm", "the new key is in")
+    assert registry.member_for_key(old) is None
 
 
 def test_an_unknown_key_is_refused_with_the_remedy(registry: Registry):

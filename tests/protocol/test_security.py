@@ -53,6 +53,17 @@ def test_a_secret_that_others_may_read_is_refused_with_the_remedy(tmp_path: Path
             load(path)
 
 
+def test_a_secret_that_others_may_replace_is_refused_with_the_remedy(tmp_path: Path):
+    folder = tmp_path / "keys"
+    create_curve_keys(folder / "a.secret", folder / "a.key")
+    folder.chmod(0o757)
+    with pytest.raises(ConfigurationError, match=f"chmod go-w {folder}"):
+        load_curve_keys(folder / "a.secret")
+    # As in /tmp: everybody may write, but nobody may replace what is another's.
+    folder.chmod(0o1777)
+    load_curve_keys(folder / "a.secret")
+
+
 @pytest.mark.parametrize(
     "load", [load_curve_keys, load_curve_public, load_release_secret, load_release_public]
 )

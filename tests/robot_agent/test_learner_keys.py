@@ -1,0 +1,77 @@
+"""The learner's keys as a robot knows them, over restarts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import zmq
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from protocol.key_notice import sign_key_notice
+from robot_agent.learner_keys import LearnerKeys
+
+SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(b"a key for tests, known to all.. ")
+OLD, NEXT, THIRD = (zmq.curve_keypair()[0] for _ in range(3))
+
+
+def keys(folder: Path, given: bytes = OLD) -> LearnerKeys:
+    return LearnerKeys(given, verify_key=SIGNING_KEY.public_key(), state_folder=folder)
+
+
+def told(folder: Path, key: bytes = NEXT) -> LearnerKeys:
+    found = keys(folder)
+    found.take(sign_key_notice(key, SIGNING_KEY))
+    return found
+
+
+def test_without_a_notice_there_is_no_other_key(tmp_path: Path):
+    assert keys(tmp_path).other_than(OLD) == OLD
+
+
+def test_the_next_key_is_kept_over_a_restart_and_tried_second(tmp_path: Path):
+    told(tmp_path)
+    again = keys(tmp_path)
+    assert (again.in_use, again.next) == (OLD, NEXT.decode())
+    assert again.other_than(OLD) == NEXT
+    assert again.other_than(NEXT) == OLD
+
+
+def test_once_the_next_key_worked_the_old_one_is_worth_nothing(tmp_path: Path):
+    told(tmp_path).worked(NEXT)
+    again = keys(tmp_path)
+    assert (again.in_use, again.next) == (NEXT, "")
+    assert again.other_than(NEXT) == NEXT
+
+
+def test_the_key_in_use_goes_on_working_while_another_is_known(tmp_path: Path):
+    found = told(tmp_path)
+    found.worked(OLD)
+    assert found.next == NEXT.decode()
+
+
+def test_a_new_bundle_counts_more_than_what_was_learned(tmp_path: Path):
+    told(tmp_path).worked(NEXT)
+    assert keys(tmp_path, THIRD).in_use == THIRD
+
+
+def test_a_later_notice_takes_the_place_of_an_earlier_one(tmp_path: Path):
+    found = told(tmp_path)
+    found.take(sign_key_notice(THIRD, SIGNING_KEY))
+    assert found.other_than(OLD) == THIRD
+
+
+def test_a_damaged_file_is_said_and_the_bundle_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    told(tmp_path).worked(NEXT)
+    (tmp_path / "learner-keys.json").write_text("{")
+    assert keys(tmp_path).in_use == OLD
+    assert "ignored" in caplog.text
+
+
+def test_a_key_that_cannot_be_kept_is_not_confirmed(tmp_path: Path):
+    (tmp_path / "file").write_text("where the state folder should be")
+    found = told(tmp_path / "file")
+    assert found.next == ""
+    assert "cannot be kept" in found.trouble
