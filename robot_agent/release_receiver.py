@@ -10,9 +10,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from protocol.codec import decode_message
-from protocol.errors import ConfigurationError, RejectedMessageError, RejectedReleaseError
+from protocol.errors import RejectedMessageError, RejectedReleaseError
 from protocol.hand_eye import HandEyeMap
-from protocol.key_files import PUBLIC_MODE, write_over
 from protocol.limits import MAX_HEADER_BYTES
 from protocol.messages import (
     WIRE_VERSION,
@@ -25,9 +24,11 @@ from protocol.messages import (
 from protocol.release import Release, unpack_release
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits
+from robot_agent.last_good_release import LastGoodRelease
 from robot_agent.learner_connection import LearnerConnection
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.q_function import QFunction
+from robot_agent.refused_offers import RefusedOffers
 from robot_agent.release_download import ReleaseDownload
 from robot_agent.release_orders import ReleaseOrders
 
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 MAX_CHUNK_BYTES = 4 * 2**20
 _POLL_S = 0.2
-_MAX_REMEMBERED_REFUSALS = 1024
 
 
 class ReleaseReceiver:
@@ -84,7 +84,7 @@ class ReleaseReceiver:
             SocketLimits(frame_bytes=MAX_CHUNK_BYTES + MAX_HEADER_BYTES),
         )
         self._verify_key = verify_key
-        self._file = state_folder / "release"
+        self._last_good = LastGoodRelease(state_folder / "release")
         self._orders = ReleaseOrders(state_folder / "release-order", verify_key, robot_id)
         self._robot_id = robot_id
         self._calibration = calibration
@@ -104,10 +104,9 @@ class ReleaseReceiver:
         self._newest_lock = threading.Lock()
         self._download: ReleaseDownload | None = None
         self._abandoned_last = False
-        self._is_kept = True
         self._subscribed_since_request = False
         self._subscribe_at = 0.0
-        self._refused_offers: dict[bytes, None] = {}
+        self._refused_offers = RefusedOffers()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="release-receiver", daemon=True)
 
@@ -148,17 +147,13 @@ class ReleaseReceiver:
             self._thread.join()
 
     def _load_last_good(self) -> None:
-        try:
-            data = self._file.read_bytes()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            logger.warning("last good release %s cannot be read: %s", self._file, error)
+        data = self._last_good.read()
+        if data is None:
             return
         try:
             self._offer(self._load(data))
         except RejectedReleaseError as error:
-            self._count_refusal(f"last good release {self._file}: {error}")
+            self._count_refusal(f"last good release {self._last_good.file}: {error}")
 
     def _run(self) -> None:
         try:
@@ -207,7 +202,7 @@ class ReleaseReceiver:
     def _handle_announcement(self, announcement: ReleaseAnnouncement) -> None:
         if announcement.version == self.version:
             self._stay(announcement)
-        elif not self._is_refused(announcement) and self._may_use(announcement):
+        elif announcement not in self._refused_offers and self._may_use(announcement):
             self._fetch(announcement)
 
     def _stay(self, announcement: ReleaseAnnouncement) -> None:
@@ -215,7 +210,7 @@ class ReleaseReceiver:
             version = self._download.announcement.version
             logger.info("release %d abandoned, release %d shall stay", version, self.version)
             self._download = None
-        if self._is_kept:
+        if self._last_good.is_current:
             self._orders.note(announcement)
 
     def _may_use(self, announcement: ReleaseAnnouncement) -> bool:
@@ -225,7 +220,8 @@ class ReleaseReceiver:
             self._orders.check(announcement)
         except RejectedReleaseError as error:
             reason = f"release {announcement.version}: older than {self.version}, which is in use"
-            self._refuse(_offer_key(announcement), f"{reason}; {error}")
+            self._refused_offers.add_offer(announcement)
+            self._count_refusal(f"{reason}; {error}")
             return False
         return True
 
@@ -263,7 +259,7 @@ class ReleaseReceiver:
         try:
             self._download = ReleaseDownload(announcement, self._chunk_bytes)
         except RejectedReleaseError as error:
-            self._refuse(announcement.digest, str(error))
+            self._refuse(announcement, str(error))
             return
         self._request_chunk(self._download)
 
@@ -291,16 +287,16 @@ class ReleaseReceiver:
             q_function = self._load(download.data)
             _check_announced(q_function, announced)
         except RejectedReleaseError as error:
-            self._refuse(announced.digest, str(error))
+            self._refuse(announced, str(error))
             return
         except Exception as error:
             # Fetching it again with every announcement would not mend an error of our own.
             logger.exception("release %d cannot be used", announced.version)
-            self._refuse(announced.digest, f"release {announced.version}: {error!r}")
+            self._refuse(announced, f"release {announced.version}: {error!r}")
             return
-        self._keep(download.data)
+        self._last_good.write(download.data)
         self._offer(q_function)
-        if self._is_kept:
+        if self._last_good.is_current:
             # After the release itself: with the order alone on disk, a restarted robot would
             # neither have the release nor obey the order again.
             self._orders.note(announced)
@@ -320,15 +316,6 @@ class ReleaseReceiver:
                 " set camera.width_px and camera.height_px to it"
             )
 
-    def _keep(self, data: bytes) -> None:
-        try:
-            write_over(self._file, data, mode=PUBLIC_MODE)
-        except ConfigurationError as error:
-            self._is_kept = False
-            logger.warning("release is used but not kept on disk: %s", error)
-        else:
-            self._is_kept = True
-
     def _offer(self, q_function: QFunction) -> None:
         with self._newest_lock:
             self._newest = q_function
@@ -336,26 +323,15 @@ class ReleaseReceiver:
             self.version = q_function.version
         logger.info("release %d is ready", q_function.version)
 
-    def _is_refused(self, announcement: ReleaseAnnouncement) -> bool:
-        offered = {announcement.digest, _offer_key(announcement)}
-        return not self._refused_offers.keys().isdisjoint(offered)
-
-    def _refuse(self, offer: bytes, reason: str) -> None:
-        """Refuse an offer once and for all; it would be announced again with every keep-alive."""
-        while len(self._refused_offers) >= _MAX_REMEMBERED_REFUSALS:
-            del self._refused_offers[next(iter(self._refused_offers))]
-        self._refused_offers[offer] = None
+    def _refuse(self, announcement: ReleaseAnnouncement, reason: str) -> None:
+        """Refuse a release once and for all."""
+        self._refused_offers.add_release(announcement)
         self._count_refusal(reason)
 
     def _count_refusal(self, reason: str) -> None:
         self.refused += 1
         self.last_refusal = reason
         logger.warning("release refused, release %d stays: %s", self.version, reason)
-
-
-def _offer_key(announcement: ReleaseAnnouncement) -> bytes:
-    """Tell a release offered with one order from the same release with another, or with none."""
-    return announcement.digest + (announcement.order.signature if announcement.order else b"-")
 
 
 def _check_announced(q_function: QFunction, announced: ReleaseAnnouncement) -> None:

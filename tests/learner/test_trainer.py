@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from fleet.enrolment import create_learner_keys
 from learner.config import (
@@ -78,10 +80,13 @@ class Fleet:
 
 
 @contextmanager
-def training(config: LearnerConfig, fleet: Fleet) -> Iterator[Trainer]:
+def training(
+    config: LearnerConfig, fleet: Fleet, prepare: Callable[[Trainer], None] = lambda _: None
+) -> Iterator[Trainer]:
     """Train on a thread until the block ends."""
     config.run_folder.mkdir(exist_ok=True)
     trainer = Trainer(config, fleet)
+    prepare(trainer)
     stopping, failures = threading.Event(), []
 
     def run() -> None:
@@ -157,6 +162,38 @@ def test_releases_are_numbered_above_what_the_robots_have(folder: Path):
     with training(make_config(folder), fleet):
         until(lambda: bool(fleet.released), "a release")
     assert fleet.released[0][0] == 42
+
+
+def withheld_steps(config: LearnerConfig) -> list[int]:
+    """Return the steps at which the log counts weights that were held back."""
+    return [line["step"] for line in lines(config) if line["releases_withheld"]]
+
+
+def damage(trainer: Trainer) -> None:
+    """Do to the weights what a bad bit of memory would."""
+    for module in (trainer._training.learned, trainer._training.averaged):
+        with torch.no_grad():
+            for weight in module.network.parameters():
+                weight.add_(torch.randn_like(weight))
+
+
+def test_weights_that_got_worse_than_the_release_in_use_are_held_back_also_after_a_restart(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
+    shutil.rmtree(folder / "store")
+    fill_store(folder / "store", count=120)
+    config, fleet = make_config(folder, held_out_fraction=0.4), Fleet()
+    with training(config, fleet):
+        until(lambda: bool(fleet.released), "a release")
+    released = len(fleet.released)
+
+    with training(config, fleet, prepare=damage):
+        until(lambda: withheld_steps(config) != [], "weights are held back, and the log says so")
+        first = withheld_steps(config)[0]
+        until(lambda: withheld_steps(config)[-1] > first, "training goes on")
+
+    assert f"worse than that of release {released} by" in fleet.withheld[0]
+    assert fleet.withheld[0] in caplog.text
 
 
 @pytest.mark.parametrize("limit", [{"first_after_attempts": 41}, {"max_visits": 1.0}])
