@@ -9,6 +9,7 @@ from learner.stored_episode import Arrival, RecordKey, StoredEpisode
 from protocol.codec import digest
 
 SPOOL = bytes(range(16))
+PAGE = 4096
 
 
 def arrival(
@@ -32,3 +33,16 @@ def everything(store: EpisodeStore) -> dict[int, StoredEpisode]:
 def data_file(store_folder: Path) -> Path:
     """Return the file that holds a store."""
     return store_folder / "data.mdb"
+
+
+def wipe_trees(folder: Path) -> None:
+    """Zero all pages but those of large values; a store may be open on the file meanwhile."""
+    data = data_file(folder)
+    content = data.read_bytes()
+    with data.open("r+b") as file:
+        for at in range(2 * PAGE, len(content), PAGE):
+            page = content[at : at + PAGE]
+            is_tree = int.from_bytes(page[:8], "little") == at // PAGE and page[10] in (1, 2)
+            if is_tree:
+                file.seek(at)
+                file.write(bytes(PAGE))

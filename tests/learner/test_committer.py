@@ -17,10 +17,9 @@ from protocol.codec import digest, encode_episode
 from protocol.messages import Ack, EpisodeSubmission, Refusal
 from tests.delivery_site import wait_until
 from tests.episodes import make_episode
-from tests.stored_records import SPOOL, data_file
+from tests.stored_records import SPOOL, data_file, wipe_trees
 
 MAX_BYTES = 10**8
-PAGE = 4096
 
 
 class Desk:
@@ -74,19 +73,6 @@ def desk(folder: Path) -> Iterator[Desk]:
     store.close()
 
 
-def wipe(folder: Path) -> None:
-    """Zero the pages of all trees."""
-    data = data_file(folder)
-    content = data.read_bytes()
-    with data.open("r+b") as file:
-        for at in range(2 * PAGE, len(content), PAGE):
-            page = content[at : at + PAGE]
-            is_tree = int.from_bytes(page[:8], "little") == at // PAGE and page[10] in (1, 2)
-            if is_tree:
-                file.seek(at)
-                file.write(bytes(PAGE))
-
-
 def test_the_committer_retires_what_is_too_much_while_it_acks_everything(desk: Desk):
     for sequence in range(1, 201):
         desk.submit(sequence)
@@ -114,7 +100,7 @@ def test_damage_to_a_running_store_is_said_to_the_robots_and_loses_nothing_silen
     desk.submit(1)
     wait_until(lambda: desk.acked() == {1}, "acked while the store is whole")
     with caplog.at_level(logging.CRITICAL, logger="learner"):
-        wipe(folder)
+        wipe_trees(folder)
         for sequence in (2, 3):
             desk.submit(sequence)
         wait_until(lambda: bool(desk.refusals()), "refused in words")

@@ -13,10 +13,13 @@ from learner.episode_store import EpisodeStore
 from learner.hand_eye_refiner import HandEyeRefiner
 from learner.replay import Replay
 from learner.replay_feed import ReplayFeed
+from learner.retention import RetentionLimits
 from learner.stored_episode import Arrival, RecordKey
 from protocol.codec import digest, encode_episode
 from protocol.episode import Episode
+from tests.delivery_site import wait_until
 from tests.episodes import make_episode
+from tests.stored_records import wipe_trees
 
 STORE_BYTES = 2**27
 SIDE_PX = 64
@@ -61,3 +64,29 @@ def test_it_says_when_everything_stored_before_has_been_read(tmp_path: Path):
     with feeding(tmp_path) as (feed, replay):
         assert feed.caught_up.wait(20.0)
         assert replay.attempts == 100
+
+
+def test_a_store_that_breaks_while_training_runs_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    store(tmp_path, [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(5)])
+    with feeding(tmp_path) as (feed, replay):
+        assert feed.caught_up.wait(20.0)
+        wipe_trees(tmp_path)
+        wait_until(lambda: "no more episodes can be read" in caplog.text, "it is said")
+        feed.check()
+        assert replay.attempts == 5
+    assert caplog.text.count("no more episodes can be read") == 1
+
+
+def test_it_reads_on_past_episodes_that_were_retired(tmp_path: Path):
+    store(tmp_path, [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(40)])
+    writer = EpisodeStore(tmp_path, STORE_BYTES, keep=RetentionLimits(log_bytes=300_000))
+    while writer.retire_some():
+        pass
+    kept = 40 - writer.ledger("arm-1").retired
+    writer.close()
+    assert 1 < kept < 40
+    with feeding(tmp_path) as (feed, replay):
+        assert feed.caught_up.wait(20.0)
+        assert replay.attempts == kept
