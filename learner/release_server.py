@@ -218,7 +218,7 @@ class ReleaseServer:
             self._refuse(route, member, Refusal(code="not-enrolled", reason=reason[:512]))
             return
         try:
-            message: ToReleaseServer = decode_message(frames[-1].bytes, ToReleaseServer)
+            message = _request_in(frames)
         except RejectedMessageError as error:
             reason = f"{member.name}: {error}"
             self._refuse(route, member, Refusal(code="malformed", reason=reason[:512]))
@@ -271,3 +271,15 @@ class ReleaseServer:
 
     def _send(self, route: bytes, message: FromReleaseServer, *body: bytes) -> None:
         self._socket.socket.send_multipart([route, encode_message(message), *body], zmq.NOBLOCK)
+
+
+def _request_in(frames: list[zmq.Frame]) -> ToReleaseServer:
+    """Return what a peer asks for; nothing it may ask for has a body.
+
+    Raises:
+        RejectedMessageError: it is no request, or has more frames than its header.
+    """
+    if len(frames) != 2:
+        raise RejectedMessageError(f"a request of {len(frames) - 1} frames; it is a header alone")
+    request: ToReleaseServer = decode_message(frames[1].bytes, ToReleaseServer)
+    return request

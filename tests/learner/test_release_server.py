@@ -186,6 +186,15 @@ def test_what_cannot_be_answered_is_refused_in_words_and_the_server_lives(
     assert isinstance(ask(robot, ReleaseSubscription(have_version=0))[0], ReleaseAnnouncement)
 
 
+def test_a_request_with_a_body_is_refused(fleet: Fleet):
+    server = fleet.server()
+    robot = fleet.robot(server)
+    robot.send_multipart([b"a body too many", encode_message(ReleaseSubscription(have_version=0))])
+    refusal, _ = receive(robot)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, "2 frames" in refusal.reason) == ("malformed", True)
+
+
 def test_a_key_revoked_on_an_open_connection_gets_a_refusal_instead_of_bytes(fleet: Fleet):
     server = fleet.server()
     server.publish(make_release(1))
