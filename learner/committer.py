@@ -30,6 +30,8 @@ RETENTION_IDLE_S = 30.0
 _RETENTION_PAUSE_S = 60.0
 """How long retention rests after it failed."""
 _MAX_ACKED = 4096
+_ENTRY_BYTES = 128
+"""What an entry of the store takes beside a record or a reason."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +49,15 @@ class Delivery:
     sender: Sender
     message: EpisodeSubmission | Tombstone
     record: bytes = b""
+
+    @property
+    def written_bytes(self) -> int:
+        """What the store writes of it, roughly."""
+        message = self.message
+        if isinstance(message, EpisodeSubmission):
+            return _ENTRY_BYTES + len(self.record)
+        sequences = message.last_sequence - message.sequence + 1
+        return sequences * (_ENTRY_BYTES + len(message.reason))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +114,7 @@ class Committer:
     def submit(self, delivery: Delivery) -> None:
         """Hand a delivery over."""
         with self._lock:
-            self._queued_bytes += len(delivery.record)
+            self._queued_bytes += delivery.written_bytes
         self._queue.put(delivery)
 
     def take_answers(self) -> list[Answer]:
@@ -130,7 +141,7 @@ class Committer:
             # Without an ack the robots keep these records and send them again.
             logger.exception("a group of %d deliveries could not be stored", len(group))
         with self._lock:
-            self._queued_bytes -= sum(len(delivery.record) for delivery in group)
+            self._queued_bytes -= sum(delivery.written_bytes for delivery in group)
         self._on_answers()
 
     def _next_group(self) -> tuple[list[Delivery], bool]:
@@ -149,7 +160,7 @@ class Committer:
             if delivery is None:
                 return group, False
             group.append(delivery)
-            group_bytes += len(delivery.record)
+            group_bytes += delivery.written_bytes
             if len(group) >= MAX_GROUP or group_bytes >= MAX_GROUP_BYTES:
                 break
         return group, True

@@ -165,6 +165,9 @@ class Reception:
                 f"sequences {message.sequence} to {message.last_sequence}: a tombstone covers 1 to "
                 f"{MAX_TOMBSTONE_RANGE} of them",
             )
+        if isinstance(message, Tombstone):
+            # The store writes it once for every sequence.
+            self._rate.charge(envelope.public_key, message.last_sequence - message.sequence)
         self._committer.submit(
             Delivery(
                 sender=Sender(routing_id=envelope.routing_id, robot_id=member.name),

@@ -48,9 +48,13 @@ class MessageRate:
 
     def charge_refusal(self, key: str) -> None:
         """Count what was admitted and then refused as REFUSED_MESSAGE_COST messages."""
+        self.charge(key, REFUSED_MESSAGE_COST - 1)
+
+    def charge(self, key: str, messages: int) -> None:
+        """Count what was admitted as so many messages more: it costs as much as they would."""
         bucket = self._buckets.get(key)
         if bucket is not None:
-            bucket.tokens -= REFUSED_MESSAGE_COST - 1
+            bucket.tokens -= messages
 
     def must_be_told(self, key: str) -> bool:
         """Return True once while a key is beyond its rate, so that it is told once."""
