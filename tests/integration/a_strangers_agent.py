@@ -434,12 +434,15 @@ class Fetcher:
         self._order_file = state / "order"
         self._order_number = int(self._order_file.read_text()) if self._order_file.exists() else 0
         self._subscribe_due_s = 0.0
+        self._greeted = 0
         self._asked_since_subscribing = False
         self._announced: dict[str, Any] | None = None
         self._data = b""
         self._refused: set[bytes] = set()
 
     def turn(self, now_s: float) -> None:
+        if self.link.connections != self._greeted:
+            self._greeted, self._subscribe_due_s = self.link.connections, 0.0
         if now_s >= self._subscribe_due_s:
             subscription = {"type": "release_subscription", "have_version": self.version}
             if self._wire_version >= 2:

@@ -102,13 +102,14 @@ class Stranger:
 
     def __init__(self, bundle: Path, state: Path, version: int) -> None:
         command = [sys.executable, "-I", str(AGENT), str(bundle), str(state)]
-        self._process = subprocess.Popen(
-            [*command, "--wire-version", str(version)],
-            cwd=state,
-            stdin=subprocess.PIPE,
-            stdout=(state / "events").open("wb"),
-        )
         self._events = state / "events"
+        with self._events.open("wb") as events:
+            self._process = subprocess.Popen(
+                [*command, "--wire-version", str(version)],
+                cwd=state,
+                stdin=subprocess.PIPE,
+                stdout=events,
+            )
 
     def does(self, command: str) -> None:
         assert self._process.stdin is not None

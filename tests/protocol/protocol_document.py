@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,11 @@ class Section:
 
 def sections() -> list[Section]:
     """Take the document apart."""
-    text = DOCUMENT.read_text()
+    return _sections_of(DOCUMENT.read_text())
+
+
+@cache
+def _sections_of(text: str) -> list[Section]:
     # A line of a fenced block may look like a heading.
     masked = BLOCK.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), text)
     heads = list(_HEADING.finditer(masked))
