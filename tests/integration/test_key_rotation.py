@@ -11,7 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fleet.enrolment import LearnerAddress, create_learner_keys, enrol_robot
+from fleet.fleet_files import FleetPlan, prepare_run_folder
 from fleet.key_rotation import KeyRotation
+from fleet.run_folder import RunFolder
 from learner.config import GatewayConfig
 from learner.gateway import Gateway
 from learner.release_server import ReleaseServer
@@ -245,6 +247,28 @@ def test_only_one_rotation_at_a_time(lab: Lab):
     lab.rotation.begin()
     with pytest.raises(ConfigurationError, match="under way"):
         lab.rotation.begin()
+
+
+def fleet_command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fleet", "rotate-key", *words, "--run", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_commands_say_who_is_ready_and_refuse_to_lock_robots_out(tmp_path: Path):
+    folder = RunFolder(root=tmp_path / "run")
+    prepare_run_folder(folder, FleetPlan(robots=2, seed=0))
+    assert fleet_command(folder.root, "status").returncode == 2
+    assert fleet_command(folder.root, "begin").returncode == 0
+    status = fleet_command(folder.root, "status")
+    assert status.returncode == 1
+    assert "not ready  robot-01, robot-02" in status.stdout
+    refused = fleet_command(folder.root, "finish")
+    assert refused.returncode == 2
+    assert "robot-01, robot-02. Switch them on" in refused.stderr
+    forced = fleet_command(folder.root, "finish", "--force")
+    assert forced.returncode == 0
+    assert "copy the new server.public to: robot-01, robot-02" in forced.stdout
+    assert fleet_command(folder.root, "cancel").returncode == 2
 
 
 KILLED = """
