@@ -54,19 +54,27 @@ class ReleaseGate:
         self._network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
         self._manifest: ReleaseManifest | None = None
         self._losses: dict[int, float] = {}
+        self._losses_of_last: dict[int, float] = {}
 
-    def now_in_use(self, manifest: ReleaseManifest, weights: Mapping[str, Tensor]) -> None:
+    def now_in_use(
+        self,
+        manifest: ReleaseManifest,
+        weights: Mapping[str, Tensor],
+        *,
+        judged_last: bool = False,
+    ) -> None:
         """Compare with this release from now on.
 
         Args:
             manifest: with the hand-eye maps as the robots have them.
             weights: of its graphs, by key of the network's state_dict.
+            judged_last: this was the last candidate; its log-losses are known already.
 
         Raises:
             RejectedReleaseError: the weights are of another network.
         """
         self._manifest = None
-        self._losses.clear()
+        self._losses = self._losses_of_last if judged_last else {}
         try:
             self._network.load_state_dict(self._network.state_dict() | dict(weights))
         except RuntimeError as error:
@@ -76,6 +84,7 @@ class ReleaseGate:
     @torch.inference_mode()
     def objection(self, candidate: Learned) -> str:
         """Return why a candidate must not be released, with figures; "" when it may."""
+        self._losses_of_last = {}
         index = self._held_out.newest_indices(COMPARED)
         if self._manifest is None or not len(index):
             return ""
@@ -84,6 +93,7 @@ class ReleaseGate:
             return ""
         candidate.eval()
         new_B = _log_loss(candidate(batch), batch)
+        self._losses_of_last = dict(zip(index.tolist(), new_B.tolist(), strict=True))
         old_B = self._losses_in_use(index, candidate.refiner)
         worse = paired_difference(new_B - old_B, batch.attempt_B)
         if worse.low <= 0:

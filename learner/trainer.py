@@ -153,14 +153,15 @@ class Trainer:
             return
         self._version = version
         self._outlet.publish(version, data)
-        self._compare_with(data)
+        self._compare_with(data, judged_last=True)
 
-    def _compare_with(self, data: bytes) -> None:
+    def _compare_with(self, data: bytes, *, judged_last: bool = False) -> None:
         """Judge candidates by this release, as it is on the robots, from now on."""
         try:
             release = unpack_release(data, self._signing_key.public_key())
             self._version = max(self._version, release.manifest.version)
-            self._gate.now_in_use(release.manifest, self._builder.weights_of(release))
+            weights = self._builder.weights_of(release)
+            self._gate.now_in_use(release.manifest, weights, judged_last=judged_last)
         except RejectedReleaseError as error:
             reason = " ".join(str(error).split())
             logger.warning("the next release is published without comparison: %s", reason)

@@ -104,6 +104,22 @@ def test_equal_and_better_weights_are_released_but_not_what_was_before_them(benc
     assert "worse than that of release 2" in gate.objection(bench.candidate)
 
 
+def test_a_candidate_that_became_the_release_is_judged_by_what_it_was_found_to_be(bench: Bench):
+    gate = bench.gate()
+    bench.candidate.load_state_dict(bench.early)
+    bench.release(gate, 1)
+    bench.candidate.load_state_dict(bench.late)
+    assert gate.objection(bench.candidate) == ""
+    known = dict(gate._losses_of_last)
+    weights = copy_of(bench.candidate.network.state_dict())
+    gate.now_in_use(bench.manifest(2), weights, judged_last=True)
+    assert gate._losses == known
+    # What was taken over is what the release itself gives, as the robots have it.
+    gate.now_in_use(bench.manifest(2), weights)
+    assert gate.objection(bench.candidate) == ""
+    assert [gate._losses[place] for place in known] == pytest.approx(list(known.values()), abs=1e-5)
+
+
 def test_candidates_are_judged_anew_each_time(bench: Bench):
     gate = bench.gate()
     bench.release(gate)
