@@ -20,6 +20,7 @@ from learner.fleet_state import FleetState
 from learner.stored_episode import Arrival, Burial
 from protocol.errors import StoreError, StoreFullError
 from protocol.messages import Ack, EpisodeSubmission, Refusal, Tombstone
+from protocol.refusal_log import RefusalLog
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Committer:
         self,
         store: EpisodeStore,
         fleet: FleetState,
+        refusals: RefusalLog,
         on_answers: Callable[[], None],
         image_size_px: ImageSize | None = None,
     ) -> None:
@@ -83,11 +85,13 @@ class Committer:
         Args:
             store: where records go.
             fleet: counts refusals.
+            refusals: where they are logged.
             on_answers: called on the committer's thread when there are answers.
             image_size_px: height and width that pictures must have; None admits any.
         """
         self._store = store
         self._fleet = fleet
+        self._refusals = refusals
         self._on_answers = on_answers
         self._image_size_px = image_size_px
         self._retention_due_s = self._resting_until_s = 0.0
@@ -221,8 +225,9 @@ class Committer:
         )
 
     def _refusal(self, delivery: Delivery, refused: Refused) -> Answer:
-        self._fleet.refuse(delivery.sender.robot_id, refused.code)
-        logger.warning("episode of %s refused: %s", delivery.sender.robot_id, refused.reason)
+        robot_id = delivery.sender.robot_id
+        self._fleet.refuse(robot_id, refused.code)
+        self._refusals.warn(robot_id, refused.code, refused.reason)
         message = Refusal(
             code=refused.code,
             reason=refused.reason[:512],

@@ -80,7 +80,11 @@ class Gateway:
         keep = RetentionLimits(age_s=config.keep_days * _DAY_S, log_bytes=config.keep_bytes)
         self._store = EpisodeStore(config.store, config.max_store_bytes, keep=keep)
         self._committer = Committer(
-            self._store, self._fleet, self._wakeup.set, image_size_px=image_size_px
+            self._store,
+            self._fleet,
+            self._refusals,
+            self._wakeup.set,
+            image_size_px=image_size_px,
         )
         self._reception = Reception(
             registry=self._registry,

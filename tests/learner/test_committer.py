@@ -15,6 +15,7 @@ from learner.fleet_state import FleetState
 from learner.retention import RetentionLimits
 from protocol.codec import digest, encode_episode
 from protocol.messages import Ack, EpisodeSubmission, Refusal
+from protocol.refusal_log import RefusalLog
 from tests.delivery_site import wait_until
 from tests.episodes import make_episode
 from tests.stored_records import SPOOL, data_file, wipe_trees
@@ -28,7 +29,13 @@ class Desk:
     def __init__(self, store: EpisodeStore) -> None:
         self.store = store
         self.fleet = FleetState()
-        self.committer = Committer(store, self.fleet, self._collect, image_size_px=(64, 64))
+        self.committer = Committer(
+            store,
+            self.fleet,
+            RefusalLog(logging.getLogger(__name__)),
+            self._collect,
+            image_size_px=(64, 64),
+        )
         self.answers: list[Answer] = []
         self._lock = threading.Lock()
 
