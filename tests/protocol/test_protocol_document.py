@@ -29,11 +29,13 @@ from protocol.episode_meta import EpisodeMeta
 from protocol.hand_eye import HandEyeMap
 from protocol.key_notice import verify_key_notice
 from protocol.registry import Registry
-from protocol.release import RANDOM_POLICY_DIGEST, policy_digest, unpack_release
+from protocol.release import MAGIC, RANDOM_POLICY_DIGEST, policy_digest, unpack_release
 from protocol.release_manifest import ReleaseManifest
 from protocol.release_order import open_order
 from protocol.security import create_curve_keys
 from protocol.sockets import SocketLimits, make_dealer
+from robot_agent.graph_session import FLOAT32, UINT8
+from robot_agent.q_function import ENCODE_INPUTS, SCORE_INPUTS
 from tests.protocol import protocol_document as document
 
 UNIONS = {
@@ -180,6 +182,26 @@ def test_the_example_of_a_release_is_whole_and_signed():
     )
     assert policy_digest(release, refined) in section.text
     assert release.digest in section.text
+
+
+def test_the_tensors_of_the_graphs_are_those_that_an_agent_feeds():
+    words = {UINT8: "uint8", FLOAT32: "float32"}
+    expected = {
+        (graph, f"in {name}", words[kind])
+        for graph, inputs in (("encode", ENCODE_INPUTS), ("score", SCORE_INPUTS))
+        for name, kind in inputs.items()
+    } | {("encode", "out features", "float32"), ("score", "out success", "float32")}
+    lines = document.section("The release file").text.splitlines()
+    rows = [line.strip("|").split("|") for line in lines if re.match(r"\| (encode|score) ", line)]
+    stated = {
+        (graph.strip(), tensor.replace("`", "").strip(), re.split(r"[\[,]", kind)[0].strip())
+        for graph, tensor, kind, _ in rows
+    }
+    assert stated == expected
+
+
+def test_the_magic_of_a_release_is_stated():
+    assert f"`{MAGIC.hex(' ')}`" in document.section("The release file").text
 
 
 def test_the_examples_of_an_order_and_of_a_notice_are_signed():
