@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from tests.chaos.fleet_under_fire import FleetUnderFire
-from tests.chaos.learner_processes import ACTORS, is_alive
+from tests.chaos.learner_processes import is_alive
 from tests.chaos.strikes import ENDS_THE_LEARNER, Kind, Strike, Striker
 
 DECK = {
@@ -80,8 +80,7 @@ class Fire:
             if was_pending and not strike.is_pending:
                 self._say(f"{strike.kind}: back after {strike.recovered_after_s:.1f} s")
         self._look_for_orphans()
-        is_whole = all(self._fleet.part(name) for name in ACTORS)
-        if not is_whole:
+        if not self._fleet.is_whole():
             self._whole_since_s = None
         elif self._whole_since_s is None:
             self._whole_since_s = monotonic()

@@ -20,7 +20,7 @@ from robot_agent.outbox import outbox_counts
 from tests.chaos.emulated_group import EmulatedGroup
 from tests.chaos.independent_reader import Comparison, compare, read_store
 from tests.chaos.journal import read_journals
-from tests.chaos.learner_processes import GATEWAY, LearnerProcesses
+from tests.chaos.learner_processes import ACTORS, GATEWAY, LearnerProcesses
 from tests.chaos.service import Service
 
 LIGHT_TRAINING: Mapping[str, Any] = {
@@ -121,7 +121,7 @@ class FleetUnderFire:
             sleep(TICK_S)
 
     def wait_until_delivering(self, within_s: float) -> None:
-        """Wait until every emulated robot is welcome and every real one has delivered.
+        """Wait until the learner is whole, every emulated robot welcome, every real one delivers.
 
         Raises:
             TimeoutError: with what is the matter.
@@ -132,12 +132,21 @@ class FleetUnderFire:
         silent = [group.service.name for group in self.groups if not group.is_welcome]
         silent += [agent.name for agent in self.agents if not self.acked_by(agent.name)]
         troubles = [group.trouble for group in self.groups if group.trouble]
+        silent += [] if self.is_whole() else ["learner"]
         raise TimeoutError(f"not delivering within {within_s:.0f} s: {silent}; {troubles}")
 
     def is_delivering(self) -> bool:
-        return all(group.is_welcome for group in self.groups) and all(
-            self.acked_by(agent.name) for agent in self.agents
+        return (
+            self.is_whole()
+            and all(group.is_welcome for group in self.groups)
+            and all(self.acked_by(agent.name) for agent in self.agents)
         )
+
+    def is_whole(self) -> bool:
+        """Say whether every actor of the learner that runs now is there and made."""
+        if self.plan.gateway_alone:
+            return self.learner.running
+        return bool(self.generations) and ACTORS <= self.processes.parts().keys()
 
     @property
     def processes(self) -> LearnerProcesses:

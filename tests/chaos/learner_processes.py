@@ -9,8 +9,8 @@ import psutil
 
 GATEWAY, TRAINER, RELEASES = "ray::GatewayActor", "ray::TrainingActor", "ray::ReleaseActor"
 CONTROL, RAYLET = "gcs_server", "raylet"
-ACTORS = (GATEWAY, TRAINER, RELEASES)
-PARTS = (*ACTORS, CONTROL, RAYLET)
+ACTORS = {GATEWAY, TRAINER, RELEASES}
+PARTS = ACTORS | {CONTROL, RAYLET}
 
 
 @dataclass(kw_only=True, slots=True)

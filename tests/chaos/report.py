@@ -41,7 +41,8 @@ def summary_of(
 
 def is_clean(fire: Fire, found: Comparison) -> bool:
     """Say whether every episode is there once and everything that was struck came back."""
-    return found.is_clean and not fire.pending and not fire.orphaned
+    came_back = not fire.pending and not fire.orphaned
+    return found.is_clean and came_back and bool(fire.strikes)
 
 
 def _episodes(found: Comparison) -> dict[str, Any]:
