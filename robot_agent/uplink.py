@@ -115,6 +115,8 @@ class Uplink:
         self._paused_until_s = 0.0
         self._resend_after_s = RESEND_AFTER_S
         self._sent_episodes = self._sent_bytes = self._acked_episodes = 0
+        self._sent_through = 0
+        """The highest sequence that this process sent, on whatever connection."""
 
     def start(self) -> None:
         """Begin to deliver.
@@ -222,6 +224,7 @@ class Uplink:
         self._beat_due_s = now_s + HEARTBEAT_S
         self._connection.send(self._heartbeat())
         for gone in self._outbox.tombstones()[:_TOMBSTONES_PER_BEAT]:
+            self._sent_through = max(self._sent_through, gone.last_sequence)
             self._connection.send(
                 Tombstone(
                     spool_id=self._outbox.spool_id,
@@ -247,6 +250,7 @@ class Uplink:
             ):
                 return False
             self._window.add(episode.sequence, size_bytes, now_s)
+            self._sent_through = max(self._sent_through, episode.sequence)
             self._sent_episodes += 1
             self._sent_bytes += size_bytes
         return bool(episodes)
@@ -260,15 +264,25 @@ class Uplink:
         if isinstance(message, Welcome):
             self._begin(message)
         elif isinstance(message, Ack) and message.spool_id == self._outbox.spool_id:
-            self._outbox.forget(message.sequences)
-            self._window.remove(message.sequences, time.monotonic())
-            self._acked_episodes += len(message.sequences)
-            self._refusal = ""
+            self._take_ack(message)
         elif isinstance(message, Refusal):
             self._take_refusal(message)
         elif isinstance(message, KeyNotice):
             self._learner_keys.take(message)
             self.wake_heartbeat()
+
+    def _take_ack(self, ack: Ack) -> None:
+        sent = [sequence for sequence in ack.sequences if sequence <= self._sent_through]
+        if len(sent) < len(ack.sequences):
+            # Believing it would delete what nobody has.
+            logger.error(
+                "the learner acks up to %d, but only %d was sent: the rest of the ack is ignored",
+                *(max(ack.sequences), self._sent_through),
+            )
+        self._outbox.forget(sent)
+        self._window.remove(sent, time.monotonic())
+        self._acked_episodes += len(sent)
+        self._refusal = ""
 
     def _begin(self, welcome: Welcome) -> None:
         self._is_welcome = True
