@@ -12,6 +12,7 @@ from fleet.operator import release_connection
 from fleet.releases import ReleaseClient, in_words
 from fleet.run_folder import RunFolder
 from learner.config import LearnerConfig
+from learner.gateway import Gateway
 from learner.release_server import ReleaseServer
 from protocol.configuration import load_toml
 from protocol.errors import AuthenticationError
@@ -141,6 +142,33 @@ def test_a_robots_key_may_not_list_nor_pin(server: ReleaseServer, folder: RunFol
     ):
         client.pin(1)
     assert server.catalogue.pins() == {}
+
+
+def test_the_status_joins_what_the_gateway_and_the_release_server_know(
+    server: ReleaseServer,
+    folder: RunFolder,
+    fleet_tool: Tool,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    config = load_toml(folder.learner_config, LearnerConfig)
+    gateway = Gateway(config.gateway, config.keys.server_secret, config.keys.registry)
+    gateway.start()
+    try:
+        server.catalogue.pin("robot-02", 2)
+        robots = json.loads(fleet_tool("status", "--json")[1])["robots"]
+        assert [(each["assigned_release"], each["pinned"]) for each in robots] == [
+            (3, False),
+            (2, True),
+        ]
+        table = fleet_tool("status")[1]
+        assert "0, behind 3" in table
+        assert "0, pinned to 2" in table
+
+        server.close()
+        monkeypatch.setattr("fleet.operator_client.ANSWER_WITHIN_S", 2.0)
+        assert "the release server does not answer" in fleet_tool("status")[1]
+    finally:
+        gateway.stop()
 
 
 @pytest.mark.parametrize(
