@@ -41,7 +41,7 @@ class FuzzTarget:
             return mutate_bytes(data, random)[: self.max_bytes]
         try:
             return self.mutate(data, random)[: self.max_bytes]
-        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        except (ValueError, TypeError, LookupError, RecursionError, OverflowError):
             return mutate_bytes(data, random)[: self.max_bytes]
 
 
