@@ -146,7 +146,7 @@ class FleetUnderFire:
         """Say whether every actor of the learner that runs now is there and made."""
         if self.plan.gateway_alone:
             return self.learner.running
-        return bool(self.generations) and ACTORS <= self.processes.parts().keys()
+        return bool(self.generations) and self.processes.parts().keys() >= ACTORS
 
     @property
     def processes(self) -> LearnerProcesses:
