@@ -40,7 +40,7 @@ fuzz: $(INSTALLED)  ## fuzz every byte from a network: 30 minutes or 10 million 
 
 chaos: $(INSTALLED)  ## kill every part of a fleet for ten minutes, then the long faults (CHAOS=--help)
 	@$(BIN)/python -m tests.chaos $(CHAOS)
-	@exec $(BIN)/pytest -q -m chaos --timeout=3600
+	@exec $(BIN)/pytest -q -m chaos -rP --timeout=3600
 
 soak: $(INSTALLED)  ## half an hour of 50 robots: what grows, and how fast (SOAK=--help)
 	@exec $(BIN)/python -m tests.soak $(SOAK)
