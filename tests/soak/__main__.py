@@ -67,6 +67,7 @@ def _run(plan: FirePlan, out: Path, seconds: float) -> int:
 
 def samples(fleet: FleetUnderFire, seconds: float) -> Iterator[Row]:
     """Yield a row of figures every ten seconds, and say how far it is."""
+    fleet.groups[0].take_latencies_ms()  # those of the start, when there was no learner yet
     began_s = sampled_s = monotonic()
     for _ in fleet.wait(seconds):
         if monotonic() - sampled_s < SAMPLE_S:
