@@ -17,7 +17,7 @@ from tests.fuzz.targets import TARGETS
 
 
 def main() -> int:
-    """Run a campaign; 1 when an input crashed something."""
+    """Run a campaign; 1 when an input crashed something, or a target had no turn."""
     options = _options()
     targets = [TARGETS[name] for name in options.target or TARGETS]
     campaign = Campaign(targets, options.out, max_inputs=options.inputs, max_s=options.minutes * 60)
@@ -37,7 +37,10 @@ def main() -> int:
     report = _write_report(options.out, results, wall_s)
     crashes = [crash for result in results for crash in result.crashes]
     print(f"{report}: {len(crashes)} crashes", *crashes, sep="\n  ")
-    return 1 if crashes else 0
+    untried = [result.name for result in results if not result.inputs]
+    if untried:
+        print(f"no turn for {', '.join(untried)}: give it more minutes", file=sys.stderr)
+    return 1 if crashes or untried else 0
 
 
 def _options() -> argparse.Namespace:
