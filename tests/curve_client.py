@@ -29,9 +29,7 @@ class CurveClient:
         self._socket = socket.create_connection((host, int(port)), timeout=20.0)
         self._socket.sendall(_GREETING)
         self._receive(64)
-        self._shake_hands(
-            PrivateKey(z85.decode(keys.secret)), PublicKey(z85.decode(server_public))
-        )
+        self._shake_hands(PrivateKey(z85.decode(keys.secret)), PublicKey(z85.decode(server_public)))
 
     def send_part(self, body: bytes, *, more: bool) -> None:
         """Send one part of a message; with ``more`` it is not the last."""
