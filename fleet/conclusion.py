@@ -26,7 +26,7 @@ from fleet.store_reader import (
     stored_attempts,
 )
 from fleet.summary import RunFacts, Summary, summarise
-from learner.episode_store import EpisodeStore
+from learner.store.episode_store import EpisodeStore
 from protocol.episode import Label, Mode
 from protocol.errors import StoreError
 from protocol.hand_eye import HandEyeMap

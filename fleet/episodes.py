@@ -22,9 +22,9 @@ from fleet.store_reader import (
     open_store,
     stored_attempts,
 )
-from learner.store_export import ExportReport, range_text
-from learner.store_ledger import Retirement
-from learner.store_verification import verify_store
+from learner.store.export import ExportReport, range_text
+from learner.store.ledger import Retirement
+from learner.store.verification import verify_store
 from protocol.episode import Action, Episode
 from protocol.errors import ConfigurationError
 from robot_agent.outbox import OutboxCounts, outbox_counts

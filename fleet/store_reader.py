@@ -10,9 +10,9 @@ from pathlib import Path
 
 from fleet.attempts import Attempt
 from fleet.episode_counts import RobotCounts
-from learner.episode_store import EpisodeStore
-from learner.store_ledger import SpoolLedger
-from learner.stored_episode import StoredEpisode
+from learner.store.episode_store import EpisodeStore
+from learner.store.ledger import SpoolLedger
+from learner.store.stored_episode import StoredEpisode
 from protocol.codec import decode_episode, read_episode_summary
 from protocol.episode import Episode
 from protocol.errors import StoreError

@@ -15,10 +15,10 @@ import msgspec
 import ray
 
 from learner.config import LearnerConfig
-from learner.gateway_actor import GatewayHandle
+from learner.ingestion.gateway_actor import GatewayHandle
 from learner.provenance import software_versions
-from learner.release_actor import ReleaseServerHandle
-from learner.training_actor import TrainingHandle
+from learner.releases.actor import ReleaseServerHandle
+from learner.training.actor import TrainingHandle
 from protocol import errors
 from protocol.errors import ConfigurationError, GraspFleetError
 from protocol.messages import StatusReply

@@ -13,15 +13,15 @@ import msgspec
 import torch
 import tyro
 
-from learner.checkpoints import Checkpoints
 from learner.config import LearnerConfig
-from learner.episode_store import EpisodeStore
 from learner.logs import configure_logs
 from learner.networks import build_network
 from learner.provenance import software_versions
-from learner.release_builder import ReleaseBuilder
-from learner.replay import Replay
-from learner.training import Training
+from learner.releases.builder import ReleaseBuilder
+from learner.store.episode_store import EpisodeStore
+from learner.training.checkpoints import Checkpoints
+from learner.training.replay import Replay
+from learner.training.step import Training
 from protocol.codec import decode_episode
 from protocol.configuration import load_toml
 from protocol.errors import ConfigurationError, GraspFleetError

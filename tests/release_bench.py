@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from fleet.releases import ReleaseClient
-from learner.release_server import ReleaseServer
+from learner.releases.server import ReleaseServer
 from protocol.hand_eye import HandEyeMap
 from protocol.registry import Registry
 from protocol.security import CurveKeys

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from learner.episode_store import EpisodeStore
-from learner.stored_episode import Arrival, RecordKey, StoredEpisode
+from learner.store.episode_store import EpisodeStore
+from learner.store.stored_episode import Arrival, RecordKey, StoredEpisode
 from protocol.codec import digest
 
 SPOOL = bytes(range(16))

@@ -129,7 +129,7 @@ def export_episodes(
         json: machine-readable.
     """
     from fleet.episodes import export_lines
-    from learner.store_export import export_store
+    from learner.store.export import export_store
 
     with progress_bar("records", shown=not json) as on_progress:
         report = export_store(_store_folder(run, store), to, robot=robot, on_progress=on_progress)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from learner.networks import NETWORKS, GraspNetwork, build_network
-from learner.release_builder import ReleaseBuilder
+from learner.releases.builder import ReleaseBuilder
 from protocol.episode import GripperPose, ImageArray
 from protocol.hand_eye import HandEyeMap
 from protocol.release import unpack_release

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 from learner.config import LearnerConfig
-from learner.gateway import Gateway
+from learner.ingestion.gateway import Gateway
 from learner.logs import configure_logs
 from protocol.configuration import load_toml
 

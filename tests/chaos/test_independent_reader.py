@@ -7,8 +7,8 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from learner.episode_store import EpisodeStore
-from learner.stored_episode import Arrival, RecordKey
+from learner.store.episode_store import EpisodeStore
+from learner.store.stored_episode import Arrival, RecordKey
 from protocol.codec import digest, encode_episode
 from robot_agent.config import OutboxConfig
 from robot_agent.outbox import Outbox

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fleet.fleet_files import agent_config
 from fleet.run_folder import RunFolder
-from learner.episode_store import EpisodeStore
-from learner.store_ledger import letter_of
-from learner.stored_episode import Arrival, RecordKey
+from learner.store.episode_store import EpisodeStore
+from learner.store.ledger import letter_of
+from learner.store.stored_episode import Arrival, RecordKey
 from protocol.codec import digest, encode_episode
 from protocol.episode import Mode
 from robot_agent.config import OutboxConfig

@@ -12,8 +12,8 @@ from fleet.operator import release_connection
 from fleet.releases import ReleaseClient, in_words
 from fleet.run_folder import RunFolder
 from learner.config import LearnerConfig
-from learner.gateway import Gateway
-from learner.release_server import ReleaseServer
+from learner.ingestion.gateway import Gateway
+from learner.releases.server import ReleaseServer
 from protocol.configuration import load_toml
 from protocol.errors import AuthenticationError
 from protocol.messages import ReleaseList

@@ -8,10 +8,10 @@ import pytest
 from fleet.episodes import verify
 from fleet.film_strip import draw_film_strip
 from fleet.store_reader import find_episode, open_store, stored_attempts
-from learner.episode_store import EpisodeStore
-from learner.retention import RetentionLimits
-from learner.store_export import export_store
-from learner.stored_episode import Arrival
+from learner.store.episode_store import EpisodeStore
+from learner.store.export import export_store
+from learner.store.retention import RetentionLimits
+from learner.store.stored_episode import Arrival
 from protocol.codec import digest
 from protocol.errors import StoreError
 from tests.episodes import make_episode

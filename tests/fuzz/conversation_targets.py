@@ -12,10 +12,10 @@ from typing import cast
 
 import zmq
 
-from learner.committer import Answer, Committer, Delivery, Sender
-from learner.episode_store import EpisodeStore
-from learner.fleet_state import FleetState
-from learner.reception import Envelope, Reception
+from learner.ingestion.committer import Answer, Committer, Delivery, Sender
+from learner.ingestion.fleet_state import FleetState
+from learner.ingestion.reception import Envelope, Reception
+from learner.store.episode_store import EpisodeStore
 from protocol.codec import encode_episode
 from protocol.messages import Ack, EpisodeSubmission, Refusal, StatusReply, Tombstone, Welcome
 from protocol.refusal_log import RefusalLog

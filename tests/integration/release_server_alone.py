@@ -12,7 +12,7 @@ from pathlib import Path
 
 from learner.config import LearnerConfig
 from learner.logs import configure_logs
-from learner.release_server import ReleaseServer
+from learner.releases.server import ReleaseServer
 from protocol.configuration import load_toml
 from protocol.registry import Registry
 from protocol.security import load_release_secret

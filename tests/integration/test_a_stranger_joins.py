@@ -21,7 +21,7 @@ from fleet.enrolment import OPERATOR_SECRET, LearnerAddress, enrol_robot, ensure
 from fleet.key_rotation import KeyRotation
 from fleet.operator_client import OperatorClient
 from fleet.toml_text import toml_text
-from learner.episode_store import EpisodeStore
+from learner.store.episode_store import EpisodeStore
 from protocol.key_files import PUBLIC_MODE, write_over
 from protocol.messages import FromReleaseServer, ReleaseList, ReleasePin
 from protocol.registry import Registry

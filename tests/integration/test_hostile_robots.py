@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.gateway import Gateway
+from learner.ingestion.gateway import Gateway
 from protocol.codec import encode_episode, encode_message
 from protocol.limits import LOGGED_REFUSALS
 from protocol.message_rate import MessageRate
@@ -105,7 +105,9 @@ def test_a_flood_loses_no_episode_of_the_robot_that_sends_it(
 ):
     monkeypatch.setattr("robot_agent.uplink.PAUSE_S", 0.2)
     monkeypatch.setattr("robot_agent.uplink.RESEND_AFTER_S", 0.5)
-    monkeypatch.setattr("learner.reception.MessageRate", partial(MessageRate, per_s=100, burst=20))
+    monkeypatch.setattr(
+        "learner.ingestion.reception.MessageRate", partial(MessageRate, per_s=100, burst=20)
+    )
     gateway = site.gateway()
     gateway.start()
     deliver(site, "arm", 60)
@@ -122,7 +124,7 @@ def test_a_message_without_end_does_not_fill_the_memory(
     caplog: pytest.LogCaptureFixture,
 ):
     monkeypatch.setattr("protocol.server_socket.MAX_SERVER_MEMORY_BYTES", 64 * MIB)
-    monkeypatch.setattr("learner.gateway.MAX_QUEUED_BYTES", 16 * MIB)
+    monkeypatch.setattr("learner.ingestion.gateway.MAX_QUEUED_BYTES", 16 * MIB)
     keys = site.enrol("hostile")
     with CurveClient(site.endpoint, keys, site.server_public()) as client, pytest.raises(OSError):
         for _ in range(2_000):

@@ -15,8 +15,8 @@ from fleet.fleet_files import FleetPlan, prepare_run_folder
 from fleet.key_rotation import KeyRotation
 from fleet.run_folder import RunFolder
 from learner.config import GatewayConfig
-from learner.gateway import Gateway
-from learner.release_server import ReleaseServer
+from learner.ingestion.gateway import Gateway
+from learner.releases.server import ReleaseServer
 from protocol.codec import encode_episode
 from protocol.errors import ConfigurationError
 from protocol.key_notice import sign_key_notice

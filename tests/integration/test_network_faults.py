@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from learner.gateway import Gateway
+from learner.ingestion.gateway import Gateway
 from protocol.codec import encode_episode
 from robot_agent.outbox import Outbox
 from robot_agent.outbox_file import FILE_NAME

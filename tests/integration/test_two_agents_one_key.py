@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.gateway import Gateway
+from learner.ingestion.gateway import Gateway
 from protocol.codec import encode_episode
 from protocol.messages import Refusal, Welcome
 from tests.delivery_site import DeliverySite, make_site, wait_until

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.gateway import Gateway
+from learner.ingestion.gateway import Gateway
 from protocol.codec import encode_episode
 from protocol.messages import Heartbeat
 from robot_agent.config import OutboxConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.gateway import Gateway
+from learner.ingestion.gateway import Gateway
 from protocol.codec import digest, encode_episode, encode_message
 from protocol.errors import ConfigurationError
 from protocol.messages import (

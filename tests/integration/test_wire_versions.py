@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from learner.gateway import Gateway
+from learner.ingestion.gateway import Gateway
 from protocol.codec import encode_episode, encode_message
 from protocol.key_notice import notice_beside, sign_key_notice, write_key_notice
 from protocol.messages import WIRE_VERSION, Ack, KeyNotice, Refusal, Welcome

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.episode_store import EpisodeStore
-from learner.hand_eye_refiner import HandEyeRefiner
-from learner.replay import ExampleSet
-from learner.stored_episode import Arrival, RecordKey
+from learner.store.episode_store import EpisodeStore
+from learner.store.stored_episode import Arrival, RecordKey
+from learner.training.hand_eye_refiner import HandEyeRefiner
+from learner.training.replay import ExampleSet
 from protocol.codec import digest, encode_episode
 from protocol.episode import Action, Episode, GripperPose, ImageArray, Label
 from protocol.hand_eye import HandEyeMap, pinhole_map

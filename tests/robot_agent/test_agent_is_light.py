@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fleet.toml_text import toml_text
 from learner.networks import build_network
-from learner.release_builder import ReleaseBuilder
+from learner.releases.builder import ReleaseBuilder
 from protocol.errors import ConfigurationError
 from protocol.release_manifest import CollectionSettings
 from protocol.security import load_release_secret

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from learner.release_server import ReleaseServer
+from learner.releases.server import ReleaseServer
 from protocol.messages import ReleaseAnnouncement, ReleaseOrder, SignedOrder
 from protocol.release_order import sign_order
 from tests.release_bench import Bench, take

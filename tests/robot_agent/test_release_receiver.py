@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zmq
 
-from learner.release_server import ReleaseServer
+from learner.releases.server import ReleaseServer
 from protocol.codec import encode_message
 from protocol.episode import GripperPose
 from protocol.messages import Chunk

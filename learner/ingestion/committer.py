@@ -1,0 +1,259 @@
+"""The committer: a thread that admits and stores records in groups, and says what to ack.
+
+A group is whatever arrived while the one before was being written, so that the disk is synced as
+seldom as the load allows and yet a lone record does not wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from learner.ingestion.admission import ImageSize, Refused, admit
+from learner.ingestion.fleet_state import FleetState
+from learner.store.episode_store import EpisodeStore
+from learner.store.stored_episode import Arrival, Burial
+from protocol.errors import StoreError, StoreFullError
+from protocol.messages import Ack, EpisodeSubmission, Refusal, Tombstone
+from protocol.refusal_log import RefusalLog
+
+logger = logging.getLogger(__name__)
+
+MAX_GROUP = 512
+MAX_GROUP_BYTES = 32 * 2**20
+RETENTION_IDLE_S = 30.0
+"""How often a committer without work looks for what has grown too old."""
+_RETENTION_PAUSE_S = 60.0
+"""How long retention rests after it failed."""
+_MAX_ACKED = 4096
+_ENTRY_BYTES = 128
+"""What an entry of the store takes beside a record or a reason."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sender:
+    """Where an answer goes, and who is there."""
+
+    routing_id: bytes
+    robot_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """A submission with its record, or a tombstone, as it came from a robot."""
+
+    sender: Sender
+    message: EpisodeSubmission | Tombstone
+    record: bytes = b""
+
+    @property
+    def written_bytes(self) -> int:
+        """What the store writes of it, roughly."""
+        message = self.message
+        if isinstance(message, EpisodeSubmission):
+            return _ENTRY_BYTES + len(self.record)
+        sequences = message.last_sequence - message.sequence + 1
+        return sequences * (_ENTRY_BYTES + len(message.reason))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What the gateway shall send."""
+
+    sender: Sender
+    message: Ack | Refusal
+
+
+class Committer:
+    """The one thread that writes to the store."""
+
+    def __init__(
+        self,
+        store: EpisodeStore,
+        fleet: FleetState,
+        refusals: RefusalLog,
+        on_answers: Callable[[], None],
+        image_size_px: ImageSize | None = None,
+    ) -> None:
+        """Begin with nothing to do; nothing is written before ``start``.
+
+        Args:
+            store: where records go.
+            fleet: counts refusals.
+            refusals: where they are logged.
+            on_answers: called on the committer's thread when there are answers.
+            image_size_px: height and width that pictures must have; None admits any.
+        """
+        self._store = store
+        self._fleet = fleet
+        self._refusals = refusals
+        self._on_answers = on_answers
+        self._image_size_px = image_size_px
+        self._retention_due_s = self._resting_until_s = 0.0
+        self._queue: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
+        self._answers: deque[Answer] = deque()
+        self._lock = threading.Lock()
+        self._queued_bytes = 0
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Store what was submitted, then end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of records that wait or are being written."""
+        return self._queued_bytes
+
+    def submit(self, delivery: Delivery) -> None:
+        """Hand a delivery over."""
+        with self._lock:
+            self._queued_bytes += delivery.written_bytes
+        self._queue.put(delivery)
+
+    def take_answers(self) -> list[Answer]:
+        """Return the answers that are ready."""
+        taken = []
+        while self._answers:
+            taken.append(self._answers.popleft())
+        return taken
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            group, running = self._next_group()
+            if group:
+                self._take(group)
+            # After the answers, so that no ack waits for it; a piece at a time, so that no
+            # record waits for long.
+            self._retire_some()
+
+    def _take(self, group: list[Delivery]) -> None:
+        try:
+            self._answers.extend(self._process(group))
+        except Exception:
+            # Without an ack the robots keep these records and send them again.
+            logger.exception("a group of %d deliveries could not be stored", len(group))
+        with self._lock:
+            self._queued_bytes -= sum(delivery.written_bytes for delivery in group)
+        self._on_answers()
+
+    def _next_group(self) -> tuple[list[Delivery], bool]:
+        """Return what waits, and False when the thread shall end after it.
+
+        Nothing when nothing came before it was time to look for what is to be retired.
+        """
+        group: list[Delivery] = []
+        group_bytes = 0
+        while not group or not self._queue.empty():
+            wait_s = max(0.0, self._retention_due_s - time.monotonic())
+            try:
+                delivery = self._queue.get(timeout=wait_s)
+            except queue.Empty:
+                break
+            if delivery is None:
+                return group, False
+            group.append(delivery)
+            group_bytes += delivery.written_bytes
+            if len(group) >= MAX_GROUP or group_bytes >= MAX_GROUP_BYTES:
+                break
+        return group, True
+
+    def _retire_some(self) -> None:
+        if time.monotonic() < self._resting_until_s:
+            return
+        try:
+            pause_s = 0.0 if self._store.retire_some() else RETENTION_IDLE_S
+        except Exception:
+            # Too much is kept, for now; receiving goes on.
+            logger.exception("nothing could be retired; next try in %.0f s", _RETENTION_PAUSE_S)
+            self._resting_until_s = time.monotonic() + _RETENTION_PAUSE_S
+            pause_s = _RETENTION_PAUSE_S
+        self._retention_due_s = time.monotonic() + pause_s
+
+    def _process(self, group: list[Delivery]) -> list[Answer]:
+        answers: list[Answer] = []
+        accepted: list[tuple[Delivery, Arrival | Burial]] = []
+        for delivery in group:
+            outcome = self._admit(delivery)
+            if isinstance(outcome, Refused):
+                answers.append(self._refusal(delivery, outcome))
+            else:
+                accepted.append((delivery, outcome))
+        return answers + self._commit(accepted)
+
+    def _commit(self, accepted: list[tuple[Delivery, Arrival | Burial]]) -> list[Answer]:
+        try:
+            if accepted:
+                self._store.commit([item for _, item in accepted])
+        except (StoreFullError, StoreError) as error:
+            robots = {delivery.sender.robot_id for delivery, _ in accepted}
+            if isinstance(error, StoreError) and len(robots) > 1:
+                # A damaged page of one robot's ledger must not stop the others.
+                logger.error("storing robot by robot: %s", error)  # noqa: TRY400
+                return [
+                    answer
+                    for name in sorted(robots)
+                    for answer in self._commit(
+                        [one for one in accepted if one[0].sender.robot_id == name]
+                    )
+                ]
+            logger.error("%d deliveries are not acked: %s", len(accepted), error)  # noqa: TRY400
+            return self._try_later({d.sender for d, _ in accepted}, error)
+        return _acks([delivery for delivery, _ in accepted])
+
+    def _admit(self, delivery: Delivery) -> Arrival | Burial | Refused:
+        message, robot_id = delivery.message, delivery.sender.robot_id
+        if isinstance(message, EpisodeSubmission):
+            return admit(message, delivery.record, robot_id, image_size_px=self._image_size_px)
+        return Burial(
+            robot_id=robot_id,
+            spool_id=message.spool_id,
+            sequence=message.sequence,
+            last_sequence=message.last_sequence,
+            reason=message.reason,
+        )
+
+    def _refusal(self, delivery: Delivery, refused: Refused) -> Answer:
+        robot_id = delivery.sender.robot_id
+        self._fleet.refuse(robot_id, refused.code)
+        self._refusals.warn(robot_id, refused.code, refused.reason)
+        message = Refusal(
+            code=refused.code,
+            reason=refused.reason[:512],
+            spool_id=delivery.message.spool_id,
+            sequence=delivery.message.sequence,
+        )
+        return Answer(sender=delivery.sender, message=message)
+
+    def _try_later(self, senders: set[Sender], error: Exception) -> list[Answer]:
+        code = "store-full" if isinstance(error, StoreFullError) else "store-unavailable"
+        for sender in senders:
+            self._fleet.refuse(sender.robot_id, code)
+        message = Refusal(code=code, reason=str(error)[:512])
+        return [Answer(sender=sender, message=message) for sender in senders]
+
+
+def _acks(stored: list[Delivery]) -> list[Answer]:
+    """One ack per sender and spool, split where a message would become too long."""
+    sequences: defaultdict[tuple[Sender, bytes], list[int]] = defaultdict(list)
+    for delivery in stored:
+        message = delivery.message
+        last = message.last_sequence if isinstance(message, Tombstone) else message.sequence
+        covered = range(message.sequence, last + 1)
+        sequences[delivery.sender, message.spool_id].extend(covered)
+    return [
+        Answer(sender=sender, message=Ack(spool_id=spool_id, sequences=done[at : at + _MAX_ACKED]))
+        for (sender, spool_id), done in sequences.items()
+        for at in range(0, len(done), _MAX_ACKED)
+    ]

@@ -1,0 +1,201 @@
+"""The fleet as it is now: who was heard when, what runs where, how long a release took."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from learner.store.ledger import RobotLedger
+from protocol.messages import Heartbeat, RobotStatus
+from protocol.refusal_log import printable
+
+LIVE_S = 5.0
+"""A robot that was heard within this time is connected."""
+_KEPT_LATENCIES = 1000
+_MOST_ROLLOUTS = 20
+"""Releases whose way to the robots is measured at a time."""
+_REMEMBER_REFUSAL_S = 60.0
+"""How long a robot's status says why it was refused last."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Robot:
+    """What is known of one robot since the gateway began."""
+
+    last_seen_s: float = -math.inf
+    heartbeat: Heartbeat | None = None
+    refused: int = 0
+    refusal: str = ""
+    """Why it was refused last, in words."""
+    refused_s: float = -math.inf
+    wire_version: int = 0
+    software_version: str = ""
+    address: str = ""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Rollout:
+    """A release on its way to the robots that were live when it was published."""
+
+    version: int
+    published_s: float
+    last_use_s: float | None = None
+    """When the newest of the robots that use it by now was heard to."""
+    waiting: set[str] = field(default_factory=set)
+
+
+class FleetState:
+    """What heartbeats and refusals tell of every robot. Any thread may call any method."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._robots: dict[str, _Robot] = {}
+        self._rollouts: list[_Rollout] = []
+        self._latencies_ms: deque[float] = deque(maxlen=_KEPT_LATENCIES)
+        self._refusals: Counter[str] = Counter()
+        self._releases = 0
+        self._release_version = 0
+
+    def seen(self, robot_id: str) -> None:
+        """Note that an authenticated message came."""
+        with self._lock:
+            self._robot(robot_id).last_seen_s = self._clock()
+
+    def greeted(
+        self, robot_id: str, *, wire_version: int, software_version: str, address: str
+    ) -> None:
+        """Note a robot's hello that was welcome."""
+        with self._lock:
+            robot = self._robot(robot_id)
+            robot.last_seen_s = self._clock()
+            robot.wire_version = wire_version
+            robot.software_version = printable(software_version)
+            robot.address = address
+
+    def beat(self, robot_id: str, heartbeat: Heartbeat) -> None:
+        """Note a heartbeat, and whether it completes a release's way to the fleet."""
+        with self._lock:
+            robot = self._robot(robot_id)
+            robot.last_seen_s = self._clock()
+            robot.heartbeat = heartbeat
+            for rollout in self._rollouts:
+                if robot_id in rollout.waiting and heartbeat.release_version >= rollout.version:
+                    rollout.waiting.remove(robot_id)
+                    rollout.last_use_s = robot.last_seen_s
+            self._close_rollouts()
+
+    def refuse(self, robot_id: str | None, code: str, reason: str = "") -> None:
+        """Count a refused message; ``robot_id`` is None when its key is not enrolled.
+
+        A ``reason`` is shown in the robot's status for a while.
+        """
+        with self._lock:
+            self._refusals[code] += 1
+            if robot_id is None:
+                return
+            robot = self._robot(robot_id)
+            robot.refused += 1
+            if reason:
+                robot.refusal, robot.refused_s = printable(reason), self._clock()
+
+    def release_published(self, version: int, pinned: Collection[str] = ()) -> None:
+        """Start measuring how long a release takes to the last live robot.
+
+        Args:
+            version: of the release.
+            pinned: robots that shall not use it, and are not waited for; "" for all of them.
+        """
+        with self._lock:
+            self._releases += 1
+            self._release_version = version
+            now_s = self._clock()
+            live = {name for name in self._robots if self._is_live(name, now_s)}
+            waiting = set() if "" in pinned else live.difference(pinned)
+            if waiting:
+                self._rollouts.append(_Rollout(version=version, published_s=now_s, waiting=waiting))
+                # One that was pinned only afterwards, or refuses the release, would never be done.
+                del self._rollouts[:-_MOST_ROLLOUTS]
+
+    @property
+    def release_version(self) -> int:
+        """The newest release; 0 before the first."""
+        return self._release_version
+
+    @property
+    def releases_published(self) -> int:
+        """Releases since the gateway began."""
+        return self._releases
+
+    def release_latencies_ms(self) -> list[float]:
+        """Return, per release, the time until the last live robot used it or a newer one."""
+        with self._lock:
+            return list(self._latencies_ms)
+
+    def refusals(self) -> dict[str, int]:
+        """Return how many messages were refused, by code."""
+        with self._lock:
+            return dict(self._refusals)
+
+    def live(self) -> int:
+        """Return how many robots are connected now."""
+        with self._lock:
+            now_s = self._clock()
+            return sum(self._is_live(name, now_s) for name in self._robots)
+
+    def robots(self) -> list[str]:
+        """Return the robots heard of since the gateway began."""
+        with self._lock:
+            return sorted(self._robots)
+
+    def status_of(self, robot_id: str, ledger: RobotLedger) -> RobotStatus:
+        """Put together what is stored of a robot and what was heard of it."""
+        with self._lock:
+            robot = self._robots.get(robot_id, _Robot())
+            now_s = self._clock()
+        silent_s = now_s - robot.last_seen_s
+        beat = robot.heartbeat
+        warnings = [printable(warning) for warning in beat.warnings] if beat else []
+        if now_s - robot.refused_s <= _REMEMBER_REFUSAL_S:
+            warnings.append(robot.refusal)
+        return RobotStatus(
+            robot_id=robot_id,
+            last_seen_s=silent_s if math.isfinite(silent_s) else -1.0,
+            connected=silent_s <= LIVE_S,
+            release_version=beat.release_version if beat else 0,
+            attempts=ledger.attempts,
+            successes=ledger.successes,
+            recent=ledger.recent,
+            stored=ledger.stored,
+            missing=ledger.missing,
+            tombstoned=ledger.tombstoned,
+            duplicates=ledger.duplicates,
+            conflicts=ledger.conflicts,
+            refused=robot.refused,
+            outbox_episodes=beat.outbox_episodes if beat else 0,
+            decision_ms_p50=beat.decision_ms_p50 if beat else 0.0,
+            decision_ms_p99=beat.decision_ms_p99 if beat else 0.0,
+            warnings=warnings,
+            policy_digest=beat.policy_digest if beat else "",
+            wire_version=robot.wire_version,
+            software_version=robot.software_version,
+            address=robot.address,
+        )
+
+    def _robot(self, robot_id: str) -> _Robot:
+        return self._robots.setdefault(robot_id, _Robot())
+
+    def _is_live(self, robot_id: str, now_s: float) -> bool:
+        return now_s - self._robots[robot_id].last_seen_s <= LIVE_S
+
+    def _close_rollouts(self) -> None:
+        now_s = self._clock()
+        for rollout in self._rollouts:
+            rollout.waiting = {name for name in rollout.waiting if self._is_live(name, now_s)}
+            if not rollout.waiting and rollout.last_use_s is not None:
+                self._latencies_ms.append((rollout.last_use_s - rollout.published_s) * 1e3)
+        self._rollouts = [rollout for rollout in self._rollouts if rollout.waiting]

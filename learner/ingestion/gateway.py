@@ -1,0 +1,270 @@
+"""The gateway: where robots deliver their episodes.
+
+One thread owns the ROUTER socket; another (see committer) writes to the store, so that receiving
+goes on while the disk is synced. Who speaks is looked up by the key that authenticated the very
+message, never by anything in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from learner.config import GatewayConfig
+from learner.ingestion.admission import ImageSize
+from learner.ingestion.committer import Committer
+from learner.ingestion.fleet_state import FleetState
+from learner.ingestion.reception import Envelope, Reception
+from learner.store.episode_store import EpisodeStore
+from learner.store.ledger import EMPTY_LEDGER
+from learner.store.retention import RetentionLimits
+from protocol.authentication import RegistryAuthenticator
+from protocol.codec import encode_message
+from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES, MAX_QUEUED_BYTES
+from protocol.messages import Ack, StatusReply
+from protocol.refusal_log import RefusalLog
+from protocol.registry import Registry
+from protocol.server_key import ServerKey
+from protocol.server_socket import ServerSocket
+from protocol.sockets import SocketLimits
+from protocol.wakeup import Wakeup
+
+logger = logging.getLogger(__name__)
+
+_LIMITS = SocketLimits(frame_bytes=EPISODE_LIMITS.record_bytes + MAX_HEADER_BYTES)
+_RECEIVED_PER_TURN = 128
+_HOUSEKEEPING_S = 10.0
+_FLUSH_MS = 1_000
+# No agent has a spool of this name: an ack that says nothing to anybody.
+_NOTHING = encode_message(Ack(spool_id=bytes(16), sequences=[]))
+_DAY_S = 86_400.0
+
+
+class Gateway:
+    """Receives, stores and acks episodes until it is stopped."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        server_secret: Path,
+        registry_folder: Path,
+        image_size_px: ImageSize | None = None,
+    ) -> None:
+        """Read the key and open the store; nothing is received before ``start``.
+
+        Args:
+            config: endpoints, folders and limits.
+            server_secret: file of the learner's secret key; looked at again while it runs.
+            registry_folder: the enrolled robots' public keys.
+            image_size_px: what robots' pictures must measure; None admits any.
+
+        Raises:
+            ConfigurationError: the key file is missing, open to others, or no key.
+            StoreError: the store is damaged or of another format.
+        """
+        self._config = config
+        self._key = ServerKey(server_secret)
+        self._refusals = RefusalLog(logger)
+        self._registry = Registry(registry_folder)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._authenticator = RegistryAuthenticator(self._context, self._registry, self._refusals)
+        self._socket = ServerSocket(self._context, self._key, _LIMITS, self._refusals)
+        self._wakeup = Wakeup()
+        self._fleet = FleetState()
+        keep = RetentionLimits(age_s=config.keep_days * _DAY_S, log_bytes=config.keep_bytes)
+        self._store = EpisodeStore(config.store, config.max_store_bytes, keep=keep)
+        self._committer = Committer(
+            self._store,
+            self._fleet,
+            self._refusals,
+            self._wakeup.set,
+            image_size_px=image_size_px,
+        )
+        self._reception = Reception(
+            registry=self._registry,
+            store=self._store,
+            committer=self._committer,
+            fleet=self._fleet,
+            window_bytes=config.window_bytes,
+            key=self._key,
+            refusals=self._refusals,
+            status=self.status,
+            is_connected=self._is_connected,
+        )
+        self._started_s = time.monotonic()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self.endpoint = ""
+        """Where it listens, once started."""
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigurationError: the port is in use, the endpoint is malformed, or there is no
+                registry.
+        """
+        self._registry.members()
+        self._authenticator.start()
+        try:
+            self.endpoint = self._socket.open(self._config.bind)
+        except BaseException:
+            self._release()
+            raise
+        self._committer.start()
+        self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
+        self._thread.start()
+        logger.info("gateway listens at %s, %d episodes stored", self.endpoint, self._stored())
+
+    def stop(self) -> None:
+        """Store and ack what was received, then close everything."""
+        if self._thread is None:
+            return
+        self._stopping = True
+        self._wakeup.set()
+        self._thread.join()
+        self._thread = None
+        self._release()
+
+    @property
+    def is_stopping(self) -> bool:
+        """True once ``stop`` was called."""
+        return self._stopping
+
+    def is_alive(self) -> bool:
+        """Say whether the gateway still receives; False is a defect unless it was stopped."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def join(self) -> None:
+        """Wait until the gateway's thread ends, by ``stop`` or by a defect."""
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def release_published(self, version: int, pinned: Collection[str] = ()) -> None:
+        """See FleetState.release_published."""
+        self._fleet.release_published(version, pinned)
+
+    def refusals(self) -> dict[str, int]:
+        """Return how many messages and connections were refused, by reason."""
+        return self._fleet.refusals() | {
+            "connection": self._authenticator.refused,
+            "server-key": self._socket.strangers,
+        }
+
+    def status(self) -> StatusReply:
+        """Return the fleet as the learner knows it. Any thread may ask."""
+        names = {member.name for member in self._registry.members() if member.role == "robot"}
+        account = self._store.account()
+        names.update(account.robots)
+        return StatusReply(
+            uptime_s=time.monotonic() - self._started_s,
+            release_version=self._fleet.release_version,
+            releases_published=self._fleet.releases_published,
+            release_latency_ms=self._fleet.release_latencies_ms(),
+            episodes_stored=account.episodes,
+            robots=[
+                self._fleet.status_of(name, account.robots.get(name, EMPTY_LEDGER))
+                for name in sorted(names)
+            ],
+            warnings=self._warnings() + ([account.damage[:512]] if account.damage else []),
+        )
+
+    def _stored(self) -> int:
+        return self._store.last_commit()
+
+    def _warnings(self) -> list[str]:
+        if not self._socket.emptied:
+            return []
+        return [
+            f"all connections were dropped {self._socket.emptied} times, for the memory that "
+            "unfinished messages took: see the learner's log"
+        ]
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception:
+            logger.critical("the gateway ended by an error of its own", exc_info=True)
+            raise
+        finally:
+            self._committer.stop()
+            self._send_answers()
+            self._socket.close(_FLUSH_MS)
+
+    def _serve(self) -> None:
+        tidy_at_s = time.monotonic() + _HOUSEKEEPING_S
+        while not self._stopping:
+            has_room = self._committer.queued_bytes < MAX_QUEUED_BYTES
+            has_messages = self._socket.wait(1.0, self._wakeup, for_messages=has_room)
+            self._wakeup.clear()
+            if has_messages:
+                self._receive()
+            self._send_answers()
+            self._socket.tend(self._granted_bytes())
+            if time.monotonic() >= tidy_at_s:
+                self._reception.tidy()
+                tidy_at_s = time.monotonic() + _HOUSEKEEPING_S
+
+    def _receive(self) -> None:
+        """Take what has arrived, but not so much that answers would wait."""
+        for _ in range(_RECEIVED_PER_TURN):
+            try:
+                envelope = _receive_envelope(self._socket.socket)
+            except zmq.Again:
+                return
+            try:
+                answer = self._reception.answer(envelope)
+                if answer is not None:
+                    self._send(envelope.routing_id, answer)
+            except Exception:
+                # One message must never end the gateway, whatever is wrong with it.
+                logger.exception("a message could not be handled")
+
+    def _send_answers(self) -> None:
+        for answer in self._committer.take_answers():
+            self._send(answer.sender.routing_id, answer.message)
+
+    def _send(self, routing_id: bytes, message: msgspec.Struct) -> None:
+        # ROUTER drops what cannot be delivered; the robot will ask or send again.
+        self._socket.socket.send_multipart([routing_id, encode_message(message)], zmq.NOBLOCK)
+
+    def _is_connected(self, routing_id: bytes) -> bool:
+        """Say whether a connection is still there, by sending it what no agent heeds."""
+        router = self._socket.socket
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        try:
+            router.send_multipart([routing_id, _NOTHING], zmq.NOBLOCK)
+        except zmq.Again:
+            return True
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                return False
+            raise
+        finally:
+            router.setsockopt(zmq.ROUTER_MANDATORY, 0)
+        return True
+
+    def _granted_bytes(self) -> int:
+        """Return what the store's queue and the robots' windows may take up."""
+        return MAX_QUEUED_BYTES + self._fleet.live() * self._config.window_bytes
+
+    def _release(self) -> None:
+        self._authenticator.stop()
+        self._context.term()
+        self._store.close()
+        self._wakeup.close()
+
+
+def _receive_envelope(router: zmq.Socket[bytes]) -> Envelope:
+    """Return the next message; raise Again if there is none."""
+    routing_id = router.recv(zmq.NOBLOCK)
+    frame = router.recv(copy=False)
+    bodies = router.recv_multipart() if frame.more else []
+    return Envelope(routing_id=routing_id, frame=frame, bodies=bodies)

@@ -1,0 +1,260 @@
+"""What the gateway makes of each message: answer it, hand it to the committer, or refuse it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import zmq
+
+from learner.ingestion.committer import Committer, Delivery, Sender
+from learner.ingestion.fleet_state import FleetState
+from learner.ingestion.sessions import Sessions
+from learner.store.episode_store import EpisodeStore
+from protocol.codec import decode_message
+from protocol.errors import RejectedMessageError, StoreError
+from protocol.limits import MAX_TOMBSTONE_RANGE, MESSAGES_PER_S
+from protocol.message_rate import MessageRate
+from protocol.messages import (
+    OLDEST_WIRE_VERSION,
+    WIRE_VERSION,
+    EpisodeSubmission,
+    FromGateway,
+    Heartbeat,
+    Hello,
+    Refusal,
+    StatusReply,
+    StatusRequest,
+    ToGateway,
+    Tombstone,
+    Welcome,
+)
+from protocol.refusal_log import STRANGER, RefusalLog, printable
+from protocol.registry import Member, Registry
+from protocol.server_key import ServerKey
+
+logger = logging.getLogger(__name__)
+
+
+_SAY_HELLO = Refusal(code="say-hello", reason="this gateway does not know the connection yet")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Envelope:
+    """One message as it came in."""
+
+    routing_id: bytes
+    """Where an answer goes; says nothing about who is there."""
+    frame: zmq.Frame
+    """The header; only a frame, not its bytes, can say which key authenticated it."""
+    bodies: list[bytes]
+
+    @property
+    def public_key(self) -> str:
+        """The key (Z85) that authenticated the message."""
+        return str(self.frame.get("User-Id"))
+
+    @property
+    def address(self) -> str:
+        """The address that its connection came from."""
+        return str(self.frame.get("Peer-Address"))
+
+
+class Reception:
+    """Knows who said hello. Belongs to the gateway's thread."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        store: EpisodeStore,
+        committer: Committer,
+        fleet: FleetState,
+        window_bytes: int,
+        key: ServerKey,
+        refusals: RefusalLog,
+        status: Callable[[], StatusReply],
+        is_connected: Callable[[bytes], bool],
+    ) -> None:
+        """Prepare to receive.
+
+        Args:
+            registry: who may speak.
+            store: what has been delivered.
+            committer: takes deliveries.
+            fleet: takes heartbeats, and counts what is refused.
+            window_bytes: what each robot may have under way.
+            key: the learner's key, and the one that will follow it.
+            refusals: where refusals are logged.
+            status: what operators are told.
+            is_connected: says whether a routing id still has a connection.
+        """
+        self._registry = registry
+        self._store = store
+        self._committer = committer
+        self._fleet = fleet
+        self._window_bytes = window_bytes
+        self._key = key
+        self._refusals = refusals
+        self._status = status
+        self._is_connected = is_connected
+        self._rate = MessageRate()
+        self._sessions = Sessions()
+
+    def answer(self, envelope: Envelope) -> FromGateway | None:
+        """Deal with one message; return what to send back at once, if anything."""
+        key = envelope.public_key
+        member = self._registry.member_for_key(key)
+        if not self._rate.admits(key):
+            return self._refuse_haste(member, key)
+        answer = self._answer(member, envelope, key)
+        # A greeting costs as much as a refusal: a look into the store, a line of the log.
+        if isinstance(answer, Welcome | Refusal) and answer != _SAY_HELLO:
+            self._rate.charge_refusal(key)
+        return answer
+
+    def tidy(self) -> None:
+        """Forget what is no longer needed; to be called every few seconds."""
+        self._rate.forget_quiet()
+
+    def _answer(self, member: Member | None, envelope: Envelope, key: str) -> FromGateway | None:
+        if member is None:
+            return self._refuse(None, "not-enrolled", self._registry.refusal_reason(key))
+        try:
+            message: ToGateway = decode_message(envelope.frame.bytes, ToGateway)
+        except RejectedMessageError as error:
+            return self._refuse(member, "malformed", str(error))
+        if len(envelope.bodies) != isinstance(message, EpisodeSubmission):
+            return self._refuse(
+                member, "malformed", f"{type(message).__name__} with {len(envelope.bodies)} bodies"
+            )
+        if isinstance(message, StatusRequest):
+            return self._answer_operator(member)
+        if member.role != "robot":
+            return self._refuse(member, "not-a-robot", f"the key of {member.name} is no robot's")
+        return self._answer_robot(member, envelope, message)
+
+    def _answer_operator(self, member: Member) -> FromGateway:
+        if member.role != "operator":
+            return self._refuse(member, "not-an-operator", "only an operator's key may ask this")
+        return self._status()
+
+    def _answer_robot(
+        self,
+        member: Member,
+        envelope: Envelope,
+        message: Hello | EpisodeSubmission | Tombstone | Heartbeat,
+    ) -> FromGateway | None:
+        if isinstance(message, Hello):
+            return self._greet(member, envelope, message)
+        session = self._sessions.hear(member.name, envelope.routing_id)
+        if session is None:
+            # Not counted as refused: the robot does nothing wrong when the learner was restarted.
+            return _SAY_HELLO
+        if isinstance(message, Heartbeat):
+            self._fleet.beat(member.name, message)
+            may_be_told = session.wire_version >= 2
+            must_be_told = self._key.note_confirmed(member.name, message.next_server_key)
+            return self._key.notice if must_be_told and may_be_told else None
+        self._fleet.seen(member.name)
+        if isinstance(message, Tombstone) and not _is_sane(message):
+            return self._refuse(
+                member,
+                "tombstone",
+                f"sequences {message.sequence} to {message.last_sequence}: a tombstone covers 1 to "
+                f"{MAX_TOMBSTONE_RANGE} of them",
+            )
+        if isinstance(message, Tombstone):
+            # The store writes it once for every sequence.
+            self._rate.charge(envelope.public_key, message.last_sequence - message.sequence)
+        self._committer.submit(
+            Delivery(
+                sender=Sender(routing_id=envelope.routing_id, robot_id=member.name),
+                message=message,
+                record=envelope.bodies[0] if envelope.bodies else b"",
+            )
+        )
+        return None
+
+    def _greet(self, member: Member, envelope: Envelope, hello: Hello) -> FromGateway:
+        refusal = self._reason_to_refuse(member, hello, envelope)
+        if refusal is not None:
+            return self._refuse(member, *refusal)
+        session = self._sessions.open(member.name, envelope.routing_id, hello, envelope.address)
+        self._fleet.greeted(
+            member.name,
+            wire_version=session.wire_version,
+            software_version=hello.software_version,
+            address=session.address,
+        )
+        try:
+            known_through = self._store.known_through(member.name, hello.spool_id)
+        except StoreError as error:
+            return self._refuse(member, "store-unavailable", str(error))
+        if known_through >= hello.next_sequence:
+            logger.error(
+                "%s says its next sequence is %d, but %d are stored of spool %s: was its disk "
+                "restored from a backup or copied from another robot?",
+                *(member.name, hello.next_sequence, known_through, hello.spool_id.hex()[:8]),
+            )
+        logger.info(
+            "%s connected from %s, version %s, wire version %d",
+            *(member.name, session.address, printable(hello.software_version)),
+            hello.wire_version,
+        )
+        return Welcome(
+            wire_version=session.wire_version,
+            robot_id=member.name,
+            window_bytes=self._window_bytes,
+            known_through=known_through,
+        )
+
+    def _reason_to_refuse(
+        self, member: Member, hello: Hello, envelope: Envelope
+    ) -> tuple[str, str] | None:
+        """Return code and reason why a robot may not deliver; None when it may."""
+        spoken = hello.wire_version
+        if not OLDEST_WIRE_VERSION <= spoken <= WIRE_VERSION:
+            older = "the learner" if spoken > WIRE_VERSION else f"the agent on {member.name}"
+            return "wire-version", (
+                f"{member.name} speaks wire version {spoken}, this learner "
+                f"{OLDEST_WIRE_VERSION} to {WIRE_VERSION}: update {older}"
+            )
+        if hello.claimed_name != member.name:
+            return "name", (
+                f"this key is enrolled as {member.name}, but the robot calls itself "
+                f"{hello.claimed_name}: correct 'name' in its robot.toml or enrol it anew"
+            )
+        rival = self._sessions.rival(member.name, hello)
+        if rival is not None and self._is_connected(rival.routing_id):
+            return "two-agents", (
+                f"{member.name} is connected already, from {rival.address}; another agent at "
+                f"{envelope.address} uses the same key: stop one of the two, or enrol one under a "
+                "name of its own (a copied disk carries the key of the robot it was copied from)"
+            )
+        return None
+
+    def _refuse(self, member: Member | None, code: str, reason: str) -> Refusal:
+        is_robot = member is not None and member.role == "robot"
+        name = member.name if member is not None else STRANGER
+        self._fleet.refuse(name if is_robot else None, code, reason)
+        self._refusals.warn(name, code, reason)
+        return Refusal(code=code, reason=reason[:512])
+
+    def _refuse_haste(self, member: Member | None, key: str) -> Refusal | None:
+        """Drop a message of a peer that sends too many; tell it so, once."""
+        if not self._rate.must_be_told(key):
+            self._fleet.refuse(member.name if member and member.role == "robot" else None, "rate")
+            return None
+        name = member.name if member is not None else STRANGER
+        return self._refuse(
+            member,
+            "rate",
+            f"{name} sends more than {MESSAGES_PER_S} messages a second (a refused one counts as "
+            "many); what is above that is dropped, and must be sent again",
+        )
+
+
+def _is_sane(tombstone: Tombstone) -> bool:
+    return 0 <= tombstone.last_sequence - tombstone.sequence < MAX_TOMBSTONE_RANGE

@@ -1,0 +1,1 @@
+"""Releases: built, judged, signed, kept, announced, pinned."""

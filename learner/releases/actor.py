@@ -1,0 +1,138 @@
+"""The release server in a process of its own on Ray, and its typed handle."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from typing import Any
+
+import ray
+
+from learner.config import LearnerConfig
+from learner.logs import configure_logs
+from learner.releases.server import ReleaseServer
+from protocol.registry import Registry
+from protocol.security import load_release_secret
+from protocol.sockets import raise_descriptor_limit
+
+
+class ReleaseActor:
+    """What runs in the actor's process. Ray starts it anew, with the port it had, if it dies."""
+
+    def __init__(self, config: LearnerConfig) -> None:
+        configure_logs(config.log_level)
+        raise_descriptor_limit()
+        self._server = ReleaseServer(
+            endpoint=config.releases.bind,
+            server_secret=config.keys.server_secret,
+            registry=Registry(config.keys.registry),
+            folder=config.releases.folder,
+            keep=config.releases.keep,
+            signing_key=load_release_secret(config.keys.release_secret),
+        )
+        self._server.start()
+        threading.Thread(target=self._die_with_the_server, daemon=True).start()
+
+    def publish(self, data: bytes) -> None:
+        """See ReleaseServer.publish."""
+        self._server.publish(data)
+
+    def withhold(self, reason: str) -> None:
+        """See ReleaseCatalogue.withhold."""
+        self._server.catalogue.withhold(reason)
+
+    def newest(self) -> bytes | None:
+        """See ReleaseCatalogue.newest."""
+        return self._server.catalogue.newest
+
+    def pins(self) -> dict[str, int]:
+        """See ReleaseCatalogue.pins."""
+        return self._server.catalogue.pins()
+
+    def current_version(self) -> int:
+        """See ReleaseServer.current_version."""
+        return self._server.current_version
+
+    def highest_version(self) -> int:
+        """See ReleaseServer.highest_version."""
+        return self._server.highest_version
+
+    def endpoint(self) -> str:
+        """Return the endpoint in use, with the port that the system chose if there was none."""
+        return self._server.endpoint
+
+    def process_id(self) -> int:
+        """Return the process that serves."""
+        return os.getpid()
+
+    def _die_with_the_server(self) -> None:
+        # An actor whose server has ended would look healthy to Ray for ever.
+        self._server.join()
+        os._exit(1)
+
+
+class ReleaseServerHandle:
+    """The release server as the learner sees it."""
+
+    def __init__(self, config: LearnerConfig) -> None:
+        """Start the actor and wait until it serves.
+
+        Raises:
+            ConfigurationError: a key file is missing or the port is in use (as the cause of Ray's
+                own error).
+        """
+        actor_class: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(ReleaseActor)
+        self._actor: Any = actor_class.remote(config)
+        self.endpoint: str = ray.get(self._actor.endpoint.remote())
+        """Where robots fetch releases."""
+
+    def publish(self, data: bytes) -> None:
+        """Make a release current and announce it; returns when it is on disk.
+
+        Raises:
+            RejectedReleaseError: robots would refuse it.
+        """
+        ray.get(self._actor.publish.remote(data))
+
+    def withhold(self, reason: str) -> None:
+        """Say why the trainer's weights were not released, for the operator to read."""
+        self._actor.withhold.remote(reason)
+
+    def newest(self) -> bytes | None:
+        """Return the newest release's file; None before the first one."""
+        data: bytes | None = ray.get(self._actor.newest.remote())
+        return data
+
+    def pins(self) -> dict[str, int]:
+        """Return robot -> version it is pinned to; "" is the whole fleet."""
+        pins: dict[str, int] = ray.get(self._actor.pins.remote())
+        return pins
+
+    def check(self, timeout_s: float) -> None:
+        """Return if the release server answers, or Ray is starting it anew.
+
+        Raises:
+            ray.exceptions.RayError: it is gone for good.
+        """
+        with suppress(ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
+            ray.get(self._actor.current_version.remote(), timeout=timeout_s)
+
+    def current_version(self) -> int:
+        """Return the version of the current release; 0 before the first one."""
+        version: int = ray.get(self._actor.current_version.remote())
+        return version
+
+    def highest_version(self) -> int:
+        """Return the highest version that the server or any of its robots has."""
+        version: int = ray.get(self._actor.highest_version.remote())
+        return version
+
+    def process_id(self) -> int:
+        """Return the process that serves; another one after a crash."""
+        process_id: int = ray.get(self._actor.process_id.remote())
+        return process_id
+
+    def close(self) -> None:
+        """End the actor."""
+        ray.kill(self._actor, no_restart=True)

@@ -1,0 +1,1 @@
+"""The episode store on disk: records, ledgers, retention, verification, export."""

@@ -1,0 +1,171 @@
+"""Reading what a store says of itself: ledgers, what is missing, what was retired."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import msgspec
+
+from learner.store.file import StoreFile
+from learner.store.ledger import (
+    EMPTY_LEDGER,
+    Retirement,
+    RobotLedger,
+    SpoolLedger,
+    StoreAccount,
+    Tally,
+    robot_ledger,
+)
+from learner.store.stored_episode import SEQUENCE, robot_prefix, spool_prefix
+from learner.store.transaction import last_number, read_entry
+from protocol.errors import StoreError
+
+
+class StoreAccounts:
+    """The ledgers of an open store. Any thread may read; damage is raised as StoreError."""
+
+    def __init__(self, folder: Path, file: StoreFile) -> None:
+        self._folder = folder
+        self._file = file
+
+    def last_commit(self) -> int:
+        """Return the number of the newest episode; 0 when there is none."""
+        with self._reading() as transaction:
+            return last_number(transaction, self._file.log)
+
+    def robots(self) -> list[str]:
+        """Return the names of all robots that ever delivered."""
+        with self._reading() as transaction:
+            cursor = transaction.cursor(self._file.tallies)
+            return [bytes(name).decode() for name in cursor.iternext(values=False)]
+
+    def ledger(self, robot_id: str) -> RobotLedger:
+        """Return what is stored, missing and tombstoned of one robot."""
+        with self._reading() as transaction:
+            tally = read_entry(transaction, self._file.tallies, robot_id.encode(), Tally)
+        return robot_ledger(tally, list(self.spools(robot_id).values()))
+
+    def account(self) -> StoreAccount:
+        """Return what the store holds of everyone; a damaged part is said, not raised."""
+        episodes, damage = 0, ""
+        robots: dict[str, RobotLedger] = {}
+        try:
+            episodes = self.last_commit()
+            robots = dict.fromkeys(self.robots(), EMPTY_LEDGER)
+        except StoreError as error:
+            damage = str(error)
+        for robot_id in robots:
+            try:
+                robots[robot_id] = self.ledger(robot_id)
+            except StoreError as error:
+                damage = f"{robot_id}: {error}"
+        if damage:
+            damage += "; stop the learner, save what is whole with `fleet episodes export`"
+        return StoreAccount(episodes=episodes, robots=robots, damage=damage)
+
+    def missing(self, robot_id: str) -> dict[bytes, list[range]]:
+        """Return, per spool id, the sequences that neither came nor were buried.
+
+        Only those below the highest that did: later ones may still wait in the robot's outbox.
+        """
+        gaps: dict[bytes, list[range]] = {}
+        with self._reading() as transaction:
+            prefix = robot_prefix(robot_id)
+            for name, value in _with_prefix(transaction, self._file.spools, prefix):
+                spool = msgspec.msgpack.decode(value, type=SpoolLedger)
+                if spool.missing:
+                    known = _sequences(transaction, self._file.index, name)
+                    known += _sequences(transaction, self._file.tombstones, name)
+                    gaps[name[len(prefix) :]] = _gaps([*sorted(known), spool.highest + 1])
+        return gaps
+
+    def known_through(self, robot_id: str, spool_id: bytes) -> int:
+        """Return the sequence up to which every one of a spool is stored or tombstoned.
+
+        Raises:
+            StoreError: the store is damaged.
+        """
+        name = spool_prefix(robot_id, spool_id)
+        with self._reading() as transaction:
+            spool = read_entry(transaction, self._file.spools, name, SpoolLedger)
+            if not spool.missing:
+                return spool.highest
+            # Asked one by one, for the reason that _log_after gives.
+            for sequence in range(1, spool.highest + 1):
+                key = name + SEQUENCE.pack(sequence)
+                tables = (self._file.index, self._file.tombstones)
+                if all(transaction.get(key, db=table) is None for table in tables):
+                    return sequence - 1
+        return spool.highest
+
+    def conflict_count(self) -> int:
+        """Return how many records came under a taken key, damaged ones among them."""
+        with self._reading() as transaction:
+            return int(transaction.stat(self._file.conflicts)["entries"])
+
+    def spools(self, robot_id: str) -> dict[bytes, SpoolLedger]:
+        """Return the account of each of a robot's spools."""
+        prefix = robot_prefix(robot_id)
+        with self._reading() as transaction:
+            return {
+                name[len(prefix) :]: msgspec.msgpack.decode(value, type=SpoolLedger)
+                for name, value in _with_prefix(transaction, self._file.spools, prefix)
+            }
+
+    def retirements(self) -> list[Retirement]:
+        """Return what was retired, when and why, oldest first."""
+        if self._file.retirements is None:
+            return []
+        with self._reading() as transaction:
+            cursor = transaction.cursor(self._file.retirements)
+            return [msgspec.msgpack.decode(value, type=Retirement) for _, value in cursor]
+
+    def read_ledgers(self) -> None:
+        """Read everything that stands beside the records.
+
+        Raises:
+            StoreError: something of it is damaged.
+        """
+        for robot_id in self.robots():
+            self.ledger(robot_id)
+            self.missing(robot_id)
+        self.retirements()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        try:
+            with self._file.environment.begin() as transaction:
+                yield transaction
+        except (lmdb.Error, msgspec.MsgspecError, struct.error, ValueError) as error:
+            raise StoreError(f"episode store {self._folder}: damaged: {error}") from error
+
+
+def _sequences(transaction: Any, table: Any, name: bytes) -> list[int]:  # noqa: ANN401
+    found = _with_prefix(transaction, table, name, values=False)
+    return [SEQUENCE.unpack(key[len(name) :])[0] for key, _ in found]
+
+
+def _gaps(known: list[int]) -> list[range]:
+    return [
+        range(before + 1, after) for before, after in pairwise([0, *known]) if after > before + 1
+    ]
+
+
+def _with_prefix(
+    transaction: Any,  # noqa: ANN401
+    table: Any,  # noqa: ANN401
+    prefix: bytes,
+    *,
+    values: bool = True,
+) -> Iterator[tuple[bytes, bytes]]:
+    cursor = transaction.cursor(table)
+    at_record = cursor.set_range(prefix)
+    while at_record and cursor.key().startswith(prefix):
+        yield cursor.key(), cursor.value() if values else b""
+        at_record = cursor.next()

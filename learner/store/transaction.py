@@ -1,0 +1,189 @@
+"""One write transaction of the episode store."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from typing import Any, TypeVar
+
+import msgspec
+
+from learner.store.file import StoreFile
+from learner.store.ledger import SpoolLedger, Tally
+from learner.store.stored_episode import (
+    SEQUENCE,
+    Arrival,
+    Burial,
+    RecordKey,
+    StoredEpisode,
+    Verdict,
+    pack_stored,
+    spool_prefix,
+)
+from protocol.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class StoreTransaction:
+    """Takes arrivals and burials one by one; nothing counts until ``finish`` and the commit."""
+
+    def __init__(self, transaction: Any, file: StoreFile, now_ns: int) -> None:  # noqa: ANN401
+        self._transaction = transaction
+        self._file = file
+        self._number = last_number(transaction, file.log)
+        self._now_ns = now_ns
+        self._letters: defaultdict[str, list[str]] = defaultdict(list)
+        self._tallies: dict[bytes, Tally] = {}
+        self._spools: dict[bytes, SpoolLedger] = {}
+
+    @property
+    def last_number(self) -> int:
+        """The highest commit number so far."""
+        return self._number
+
+    def take(self, item: Arrival | Burial) -> Verdict:
+        """Note one item; return what became of it."""
+        return self._bury(item) if isinstance(item, Burial) else self._store(item)
+
+    def finish(self) -> None:
+        """Write the ledgers that the items changed."""
+        for robot_id, letters in self._letters.items():
+            tally = self._tally(robot_id).with_attempts("".join(letters))
+            self._tallies[robot_id.encode()] = tally
+        for name, tally in self._tallies.items():
+            self._transaction.put(name, msgspec.msgpack.encode(tally), db=self._file.tallies)
+        for name, spool in self._spools.items():
+            self._transaction.put(name, msgspec.msgpack.encode(spool), db=self._file.spools)
+
+    def _store(self, arrival: Arrival) -> Verdict:
+        key = arrival.key.packed()
+        number = self._transaction.get(key, db=self._file.index)
+        if number is None:
+            self._append(key, arrival)
+            return Verdict.STORED
+        first_digest = self._first_digest(number, arrival)
+        if first_digest != arrival.digest and self._keep_conflict(key, arrival):
+            return Verdict.CONFLICT
+        tally = self._tally(arrival.key.robot_id)
+        self._set_tally(
+            arrival.key, msgspec.structs.replace(tally, duplicates=tally.duplicates + 1)
+        )
+        return Verdict.DUPLICATE
+
+    def _first_digest(self, entry: bytes, arrival: Arrival) -> bytes:
+        """Return the digest of what was stored first; if that rotted, what came takes its place."""
+        number, retired_digest = entry[: SEQUENCE.size], entry[SEQUENCE.size :]
+        if retired_digest:
+            return retired_digest
+        packed = self._transaction.get(number, db=self._file.log) or b""
+        try:
+            return StoredEpisode.unpacked(packed).digest
+        except StoreError as error:
+            logger.error(  # noqa: TRY400
+                "commit %d: %s; the robot sent it again, and that is kept in its place",
+                SEQUENCE.unpack(number)[0],
+                error,
+            )
+        value = self._value(arrival.key.packed(), arrival, SEQUENCE.unpack(number)[0])
+        self._transaction.put(number, value, db=self._file.log)
+        return arrival.digest
+
+    def _append(self, key: bytes, arrival: Arrival) -> None:
+        self._number += 1
+        number = SEQUENCE.pack(self._number)
+        value = self._value(key, arrival, self._number)
+        self._transaction.put(number, value, db=self._file.log, append=True)
+        self._transaction.put(key, number, db=self._file.index)
+        self._letters[arrival.key.robot_id].append(arrival.letter)
+        name = key[: -SEQUENCE.size]
+        spool = self._spool(name)
+        # A robot whose disk came back may yet send what it had given up.
+        was_buried = spool.tombstoned and self._transaction.delete(key, db=self._file.tombstones)
+        self._spools[name] = msgspec.structs.replace(
+            spool,
+            stored=spool.stored + 1,
+            tombstoned=spool.tombstoned - was_buried,
+            highest=max(spool.highest, arrival.key.sequence),
+        )
+
+    def _keep_conflict(self, key: bytes, arrival: Arrival) -> bool:
+        """Keep a second record under a taken key; False when this one is kept already."""
+        is_new: bool = self._transaction.put(
+            key + arrival.digest,
+            self._value(key, arrival, 0),
+            db=self._file.conflicts,
+            overwrite=False,
+        )
+        if is_new:
+            tally = self._tally(arrival.key.robot_id)
+            self._set_tally(
+                arrival.key, msgspec.structs.replace(tally, conflicts=tally.conflicts + 1)
+            )
+            logger.error(
+                "two different episodes under the key %s; both are kept. Was the robot's disk "
+                "copied to another robot, or restored from a backup?",
+                arrival.key,
+            )
+        return is_new
+
+    def _bury(self, burial: Burial) -> Verdict:
+        name = spool_prefix(burial.robot_id, burial.spool_id)
+        spool = self._spool(name)
+        buried = 0
+        for sequence in range(burial.sequence, burial.last_sequence + 1):
+            key = name + SEQUENCE.pack(sequence)
+            if self._transaction.get(key, db=self._file.index) is None:
+                buried += self._transaction.put(
+                    key, burial.reason.encode(), db=self._file.tombstones, overwrite=False
+                )
+        self._spools[name] = msgspec.structs.replace(
+            spool,
+            tombstoned=spool.tombstoned + buried,
+            highest=max(spool.highest, burial.last_sequence),
+        )
+        return Verdict.BURIED
+
+    def _value(self, key: bytes, arrival: Arrival, number: int) -> bytes:
+        return pack_stored(
+            key,
+            arrival.record,
+            number=number,
+            stored_at_ns=self._now_ns,
+            digest=arrival.digest,
+        )
+
+    def _tally(self, robot_id: str) -> Tally:
+        name = robot_id.encode()
+        if name not in self._tallies:
+            self._tallies[name] = read_entry(self._transaction, self._file.tallies, name, Tally)
+        return self._tallies[name]
+
+    def _set_tally(self, key: RecordKey, tally: Tally) -> None:
+        self._tallies[key.robot_id.encode()] = tally
+
+    def _spool(self, name: bytes) -> SpoolLedger:
+        if name not in self._spools:
+            self._spools[name] = read_entry(self._transaction, self._file.spools, name, SpoolLedger)
+        return self._spools[name]
+
+
+def last_number(transaction: Any, log: Any) -> int:  # noqa: ANN401
+    """Return the highest commit number; 0 when the log is empty."""
+    cursor = transaction.cursor(log)
+    return int(SEQUENCE.unpack(cursor.key())[0]) if cursor.last() else 0
+
+
+def read_entry(transaction: Any, table: Any, name: bytes, kind: type[S]) -> S:  # noqa: ANN401
+    """Return a ledger entry; an empty one when there is none.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    value = transaction.get(name, db=table)
+    try:
+        return kind() if value is None else msgspec.msgpack.decode(value, type=kind)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"the store's ledger of {name!r} is damaged: {error}") from error

@@ -1,0 +1,1 @@
+"""Training: replay, the step, checkpoints, and the loop that publishes what was learned."""

@@ -1,0 +1,95 @@
+"""The trainer in a process of its own on Ray, and its typed handle."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from contextlib import suppress
+from typing import Any
+
+import ray
+
+from learner.config import LearnerConfig
+from learner.ingestion.gateway_actor import GatewayHandle
+from learner.logs import configure_logs
+from learner.releases.actor import ReleaseServerHandle
+from learner.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class _Outlet:
+    """See trainer.Outlet: the release server, and the gateway that measures arrival."""
+
+    def __init__(self, gateway: GatewayHandle, releases: ReleaseServerHandle) -> None:
+        self._gateway = gateway
+        self.newest = releases.newest
+        self.highest_version = releases.highest_version
+        self.withhold = releases.withhold
+        self._releases = releases
+
+    def publish(self, version: int, data: bytes) -> None:
+        # First, so that the clock runs while the release is verified, written and announced.
+        self._gateway.release_published(version, set(self._releases.pins()))
+        self._releases.publish(data)
+
+
+class TrainingActor:
+    """What runs in the actor's process. Ray starts it anew, from its checkpoint, if it dies."""
+
+    def __init__(
+        self, config: LearnerConfig, gateway: GatewayHandle, releases: ReleaseServerHandle
+    ) -> None:
+        configure_logs(config.log_level)
+        self._trainer = Trainer(config, _Outlet(gateway, releases))
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
+        self._thread.start()
+
+    def is_training(self) -> bool:
+        """Say whether the training thread lives; the first call returns when it has begun."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Write a checkpoint and end training."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._trainer.run(self._stopping)
+        except BaseException:
+            # An actor whose thread has ended would look healthy to Ray for ever.
+            logger.exception("training ended; it starts anew from its checkpoint")
+            os._exit(1)
+
+
+class TrainingHandle:
+    """The trainer as the learner sees it."""
+
+    def __init__(
+        self, config: LearnerConfig, gateway: GatewayHandle, releases: ReleaseServerHandle
+    ) -> None:
+        """Start the actor and wait until it trains.
+
+        Raises:
+            ray.exceptions.RayError: with the ConfigurationError or StoreError as its cause.
+        """
+        actor_class: Any = ray.remote(num_cpus=0, max_restarts=-1)(TrainingActor)
+        self._actor: Any = actor_class.remote(config, gateway, releases)
+        ray.get(self._actor.is_training.remote())
+
+    def check(self, timeout_s: float) -> None:
+        """Return if the trainer lives, or Ray is starting it anew.
+
+        Raises:
+            ray.exceptions.RayError: it is gone for good.
+        """
+        with suppress(ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
+            ray.get(self._actor.is_training.remote(), timeout=timeout_s)
+
+    def stop(self, timeout_s: float) -> None:
+        """End training after a checkpoint, then the actor."""
+        ray.get(self._actor.stop.remote(), timeout=timeout_s)
+        ray.kill(self._actor, no_restart=True)

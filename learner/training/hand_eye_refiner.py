@@ -1,0 +1,149 @@
+"""Refines each robot's hand-eye map by the gradient of the grasp labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from protocol.episode import Episode
+from protocol.errors import RejectedEpisodeError
+from protocol.hand_eye import HandEyeMap
+from protocol.release_manifest import RefinedMap
+
+# B batch, R robots
+
+MAX_ROBOTS = 4096
+"""Calibrations that one learner can refine; a robot that calibrates anew counts again."""
+SCALE_M = 0.01
+"""A correction of 1 moves the map by this much: metres at the origin, or at EDGE_M per axis."""
+EDGE_M = 0.1
+"""Distance from the origin at which the linear part of a correction is counted."""
+COMMON_PRIOR = 1.0
+"""Weight of the squared mean correction in the loss."""
+OWN_PRIOR, OWN_PRIOR_SCALE = 0.02, 0.2
+"""Weight of the robots' own corrections in the loss, and the size from which they count less."""
+IMPLAUSIBLE_M = 0.03
+"""A map that learning moved further than this somewhere in the workspace is doubted."""
+
+
+class HandEyeRefiner(nn.Module):
+    """Per calibration, an affine correction of the gripper's x and y before the robot's own map.
+
+    Eight numbers per robot: x and y move by a constant and in proportion to x, y and z. They
+    start at zero, hence with the map that the robot found itself.
+    """
+
+    calibration_R34: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.correction_R24 = nn.Parameter(torch.zeros(MAX_ROBOTS, 2, 4))
+        self.register_buffer("calibration_R34", torch.zeros(MAX_ROBOTS, 3, 4))
+        self._index: dict[tuple[str, str], int] = {}
+
+    def index_of(self, episode: Episode) -> int:
+        """Return the row of this robot's calibration, giving it one if it is new.
+
+        Raises:
+            RejectedEpisodeError: there are more calibrations than MAX_ROBOTS.
+        """
+        calibration = HandEyeMap(matrix=episode.calibration)
+        key = (episode.robot_id, calibration.digest())
+        if key not in self._index:
+            row = len(self._index)
+            if row == MAX_ROBOTS:
+                raise RejectedEpisodeError(
+                    f"{episode.robot_id}: one more calibration than the {MAX_ROBOTS} that a "
+                    "learner refines; begin a new run_folder"
+                )
+            self.calibration_R34[row] = torch.from_numpy(episode.calibration.copy())
+            self._index[key] = row
+        return self._index[key]
+
+    def forward(self, robot_B: Tensor) -> Tensor:
+        """Return maps float32[B, 3, 4]."""
+        map_B34: Tensor = self.calibration_R34[robot_B] @ self._motion(self.correction_R24[robot_B])
+        return map_B34
+
+    def prior_loss(self) -> Tensor:
+        """Return a scalar that holds corrections near zero, and their mean over robots nearer.
+
+        A shift common to all robots teaches nothing: the network can absorb it as well, and the
+        maps would drift away from the geometry. The pull on a robot's own correction has heavy
+        tails: it resists noise of a few millimetres, and gives way where a map is truly wrong.
+        """
+        known_R24 = self.correction_R24[: max(1, len(self._index))]
+        common = known_R24.mean(dim=0).square().sum()
+        squared_R = known_R24.square().sum(dim=(1, 2)) / OWN_PRIOR_SCALE**2
+        return COMMON_PRIOR * common + OWN_PRIOR * torch.log1p(squared_R).mean()
+
+    def refined_maps(self, doubts: Mapping[int, str]) -> dict[str, RefinedMap]:
+        """Return by robot id the map of its newest calibration, with a warning if in doubt.
+
+        Args:
+            doubts: by row, what else speaks against a map (see learner.training.map_doubts).
+        """
+        known = self.known()
+        count = len(known)
+        with torch.no_grad():
+            maps = self(torch.arange(count)).reshape(count, 12)
+            moved_m = self._moved_m(self.correction_R24[:count])
+        refined = {}
+        for row, (robot_id, digest) in enumerate(known):
+            refined[robot_id] = RefinedMap(
+                calibration_digest=digest,
+                matrix=[float(value) for value in maps[row]],
+                warning=doubts.get(row, "") or _implausible(float(moved_m[row])),
+            )
+        return refined
+
+    def corrections_mm(self) -> dict[str, float]:
+        """Return by robot id how far its newest map was moved, mean over the workspace, mm."""
+        known = self.known()
+        with torch.no_grad():
+            moved = self._moved_m(self.correction_R24[: len(known)])
+        return {robot: 1e3 * float(moved[row]) for row, (robot, _) in enumerate(known)}
+
+    def known(self) -> list[tuple[str, str]]:
+        """Return (robot id, calibration digest) by row; other threads may add rows meanwhile."""
+        return list(self._index)
+
+    def restore(self, known: list[tuple[str, str]]) -> None:
+        """Set the rows that a checkpoint's tensors belong to."""
+        self._index.clear()
+        self._index.update({(robot, digest): row for row, (robot, digest) in enumerate(known)})
+
+    def share_robots(self, other: HandEyeRefiner) -> None:
+        """Use the rows of ``other``, now and as they grow: a moving average has the same robots."""
+        self._index = other._index
+        self.calibration_R34 = other.calibration_R34
+
+    @staticmethod
+    def _motion(correction_B24: Tensor) -> Tensor:
+        """Return float32[B, 4, 4] acting on (x, y, z, 1)."""
+        scale = correction_B24.new_tensor([SCALE_M / EDGE_M] * 3 + [SCALE_M])
+        motion_B44 = torch.eye(4).repeat(len(correction_B24), 1, 1)
+        top_B24 = motion_B44[:, :2] + correction_B24.float() * scale
+        return torch.cat([top_B24, motion_B44[:, 2:]], dim=1)
+
+    @classmethod
+    def _moved_m(cls, correction_R24: Tensor) -> Tensor:
+        """Return float32[R]: mean distance over the corners of a 20 cm square 2 cm up, metres."""
+        edge = EDGE_M
+        corners = torch.tensor(
+            [[x, y, 0.02, 1.0] for x in (-edge, 0.0, edge) for y in (-edge, 0.0, edge)]
+        )
+        moved = (cls._motion(correction_R24) @ corners.T)[:, :2] - corners.T[:2]
+        moved_R: Tensor = moved.norm(dim=1).mean(dim=1)
+        return moved_R
+
+
+def _implausible(moved_m: float) -> str:
+    if moved_m <= IMPLAUSIBLE_M:
+        return ""
+    return (
+        f"learning moved the hand-eye map by {1e3 * moved_m:.0f} mm: "
+        "check that the camera is where it was"
+    )

@@ -1,0 +1,138 @@
+"""Holds back weights that do worse on held-out attempts than the release in use.
+
+Both predict the same newest held-out examples; the candidate is held back when the whole 95 %
+interval of the mean difference in log-loss lies on the worse side. Better, equal, or too close to
+tell is released. Of candidates that are as good as the release in use, one in forty is held back
+by chance; the next one is judged anew a few seconds later.
+
+Nothing releases a candidate that stays worse, however long it takes: that is the gate's purpose,
+and the operator reads why in the log and in the list of releases. Luck does not keep it shut: the
+newest held-out attempts take the place of those that a release was lucky on, and they come from
+where the fleet works now. Without held-out attempts (``held_out_fraction = 0``) there is no gate.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from learner.networks import GraspNetwork
+from learner.training.hand_eye_refiner import HandEyeRefiner
+from learner.training.paired_difference import paired_difference
+from learner.training.replay import Batch, ExampleSet
+from learner.training.step import Learned
+from protocol.errors import RejectedReleaseError
+from protocol.release_manifest import ReleaseManifest
+
+# B batch, R robots
+
+COMPARED = 400
+"""Newest held-out examples that are compared."""
+FEWEST_ATTEMPTS = 20
+"""Held-out attempts below which nothing is said: an interval from fewer would be too narrow."""
+_SUREST_LOGIT = 14.0
+"""Predictions count as no surer than one in a million: one example must not outweigh the rest."""
+
+
+class ReleaseGate:
+    """The release in use, and how candidates compare with it."""
+
+    def __init__(self, network: GraspNetwork, held_out: ExampleSet) -> None:
+        """Begin without a release: everything may pass.
+
+        Args:
+            network: of the architecture that is trained; its weights do not matter.
+            held_out: what nothing is trained on; it may grow.
+        """
+        self._held_out = held_out
+        self._network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+        self._manifest: ReleaseManifest | None = None
+        self._losses: dict[int, float] = {}
+        self._losses_of_last: dict[int, float] = {}
+
+    def now_in_use(
+        self,
+        manifest: ReleaseManifest,
+        weights: Mapping[str, Tensor],
+        *,
+        judged_last: bool = False,
+    ) -> None:
+        """Compare with this release from now on.
+
+        Args:
+            manifest: with the hand-eye maps as the robots have them.
+            weights: of its graphs, by key of the network's state_dict.
+            judged_last: this was the last candidate; its log-losses are known already.
+
+        Raises:
+            RejectedReleaseError: the weights are of another network.
+        """
+        self._manifest = None
+        self._losses = self._losses_of_last if judged_last else {}
+        try:
+            self._network.load_state_dict(self._network.state_dict() | dict(weights))
+        except RuntimeError as error:
+            raise RejectedReleaseError(f"release {manifest.version}: {error}") from error
+        self._manifest = manifest
+
+    @torch.inference_mode()
+    def objection(self, candidate: Learned) -> str:
+        """Return why a candidate must not be released, with figures; "" when it may."""
+        self._losses_of_last = {}
+        index = self._held_out.newest_indices(COMPARED)
+        if self._manifest is None or not len(index):
+            return ""
+        batch = self._held_out.at(index)
+        if len(np.unique(batch.attempt_B.numpy())) < FEWEST_ATTEMPTS:
+            return ""
+        candidate.eval()
+        new_B = _log_loss(candidate(batch), batch)
+        self._losses_of_last = dict(zip(index.tolist(), new_B.tolist(), strict=True))
+        old_B = self._losses_in_use(index, candidate.refiner)
+        worse = paired_difference(new_B - old_B, batch.attempt_B)
+        if worse.low <= 0:
+            return ""
+        return (
+            f"on the newest {len(index)} held-out examples, of {worse.attempts} attempts, its "
+            f"log-loss is worse than that of release {self._manifest.version} by "
+            f"{worse.mean:.4f} (95 % interval {worse.low:.4f} to {worse.high:.4f}): "
+            f"{float(new_B.mean()):.4f} against {float(old_B.mean()):.4f}"
+        )
+
+    def _losses_in_use(self, index: NDArray[np.int64], refiner: HandEyeRefiner) -> Tensor:
+        """Return log-losses float32[B] of the release in use; each is computed once."""
+        missing = [int(place) for place in index if int(place) not in self._losses]
+        if missing:
+            batch = self._held_out.at(np.array(missing, np.int64))
+            map_B34 = self._maps(refiner)[batch.robot_B]
+            logit_B = self._network(
+                batch.first_image_BHWC, batch.image_BHWC, batch.pose_B4, map_B34, batch.action_B5
+            )
+            losses = _log_loss(logit_B, batch).tolist()
+            self._losses.update(zip(missing, losses, strict=True))
+        return torch.tensor([self._losses[int(place)] for place in index])
+
+    def _maps(self, refiner: HandEyeRefiner) -> Tensor:
+        """Return float32[R, 3, 4]: what each robot makes of this release's maps."""
+        assert self._manifest is not None
+        known = refiner.known()
+        maps_R34 = refiner.calibration_R34[: len(known)].clone()
+        for row, (robot_id, digest) in enumerate(known):
+            refined = self._manifest.hand_eye_maps.get(robot_id)
+            if refined is not None and refined.calibration_digest == digest:
+                maps_R34[row] = torch.tensor(refined.matrix).reshape(3, 4)
+        return maps_R34
+
+
+def _log_loss(logit_B: Tensor, batch: Batch) -> Tensor:
+    # What is no number is as wrong as can be.
+    wrong_B = torch.where(batch.success_B > 0.5, -_SUREST_LOGIT, _SUREST_LOGIT)
+    logit_B = torch.where(logit_B.isnan(), wrong_B, logit_B.float())
+    logit_B = logit_B.clamp(-_SUREST_LOGIT, _SUREST_LOGIT)
+    return functional.binary_cross_entropy_with_logits(logit_B, batch.success_B, reduction="none")

@@ -1,0 +1,165 @@
+"""The training step: fit the Q-function and the hand-eye maps to grasp labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
+
+from learner.config import TrainingConfig
+from learner.networks import GraspNetwork
+from learner.training.hand_eye_refiner import HandEyeRefiner
+from learner.training.map_doubts import map_doubts
+from learner.training.replay import Batch, ExampleSet
+from learner.training.roc import area_under_curve
+from protocol.errors import TrainingDivergedError
+
+# B batch
+
+POSE_JITTER_M = 0.0025
+"""Final poses are blurred by this much in training, standard deviation."""
+YAW_JITTER_RAD = 0.05
+MAP_LEARNING_RATE = 2.0
+"""Of the hand-eye corrections, relative to the network's."""
+HELD_OUT_LIMIT, HELD_OUT_PER_ROBOT = 2048, 100
+"""Held-out examples evaluated at a time: so many, and more of them in a large fleet."""
+
+
+class Learned(nn.Module):
+    """Everything that the gradient changes: the network and the fleet's hand-eye maps."""
+
+    def __init__(self, network: GraspNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.refiner = HandEyeRefiner()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return logits float32[B], without augmentation."""
+        map_B34 = self.refiner(batch.robot_B)
+        logit_B: Tensor = self.network(
+            batch.first_image_BHWC, batch.image_BHWC, batch.pose_B4, map_B34, batch.action_B5
+        )
+        return logit_B
+
+
+class Training:
+    """Network, optimiser and moving average, and the one step that advances them."""
+
+    def __init__(self, network: GraspNetwork, config: TrainingConfig, *, seed: int) -> None:
+        self.config = config
+        self.learned = Learned(network)
+        self.average = AveragedModel(self.learned, avg_fn=_average_with(config))
+        self.averaged.refiner.share_robots(self.learned.refiner)
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": network.parameters(), "weight_decay": config.weight_decay},
+                {"params": self.learned.refiner.parameters(), "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+        )
+        self.rng = np.random.default_rng(seed)
+        self.map_doubts: dict[int, str] = {}
+        """By row of the refiner, as of the last evaluation: why a hand-eye map is doubted."""
+        self.step_count = 0
+        self.examples_seen = 0
+
+    def step(self, examples: ExampleSet) -> float:
+        """Take one optimiser step on a batch from ``examples``; return its loss.
+
+        Raises:
+            TrainingDivergedError: loss or gradient is not finite; no weight was changed.
+        """
+        batch = examples.sample(self.config.batch_size, self.rng)
+        self._set_learning_rate()
+        self.learned.train()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bfloat16):
+            logit_B = self._augmented_logits(batch).float()
+        # Batches hold both outcomes in equal parts. Taking the log-odds of the data back out of
+        # the logit keeps the released probabilities calibrated (King & Zeng 2001).
+        share = min(max(examples.success_share, 0.01), 0.99)
+        logit_B = logit_B - math.log(share / (1 - share))
+        loss = functional.binary_cross_entropy_with_logits(logit_B, batch.success_B)
+        self.optimiser.zero_grad(set_to_none=True)
+        (loss + self.learned.refiner.prior_loss()).backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.learned.parameters(), 1.0)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise TrainingDivergedError(
+                f"step {self.step_count}: loss {loss.item()}, gradient {norm.item()}"
+            )
+        self.optimiser.step()
+        self.average.update_parameters(self.learned)
+        self.step_count += 1
+        self.examples_seen += len(batch)
+        return float(loss.detach())
+
+    @torch.inference_mode()
+    def evaluate(self, examples: ExampleSet) -> dict[str, float]:
+        """Return loss and AUC of the moving average on held-out examples; {} if there are none."""
+        if not len(examples):
+            return {}
+        self.average.eval()
+        robots = len(self.learned.refiner.known())
+        batch = examples.newest(max(HELD_OUT_LIMIT, HELD_OUT_PER_ROBOT * robots))
+        logit_B = self.average(batch).float()
+        loss = functional.binary_cross_entropy_with_logits(logit_B, batch.success_B)
+        self.map_doubts = map_doubts(logit_B, batch.success_B, batch.robot_B)
+        result = {"held_out_loss": float(loss)}
+        auc = area_under_curve(logit_B, batch.success_B)
+        if auc is not None:
+            result["held_out_auc"] = auc
+        return result
+
+    @property
+    def averaged(self) -> Learned:
+        """The moving average, which is what gets released."""
+        module = self.average.module
+        assert isinstance(module, Learned)
+        return module
+
+    def _augmented_logits(self, batch: Batch) -> Tensor:
+        count = len(batch)
+        jitter_B3 = torch.from_numpy(self.rng.standard_normal((count, 3), np.float32))
+        turn_B = torch.from_numpy(self.rng.standard_normal(count, np.float32)) * YAW_JITTER_RAD
+        action_B5 = _turned(batch.action_B5, turn_B)
+        action_B5[:, :3] += jitter_B3 * POSE_JITTER_M
+        return self.learned.network.augmented(
+            batch.first_image_BHWC,
+            batch.image_BHWC,
+            batch.pose_B4,
+            self.learned.refiner(batch.robot_B),
+            action_B5,
+            self.rng,
+        )
+
+    def _set_learning_rate(self) -> None:
+        config = self.config
+        progress = min(1.0, self.examples_seen / config.decay_examples)
+        blend = 0.5 * (1 + math.cos(math.pi * progress))
+        rate = config.final_learning_rate + blend * (
+            config.learning_rate - config.final_learning_rate
+        )
+        weights, corrections = self.optimiser.param_groups
+        weights["lr"], corrections["lr"] = rate, rate * MAP_LEARNING_RATE
+
+
+def _turned(action_B5: Tensor, turn_B: Tensor) -> Tensor:
+    sin_B, cos_B = turn_B.sin(), turn_B.cos()
+    s, c = action_B5[:, 3], action_B5[:, 4]
+    rotated = torch.stack([s * cos_B + c * sin_B, c * cos_B - s * sin_B], dim=1)
+    return torch.cat([action_B5[:, :3], rotated], dim=1)
+
+
+def _average_with(
+    config: TrainingConfig,
+) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        # Short memory at first, so that the first releases are not made of the initial weights.
+        decay = min(config.average_decay, (1 + float(count)) / (10 + float(count)))
+        return averaged.lerp(current, 1 - decay)
+
+    return average

@@ -1,0 +1,54 @@
+"""Admission: what may enter the store, and in what words the rest is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from learner.ingestion.admission import Refused, admit
+from learner.store.stored_episode import Arrival
+from protocol.codec import digest, encode_episode
+from protocol.messages import EpisodeSubmission
+from tests.episodes import make_episode
+
+
+def submission(record: bytes) -> EpisodeSubmission:
+    return EpisodeSubmission(spool_id=bytes(16), sequence=7, digest=digest(record))
+
+
+@pytest.fixture(scope="module")
+def record() -> bytes:
+    return encode_episode(make_episode("arm", side_px=64))
+
+
+def test_a_record_is_admitted_under_the_name_of_its_key(record: bytes):
+    found = admit(submission(record), record, "arm", image_size_px=(64, 64))
+    assert isinstance(found, Arrival)
+    assert (found.key.robot_id, found.key.sequence, found.letter) == ("arm", 7, "s")
+    assert found.digest == digest(record)
+
+
+@pytest.mark.parametrize("size_px", [(128, 64), (64, 128), (32, 32)])
+def test_pictures_that_the_network_cannot_take_are_refused_by_name(
+    record: bytes, size_px: tuple[int, int]
+):
+    found = admit(submission(record), record, "arm", image_size_px=size_px)
+    assert isinstance(found, Refused)
+    assert found.code == "picture-size"
+    assert "of arm: pictures of 64 x 64 px (height, width)" in found.reason
+    assert f"configured for {size_px[0]} x {size_px[1]}" in found.reason
+
+
+def test_any_size_is_admitted_where_none_is_asked_for(record: bytes):
+    assert isinstance(admit(submission(record), record, "arm"), Arrival)
+
+
+def test_another_robots_record_and_a_changed_one_are_refused(record: bytes):
+    stolen = admit(submission(record), record, "leg")
+    assert isinstance(stolen, Refused)
+    assert stolen.code == "robot-name"
+    changed = admit(submission(record), record + b"!", "arm")
+    assert isinstance(changed, Refused)
+    assert changed.code == "digest"
+    broken = admit(submission(b"no record"), b"no record", "arm")
+    assert isinstance(broken, Refused)
+    assert broken.code == "record"

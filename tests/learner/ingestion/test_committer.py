@@ -1,0 +1,137 @@
+"""The committer on a real store: what it answers, whatever becomes of the store."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from learner.ingestion.committer import Answer, Committer, Delivery, Sender
+from learner.ingestion.fleet_state import FleetState
+from learner.store.episode_store import EpisodeStore
+from learner.store.retention import RetentionLimits
+from protocol.codec import digest, encode_episode
+from protocol.messages import Ack, EpisodeSubmission, Refusal
+from protocol.refusal_log import RefusalLog
+from tests.delivery_site import wait_until
+from tests.episodes import make_episode
+from tests.stored_records import SPOOL, data_file, wipe_trees
+
+MAX_BYTES = 10**8
+
+
+class Desk:
+    """A committer, and the answers that it gave so far."""
+
+    def __init__(self, store: EpisodeStore) -> None:
+        self.store = store
+        self.fleet = FleetState()
+        self.committer = Committer(
+            store,
+            self.fleet,
+            RefusalLog(logging.getLogger(__name__)),
+            self._collect,
+            image_size_px=(64, 64),
+        )
+        self.answers: list[Answer] = []
+        self._lock = threading.Lock()
+
+    def _collect(self) -> None:
+        with self._lock:
+            self.answers += self.committer.take_answers()
+
+    def submit(self, sequence: int, robot: str = "arm", *, side_px: int = 64) -> None:
+        record = encode_episode(make_episode(robot, seed=sequence, side_px=side_px))
+        message = EpisodeSubmission(spool_id=SPOOL, sequence=sequence, digest=digest(record))
+        sender = Sender(routing_id=robot.encode(), robot_id=robot)
+        self.committer.submit(Delivery(sender=sender, message=message, record=record))
+
+    def acked(self, robot: str = "arm") -> set[int]:
+        return {
+            sequence
+            for answer in self.answers
+            if isinstance(answer.message, Ack) and answer.sender.robot_id == robot
+            for sequence in answer.message.sequences
+        }
+
+    def refusals(self, robot: str = "arm") -> list[Refusal]:
+        return [
+            answer.message
+            for answer in self.answers
+            if isinstance(answer.message, Refusal) and answer.sender.robot_id == robot
+        ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def desk(folder: Path) -> Iterator[Desk]:
+    store = EpisodeStore(folder, MAX_BYTES, keep=RetentionLimits(log_bytes=400_000))
+    desk = Desk(store)
+    desk.committer.start()
+    yield desk
+    desk.committer.stop()
+    store.close()
+
+
+def test_the_committer_retires_what_is_too_much_while_it_acks_everything(desk: Desk):
+    for sequence in range(1, 201):
+        desk.submit(sequence)
+    wait_until(lambda: desk.acked() == set(range(1, 201)), "all are acked")
+    wait_until(lambda: desk.store.ledger("arm").retired > 100, "the oldest are retired")
+    desk.submit(1)
+    wait_until(lambda: desk.store.ledger("arm").duplicates == 1, "the oldest is still known")
+    assert desk.store.ledger("arm").missing == 0
+
+
+def test_pictures_of_another_size_are_refused_by_sequence_so_that_the_robot_keeps_them_aside(
+    desk: Desk,
+):
+    desk.submit(1, side_px=32)
+    desk.submit(2)
+    wait_until(lambda: desk.acked() == {2}, "the other one is acked")
+    (refusal,) = desk.refusals()
+    assert (refusal.code, refusal.sequence, refusal.spool_id) == ("picture-size", 1, SPOOL)
+    assert desk.fleet.refusals() == {"picture-size": 1}
+
+
+def test_damage_to_a_running_store_is_said_to_the_robots_and_loses_nothing_silently(
+    desk: Desk, folder: Path, caplog: pytest.LogCaptureFixture
+):
+    desk.submit(1)
+    wait_until(lambda: desk.acked() == {1}, "acked while the store is whole")
+    with caplog.at_level(logging.CRITICAL, logger="learner"):
+        wipe_trees(folder)
+        for sequence in (2, 3):
+            desk.submit(sequence)
+        wait_until(lambda: bool(desk.refusals()), "refused in words")
+        assert {one.code for one in desk.refusals()} == {"store-unavailable"}
+        assert {one.sequence for one in desk.refusals()} == {None}, "the robot keeps them"
+        assert desk.acked() == {1}
+        desk.submit(4, robot="leg")
+        wait_until(lambda: bool(desk.refusals("leg")), "the committer lives on")
+
+
+def test_a_robot_whose_ledger_is_damaged_does_not_stop_the_others(desk: Desk, folder: Path):
+    desk.submit(1)
+    desk.submit(1, robot="leg")
+    wait_until(lambda: desk.acked() == desk.acked("leg") == {1}, "acked while all is whole")
+    data = data_file(folder)
+    content = data.read_bytes()
+    # Only what the ledger says of one robot: its name stays, what follows it is no ledger.
+    at = content.rindex(b"arm\0" + SPOOL + b"\x84")
+    with data.open("r+b") as file:
+        file.seek(at + 4 + len(SPOOL))
+        file.write(b"\xc1" * 8)
+    for sequence in range(2, 6):
+        desk.submit(sequence)
+        desk.submit(sequence, robot="leg")
+    wait_until(lambda: desk.acked("leg") == set(range(1, 6)), "the other robot's are stored")
+    assert {one.code for one in desk.refusals()} == {"store-unavailable"}
+    assert desk.acked() == {1}

@@ -1,0 +1,132 @@
+"""The fleet as the learner knows it, by a clock that the test turns."""
+
+from __future__ import annotations
+
+import pytest
+
+from learner.ingestion.fleet_state import LIVE_S, FleetState
+from learner.store.ledger import RobotLedger
+from tests.delivery_site import make_heartbeat
+
+NOTHING = RobotLedger(
+    stored=0,
+    missing=0,
+    tombstoned=0,
+    retired=0,
+    duplicates=0,
+    conflicts=0,
+    attempts=0,
+    successes=0,
+    recent="",
+)
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def fleet(clock: Clock) -> FleetState:
+    return FleetState(clock)
+
+
+def beat(fleet: FleetState, robot: str, version: int = 0) -> None:
+    fleet.beat(robot, make_heartbeat(release_version=version))
+
+
+def test_a_release_has_arrived_when_the_last_live_robot_uses_it(fleet: FleetState, clock: Clock):
+    beat(fleet, "a")
+    beat(fleet, "b")
+    fleet.release_published(1)
+    clock.now_s += 0.5
+    beat(fleet, "a", 1)
+    assert fleet.release_latencies_ms() == []
+    clock.now_s += 1.0
+    beat(fleet, "b", 1)
+    assert fleet.release_latencies_ms() == [pytest.approx(1500)]
+
+
+def test_a_newer_release_in_use_supersedes_the_older(fleet: FleetState, clock: Clock):
+    beat(fleet, "a")
+    fleet.release_published(1)
+    clock.now_s += 1.0
+    fleet.release_published(2)
+    clock.now_s += 1.0
+    beat(fleet, "a", 2)
+    assert fleet.release_latencies_ms() == [pytest.approx(2000), pytest.approx(1000)]
+
+
+def test_a_robot_that_fell_silent_is_not_waited_for(fleet: FleetState, clock: Clock):
+    beat(fleet, "a")
+    beat(fleet, "b")
+    fleet.release_published(1)
+    clock.now_s += 1.0
+    beat(fleet, "a", 1)
+    clock.now_s += LIVE_S
+    beat(fleet, "a", 1)
+    assert fleet.release_latencies_ms() == [pytest.approx(1000)]
+
+
+def test_a_release_without_a_live_robot_has_no_latency(fleet: FleetState, clock: Clock):
+    beat(fleet, "a")
+    clock.now_s += LIVE_S + 1
+    fleet.release_published(1)
+    beat(fleet, "a", 1)
+    assert fleet.release_latencies_ms() == []
+
+
+def test_a_silent_robot_is_shown_as_disconnected(fleet: FleetState, clock: Clock):
+    beat(fleet, "a", 4)
+    assert fleet.status_of("a", NOTHING).connected
+    clock.now_s += LIVE_S + 1
+    status = fleet.status_of("a", NOTHING)
+    assert not status.connected
+    assert status.last_seen_s == pytest.approx(LIVE_S + 1)
+    assert status.release_version == 4
+
+
+def test_a_robot_never_heard_of_has_no_age(fleet: FleetState):
+    assert fleet.status_of("ghost", NOTHING).last_seen_s == -1
+
+
+def test_refusals_are_counted_by_reason_and_by_robot(fleet: FleetState):
+    fleet.refuse("a", "digest")
+    fleet.refuse("a", "record")
+    fleet.refuse(None, "not-enrolled")
+    assert fleet.refusals() == {"digest": 1, "record": 1, "not-enrolled": 1}
+    assert fleet.status_of("a", NOTHING).refused == 2
+
+
+def test_a_robot_that_is_pinned_to_another_release_is_not_waited_for(
+    fleet: FleetState, clock: Clock
+):
+    beat(fleet, "a")
+    beat(fleet, "pinned", 7)
+    fleet.release_published(9, pinned={"pinned"})
+    clock.now_s += 1.0
+    beat(fleet, "pinned", 7)
+    beat(fleet, "a", 9)
+    assert fleet.release_latencies_ms() == [pytest.approx(1000)]
+
+    fleet.release_published(10, pinned={""})
+    beat(fleet, "a", 10)
+    assert len(fleet.release_latencies_ms()) == 1
+
+
+def test_a_robot_that_never_takes_a_release_is_not_waited_for_without_end(
+    fleet: FleetState, clock: Clock
+):
+    beat(fleet, "stubborn")
+    for version in range(1, 50):
+        fleet.release_published(version)
+        clock.now_s += 0.01
+    beat(fleet, "stubborn", 49)
+    assert 0 < len(fleet.release_latencies_ms()) < 30

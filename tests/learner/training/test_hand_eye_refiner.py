@@ -1,0 +1,147 @@
+"""Hand-eye maps are refined by the gradient of grasp labels."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from learner.config import TrainingConfig
+from learner.networks import build_network
+from learner.training.hand_eye_refiner import EDGE_M, IMPLAUSIBLE_M, SCALE_M, HandEyeRefiner
+from learner.training.step import Training
+from protocol.hand_eye import HandEyeMap
+from protocol.release_manifest import RefinedMap
+from tests.episodes import make_episode
+from tests.learner.spot_task import SIDE_PX, TRUE_MAP, spot_examples
+
+POINTS = np.array(
+    list(itertools.product(np.linspace(-0.08, 0.08, 5), np.linspace(-0.06, 0.06, 5), [0.0]))
+)
+
+
+def moved(x_m: float, y_m: float) -> HandEyeMap:
+    """Return a map that takes every pose for one that is shifted by this much."""
+    shift = np.eye(4, dtype=np.float32)
+    shift[:2, 3] = x_m, y_m
+    return HandEyeMap(matrix=TRUE_MAP.matrix @ shift)
+
+
+def map_of(refined: RefinedMap) -> HandEyeMap:
+    return HandEyeMap(matrix=np.array(refined.matrix, np.float32).reshape(3, 4))
+
+
+def attempt_of(robot_id: str, calibration: HandEyeMap):
+    episode = make_episode(robot_id, steps=1, side_px=SIDE_PX)
+    return replace(episode, calibration=calibration.matrix)
+
+
+def test_labels_move_wrong_maps_towards_the_truth():
+    torch.manual_seed(0)
+    network = build_network("patch", height_px=SIDE_PX, width_px=SIDE_PX)
+    training = Training(network, TrainingConfig(batch_size=96, learning_rate=5e-3), seed=0)
+    wrong = (moved(0.01, 0.0), moved(-0.01, 0.0))
+    examples = spot_examples(400, training.learned.refiner, calibrations=wrong)
+
+    for _ in range(200):
+        training.step(examples)
+
+    maps = training.averaged.refiner.refined_maps({})
+    assert set(maps) == {"robot-0", "robot-1"}
+    for refined, calibration in zip(maps.values(), wrong, strict=True):
+        assert calibration.error_m(TRUE_MAP, POINTS) == pytest.approx(0.01, abs=2e-4)
+        assert map_of(refined).error_m(TRUE_MAP, POINTS) < 0.005
+        assert refined.calibration_digest == calibration.digest()
+        assert refined.warning == ""
+    for moved_mm in training.averaged.refiner.corrections_mm().values():
+        assert 4 < moved_mm < 12
+
+
+def test_a_new_robot_begins_with_the_map_it_found_itself():
+    refiner = HandEyeRefiner()
+    episode = attempt_of("robot-0", moved(0.004, 0.003))
+    assert refiner.index_of(episode) == 0
+    refined = refiner.refined_maps({})["robot-0"]
+    np.testing.assert_array_equal(map_of(refined).matrix, episode.calibration)
+    assert refined.calibration_digest == moved(0.004, 0.003).digest()
+    assert refiner.corrections_mm() == {"robot-0": 0.0}
+
+
+def test_a_robot_that_calibrates_anew_begins_anew_and_the_newest_is_released():
+    refiner = HandEyeRefiner()
+    assert refiner.index_of(attempt_of("robot-0", TRUE_MAP)) == 0
+    assert refiner.index_of(attempt_of("robot-1", TRUE_MAP)) == 1
+    assert refiner.index_of(attempt_of("robot-0", moved(0.01, 0.0))) == 2
+    assert refiner.index_of(attempt_of("robot-0", TRUE_MAP)) == 0
+    with torch.no_grad():
+        refiner.correction_R24[0, 0, 3] = 0.5
+    maps = refiner.refined_maps({})
+    assert set(maps) == {"robot-0", "robot-1"}
+    np.testing.assert_array_equal(map_of(maps["robot-0"]).matrix, moved(0.01, 0.0).matrix)
+
+
+def test_a_correction_of_one_is_a_centimetre():
+    refiner = HandEyeRefiner()
+    refiner.index_of(attempt_of("robot-0", TRUE_MAP))
+    with torch.no_grad():
+        refiner.correction_R24[0, 1, 3] = 1.0
+    refined = map_of(refiner.refined_maps({})["robot-0"])
+    assert refined.error_m(TRUE_MAP, POINTS) == pytest.approx(SCALE_M, rel=0.02)
+    assert refiner.corrections_mm()["robot-0"] == pytest.approx(1e3 * SCALE_M)
+
+
+def test_a_linear_correction_of_one_is_a_centimetre_at_the_edge():
+    refiner = HandEyeRefiner()
+    refiner.index_of(attempt_of("robot-0", TRUE_MAP))
+    with torch.no_grad():
+        refiner.correction_R24[0, 0, 0] = 1.0
+    refined = map_of(refiner.refined_maps({})["robot-0"])
+    edge = np.array([[EDGE_M, 0.0, 0.0]])
+    assert refined.error_m(TRUE_MAP, edge) == pytest.approx(SCALE_M, rel=0.02)
+    assert refined.error_m(TRUE_MAP, np.zeros((1, 3))) < 1e-6
+
+
+def test_a_map_that_moved_further_than_it_can_be_wrong_carries_a_warning():
+    refiner = HandEyeRefiner()
+    refiner.index_of(attempt_of("robot-0", TRUE_MAP))
+    refiner.index_of(attempt_of("robot-1", TRUE_MAP))
+    with torch.no_grad():
+        refiner.correction_R24[1, 0, 3] = 1.1 * IMPLAUSIBLE_M / SCALE_M
+    maps = refiner.refined_maps({})
+    assert maps["robot-0"].warning == ""
+    assert maps["robot-1"].warning.startswith("learning moved the hand-eye map by 33 mm")
+    assert "check that the camera" in maps["robot-1"].warning
+
+
+def test_a_shift_common_to_all_robots_costs_more_than_one_that_differs():
+    def loss(first: float, second: float) -> float:
+        refiner = HandEyeRefiner()
+        for name in ("robot-0", "robot-1"):
+            refiner.index_of(attempt_of(name, TRUE_MAP))
+        with torch.no_grad():
+            refiner.correction_R24[:2, 0, 3] = torch.tensor([first, second])
+        return float(refiner.prior_loss().detach())
+
+    assert loss(0.0, 0.0) == 0.0
+    assert loss(1.0, 1.0) > 10 * loss(1.0, -1.0) > 0.0
+
+
+def test_robots_may_join_while_a_release_is_made():
+    refiner = HandEyeRefiner()
+
+    def join_all() -> None:
+        for index in range(1500):
+            refiner.index_of(attempt_of(f"robot-{index}", TRUE_MAP))
+
+    joining = threading.Thread(target=join_all)
+    joining.start()
+    while joining.is_alive():
+        maps = refiner.refined_maps({})
+        assert list(maps) == [f"robot-{index}" for index in range(len(maps))]
+        assert len(refiner.corrections_mm()) >= len(maps)
+    joining.join()
+    assert len(refiner.refined_maps({})) == 1500
