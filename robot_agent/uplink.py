@@ -29,6 +29,7 @@ from protocol.messages import (
     Tombstone,
     Welcome,
 )
+from protocol.refusal_code import RefusalCode
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits
 from protocol.wakeup import Wakeup
@@ -50,8 +51,9 @@ REFUSED_PAUSE_S = 1.0
 """How long to wait where another agent holds the robot's place."""
 _IDLE_S = 0.25
 _READ_BYTES = 2**20
-_TOMBSTONES_PER_BEAT = 16
-_OLD_LEARNER = {"wire-version", "malformed"}
+_TOMBSTONES_PER_BEAT = 2
+"""Of up to 1,000 sequences each, all of which count against the rate that the learner allows."""
+_OLD_LEARNER = {RefusalCode.WIRE_VERSION, RefusalCode.MALFORMED}
 """How a learner of an older wire version refuses a greeting that it does not understand."""
 
 
@@ -298,11 +300,11 @@ class Uplink:
             logger.error("episode %d is refused: %s", refusal.sequence, refusal.reason)
             self._outbox.set_aside(refusal.sequence, refusal.code, refusal.reason)
             self._window.remove([refusal.sequence], now_s)
-        elif refusal.code == "say-hello":
+        elif refusal.code == RefusalCode.SAY_HELLO:
             if self._is_welcome:
                 self._is_welcome = False
                 self._hello_due_s = 0.0
-        elif refusal.code == "two-agents":
+        elif refusal.code == RefusalCode.TWO_AGENTS:
             # The other one may have been this very robot before it was started again.
             self._pause(refusal.reason, now_s, REFUSED_PAUSE_S)
         elif not self._is_welcome and refusal.code in _OLD_LEARNER:

@@ -10,6 +10,7 @@ from protocol.codec import digest, read_episode_meta
 from protocol.errors import RejectedEpisodeError
 from protocol.limits import EPISODE_LIMITS, EpisodeLimits
 from protocol.messages import EpisodeSubmission
+from protocol.refusal_code import RefusalCode
 
 ImageSize = tuple[int, int]
 """Height and width in pixels."""
@@ -19,7 +20,7 @@ ImageSize = tuple[int, int]
 class Refused:
     """Why a record will never be accepted."""
 
-    code: str
+    code: RefusalCode
     reason: str
 
 
@@ -45,23 +46,23 @@ def admit(
     found = digest(record)
     if found != submission.digest:
         return Refused(
-            code="digest",
+            code=RefusalCode.DIGEST,
             reason=f"sequence {submission.sequence}: sha256 of the {len(record)} bytes received is "
             f"{found.hex()[:16]}…, announced was {submission.digest.hex()[:16]}…",
         )
     try:
         meta = read_episode_meta(record, limits)
     except RejectedEpisodeError as error:
-        return Refused(code="record", reason=f"sequence {submission.sequence}: {error}")
+        return Refused(code=RefusalCode.RECORD, reason=f"sequence {submission.sequence}: {error}")
     if meta.robot_id != robot_id:
         return Refused(
-            code="robot-name",
+            code=RefusalCode.ROBOT_NAME,
             reason=f"episode {meta.episode_id} says it is of {meta.robot_id}, but the key "
             f"is of {robot_id}",
         )
     if image_size_px is not None and (meta.height_px, meta.width_px) != image_size_px:
         return Refused(
-            code="picture-size",
+            code=RefusalCode.PICTURE_SIZE,
             reason=f"episode {meta.episode_id} of {robot_id}: pictures of {meta.height_px} x "
             f"{meta.width_px} px (height, width), the learner is configured for "
             f"{image_size_px[0]} x {image_size_px[1]}: correct the camera in its robot.toml",

@@ -20,6 +20,7 @@ from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Arrival, Burial
 from protocol.errors import StoreError, StoreFullError
 from protocol.messages import Ack, EpisodeSubmission, Refusal, Tombstone
+from protocol.refusal_code import RefusalCode
 from protocol.refusal_log import RefusalLog
 
 logger = logging.getLogger(__name__)
@@ -237,7 +238,11 @@ class Committer:
         return Answer(sender=delivery.sender, message=message)
 
     def _try_later(self, senders: set[Sender], error: Exception) -> list[Answer]:
-        code = "store-full" if isinstance(error, StoreFullError) else "store-unavailable"
+        code = (
+            RefusalCode.STORE_FULL
+            if isinstance(error, StoreFullError)
+            else RefusalCode.STORE_UNAVAILABLE
+        )
         for sender in senders:
             self._fleet.refuse(sender.robot_id, code)
         message = Refusal(code=code, reason=str(error)[:512])

@@ -30,6 +30,7 @@ from protocol.messages import (
     Tombstone,
     Welcome,
 )
+from protocol.refusal_code import RefusalCode
 from protocol.refusal_log import STRANGER, RefusalLog, printable
 from protocol.registry import Member, Registry
 from protocol.server_key import ServerKey
@@ -37,7 +38,9 @@ from protocol.server_key import ServerKey
 logger = logging.getLogger(__name__)
 
 
-_SAY_HELLO = Refusal(code="say-hello", reason="this gateway does not know the connection yet")
+_SAY_HELLO = Refusal(
+    code=RefusalCode.SAY_HELLO, reason="this gateway does not know the connection yet"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,24 +123,30 @@ class Reception:
 
     def _answer(self, member: Member | None, envelope: Envelope, key: str) -> FromGateway | None:
         if member is None:
-            return self._refuse(None, "not-enrolled", self._registry.refusal_reason(key))
+            return self._refuse(None, RefusalCode.NOT_ENROLLED, self._registry.refusal_reason(key))
         try:
             message: ToGateway = decode_message(envelope.frame.bytes, ToGateway)
         except RejectedMessageError as error:
-            return self._refuse(member, "malformed", str(error))
+            return self._refuse(member, RefusalCode.MALFORMED, str(error))
         if len(envelope.bodies) != isinstance(message, EpisodeSubmission):
             return self._refuse(
-                member, "malformed", f"{type(message).__name__} with {len(envelope.bodies)} bodies"
+                member,
+                RefusalCode.MALFORMED,
+                f"{type(message).__name__} with {len(envelope.bodies)} bodies",
             )
         if isinstance(message, StatusRequest):
             return self._answer_operator(member)
         if member.role != "robot":
-            return self._refuse(member, "not-a-robot", f"the key of {member.name} is no robot's")
+            return self._refuse(
+                member, RefusalCode.NOT_A_ROBOT, f"the key of {member.name} is no robot's"
+            )
         return self._answer_robot(member, envelope, message)
 
     def _answer_operator(self, member: Member) -> FromGateway:
         if member.role != "operator":
-            return self._refuse(member, "not-an-operator", "only an operator's key may ask this")
+            return self._refuse(
+                member, RefusalCode.NOT_AN_OPERATOR, "only an operator's key may ask this"
+            )
         return self._status()
 
     def _answer_robot(
@@ -161,7 +170,7 @@ class Reception:
         if isinstance(message, Tombstone) and not _is_sane(message):
             return self._refuse(
                 member,
-                "tombstone",
+                RefusalCode.TOMBSTONE,
                 f"sequences {message.sequence} to {message.last_sequence}: a tombstone covers 1 to "
                 f"{MAX_TOMBSTONE_RANGE} of them",
             )
@@ -191,7 +200,7 @@ class Reception:
         try:
             known_through = self._store.known_through(member.name, hello.spool_id)
         except StoreError as error:
-            return self._refuse(member, "store-unavailable", str(error))
+            return self._refuse(member, RefusalCode.STORE_UNAVAILABLE, str(error))
         if known_through >= hello.next_sequence:
             logger.error(
                 "%s says its next sequence is %d, but %d are stored of spool %s: was its disk "
@@ -212,30 +221,30 @@ class Reception:
 
     def _reason_to_refuse(
         self, member: Member, hello: Hello, envelope: Envelope
-    ) -> tuple[str, str] | None:
+    ) -> tuple[RefusalCode, str] | None:
         """Return code and reason why a robot may not deliver; None when it may."""
         spoken = hello.wire_version
         if not OLDEST_WIRE_VERSION <= spoken <= WIRE_VERSION:
             older = "the learner" if spoken > WIRE_VERSION else f"the agent on {member.name}"
-            return "wire-version", (
+            return RefusalCode.WIRE_VERSION, (
                 f"{member.name} speaks wire version {spoken}, this learner "
                 f"{OLDEST_WIRE_VERSION} to {WIRE_VERSION}: update {older}"
             )
         if hello.claimed_name != member.name:
-            return "name", (
+            return RefusalCode.NAME, (
                 f"this key is enrolled as {member.name}, but the robot calls itself "
                 f"{hello.claimed_name}: correct 'name' in its robot.toml or enrol it anew"
             )
         rival = self._sessions.rival(member.name, hello)
         if rival is not None and self._is_connected(rival.routing_id):
-            return "two-agents", (
+            return RefusalCode.TWO_AGENTS, (
                 f"{member.name} is connected already, from {rival.address}; another agent at "
                 f"{envelope.address} uses the same key: stop one of the two, or enrol one under a "
                 "name of its own (a copied disk carries the key of the robot it was copied from)"
             )
         return None
 
-    def _refuse(self, member: Member | None, code: str, reason: str) -> Refusal:
+    def _refuse(self, member: Member | None, code: RefusalCode, reason: str) -> Refusal:
         is_robot = member is not None and member.role == "robot"
         name = member.name if member is not None else STRANGER
         self._fleet.refuse(name if is_robot else None, code, reason)
@@ -245,12 +254,14 @@ class Reception:
     def _refuse_haste(self, member: Member | None, key: str) -> Refusal | None:
         """Drop a message of a peer that sends too many; tell it so, once."""
         if not self._rate.must_be_told(key):
-            self._fleet.refuse(member.name if member and member.role == "robot" else None, "rate")
+            self._fleet.refuse(
+                member.name if member and member.role == "robot" else None, RefusalCode.RATE
+            )
             return None
         name = member.name if member is not None else STRANGER
         return self._refuse(
             member,
-            "rate",
+            RefusalCode.RATE,
             f"{name} sends more than {MESSAGES_PER_S} messages a second (a refused one counts as "
             "many); what is above that is dropped, and must be sent again",
         )

@@ -8,6 +8,7 @@ from learner.releases.catalogue import ReleaseCatalogue
 from learner.releases.subscribers import ORDERS_SINCE, ReleaseSubscribers
 from protocol.errors import ConfigurationError, RejectedReleaseError
 from protocol.messages import Refusal, ReleaseList, ReleaseListRequest, ReleasePin
+from protocol.refusal_code import RefusalCode
 from protocol.registry import Member, Registry
 
 
@@ -27,11 +28,11 @@ class ReleaseDesk:
         """Do as the operator says; refuse what cannot be done, and whoever is no operator."""
         if member.role != "operator":
             reason = f"the key of {member.name} is a robot's; only an operator's may list and pin"
-            return Refusal(code="not-an-operator", reason=reason)
+            return Refusal(code=RefusalCode.NOT_AN_OPERATOR, reason=reason)
         if isinstance(message, ReleasePin):
             reason = self._pin(message)
             if reason:
-                return Refusal(code="not-pinned", reason=reason[:512])
+                return Refusal(code=RefusalCode.NOT_PINNED, reason=reason[:512])
         warnings = [*self._robots_too_old(), *self._pins_without_release()]
         return msgspec.structs.replace(self._catalogue.listing(), warnings=warnings)
 

@@ -30,6 +30,7 @@ from protocol.messages import (
     ReleaseSubscription,
     ToReleaseServer,
 )
+from protocol.refusal_code import RefusalCode
 from protocol.refusal_log import STRANGER, RefusalLog
 from protocol.registry import Member, Registry
 from protocol.server_key import ServerKey
@@ -210,18 +211,18 @@ class ReleaseServer:
         if not self._rate.admits(key):
             if self._rate.must_be_told(key):
                 reason = f"more than {MESSAGES_PER_S} requests a second; what is above is dropped"
-                self._refuse(route, member, Refusal(code="rate", reason=reason))
+                self._refuse(route, member, Refusal(code=RefusalCode.RATE, reason=reason))
             return
         if member is None:
             # Revoked while connected: its connection stays, but it is told nothing more.
             self._subscribers.forget(route)
-            self._refuse(route, member, Refusal(code="not-enrolled", reason=reason[:512]))
+            self._refuse(route, member, Refusal(code=RefusalCode.NOT_ENROLLED, reason=reason[:512]))
             return
         try:
             message = _request_in(frames)
         except RejectedMessageError as error:
             reason = f"{member.name}: {error}"
-            self._refuse(route, member, Refusal(code="malformed", reason=reason[:512]))
+            self._refuse(route, member, Refusal(code=RefusalCode.MALFORMED, reason=reason[:512]))
             return
         if isinstance(message, ReleaseSubscription):
             current = self.current_version
@@ -257,12 +258,12 @@ class ReleaseServer:
             self._send(route, Chunk(version=version, offset=offset), body)
             return
         if body is None:
-            code = "release-not-served"
+            code = RefusalCode.RELEASE_NOT_SERVED
             reason = (
                 f"release {version} is not served (any more); current is {self.current_version}"
             )
         else:
-            code, reason = "out-of-range", f"release {version} has no bytes at {offset}"
+            code, reason = RefusalCode.OUT_OF_RANGE, f"release {version} has no bytes at {offset}"
         self._refuse(route, member, Refusal(code=code, reason=reason))
 
     def _refuse(self, route: bytes, member: Member | None, refusal: Refusal) -> None:

@@ -190,8 +190,10 @@ def constant(dotted: str) -> Any:
     The name of a dataclass's field stands for its default.
     """
     parts = dotted.split(".")
-    value: Any = importlib.import_module(".".join(parts[:2]))
-    for part in parts[2:]:
+    is_in_a_room = (ROOT / parts[0] / parts[1]).is_dir()
+    depth = 3 if is_in_a_room else 2
+    value: Any = importlib.import_module(".".join(parts[:depth]))
+    for part in parts[depth:]:
         is_class = isinstance(value, type)
         value = value.__dataclass_fields__[part].default if is_class else getattr(value, part)
     return value
