@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import zmq
 
-from learner import release_subscribers
+from learner.releases import subscribers
 from learner.releases.server import ReleaseServer
 from protocol.codec import decode_message, encode_message
 from protocol.errors import ConfigurationError, RejectedReleaseError
@@ -413,7 +413,7 @@ def test_versions_count_on_above_what_a_robot_has_unless_that_cannot_be_believed
 
 
 def test_a_silent_peer_is_forgotten(fleet: Fleet, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(release_subscribers, "FORGET_AFTER_S", 0.1)
+    monkeypatch.setattr(subscribers, "FORGET_AFTER_S", 0.1)
     server = fleet.server()
     server.publish(make_release(1))
     ask(fleet.robot(server), ReleaseSubscription(have_version=0))
