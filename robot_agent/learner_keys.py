@@ -36,13 +36,21 @@ class _Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class LearnerKeys:
     """Shared by the connections of one robot. Any thread may call any method."""
 
-    def __init__(self, given: bytes, *, verify_key: Ed25519PublicKey, state_folder: Path) -> None:
+    def __init__(
+        self,
+        given: bytes,
+        *,
+        verify_key: Ed25519PublicKey,
+        state_folder: Path,
+        notice: KeyNotice | None = None,
+    ) -> None:
         """Remember what was known before.
 
         Args:
             given: the learner's public key (Z85) in the robot's bundle.
             verify_key: what notices and releases are verified with.
             state_folder: where the keys are remembered.
+            notice: from the bundle too, of a change that was under way when it was made.
         """
         self._verify_key = verify_key
         self._file = state_folder / "learner-keys.json"
@@ -50,7 +58,11 @@ class LearnerKeys:
         self.trouble = ""
         """What a person should know, in words; "" when all is well."""
         text = given.decode("ascii")
-        self._known = self._read(text) or _Known(given=text, in_use=text)
+        remembered = self._read(text)
+        self._known = remembered or _Known(given=text, in_use=text)
+        # The bundle stays as it was made: whatever was learned since is newer than its notice.
+        if remembered is None and notice is not None:
+            self.take(notice)
 
     @classmethod
     def of_bundle(
@@ -61,11 +73,12 @@ class LearnerKeys:
         Raises:
             ConfigurationError: a file is missing or wrong.
         """
-        keys = cls(load_curve_public(public_key), verify_key=verify_key, state_folder=state_folder)
-        notice = read_key_notice(notice_beside(public_key))
-        if notice is not None:
-            keys.take(notice)
-        return keys
+        return cls(
+            load_curve_public(public_key),
+            verify_key=verify_key,
+            state_folder=state_folder,
+            notice=read_key_notice(notice_beside(public_key)),
+        )
 
     @property
     def in_use(self) -> bytes:

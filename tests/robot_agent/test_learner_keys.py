@@ -8,7 +8,8 @@ import pytest
 import zmq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.key_notice import sign_key_notice
+from protocol.key_notice import notice_beside, sign_key_notice, write_key_notice
+from protocol.security import write_curve_public
 from robot_agent.learner_keys import LearnerKeys
 
 SIGNING_KEY = Ed25519PrivateKey.from_private_bytes(b"a key for tests, known to all.. ")
@@ -23,6 +24,36 @@ def told(folder: Path, key: bytes = NEXT) -> LearnerKeys:
     found = keys(folder)
     found.take(sign_key_notice(key, SIGNING_KEY))
     return found
+
+
+def started_with_a_bundle_that_tells_of_the_next_key(folder: Path) -> LearnerKeys:
+    public = folder / "bundle" / "server.public"
+    if not public.exists():
+        write_curve_public(public, OLD)
+        write_key_notice(notice_beside(public), sign_key_notice(NEXT, SIGNING_KEY))
+    return LearnerKeys.of_bundle(
+        public, verify_key=SIGNING_KEY.public_key(), state_folder=folder / "state"
+    )
+
+
+def test_the_notice_in_a_bundle_is_taken(tmp_path: Path):
+    assert started_with_a_bundle_that_tells_of_the_next_key(tmp_path).next == NEXT.decode()
+
+
+def test_the_notice_in_a_bundle_does_not_outdo_a_later_one_after_a_restart(tmp_path: Path):
+    first = started_with_a_bundle_that_tells_of_the_next_key(tmp_path)
+    first.take(sign_key_notice(THIRD, SIGNING_KEY))
+    again = started_with_a_bundle_that_tells_of_the_next_key(tmp_path)
+    assert (again.in_use, again.next) == (OLD, THIRD.decode())
+
+
+def test_the_notice_in_a_bundle_does_not_bring_back_a_key_that_was_changed_since(tmp_path: Path):
+    first = started_with_a_bundle_that_tells_of_the_next_key(tmp_path)
+    first.worked(NEXT)
+    first.take(sign_key_notice(THIRD, SIGNING_KEY))
+    first.worked(THIRD)
+    again = started_with_a_bundle_that_tells_of_the_next_key(tmp_path)
+    assert (again.in_use, again.next) == (THIRD, "")
 
 
 def test_without_a_notice_there_is_no_other_key(tmp_path: Path):
