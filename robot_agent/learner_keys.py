@@ -101,11 +101,12 @@ class LearnerKeys:
         try:
             key = verify_key_notice(notice, self._verify_key).decode("ascii")
         except AuthenticationError as error:
-            self.trouble = str(error)
-            logger.error("refused: %s", error)  # noqa: TRY400
+            self._say(f"refused: {error}")
             return
         with self._lock:
-            if key not in {self._known.next, self._known.in_use}:
+            if key in {self._known.next, self._known.in_use}:
+                self.trouble = ""
+            else:
                 self._remember(msgspec.structs.replace(self._known, next=key))
                 logger.info("the learner will change its key to %s…", key[:8])
 
@@ -121,12 +122,18 @@ class LearnerKeys:
             write_over(self._file, msgspec.json.encode(known) + b"\n", mode=PUBLIC_MODE)
         except ConfigurationError as error:
             # A key that would be forgotten with the process must not be confirmed to the learner.
-            self.trouble = f"the learner's next key cannot be kept: {error}"
-            logger.error("%s", self.trouble)  # noqa: TRY400
+            self._say(f"the learner's next key cannot be kept: {error}")
             if not known.next:
                 self._known = known
             return
         self._known = known
+        self.trouble = ""
+
+    def _say(self, trouble: str) -> None:
+        # The learner repeats its notice every second for as long as it is not confirmed.
+        if trouble != self.trouble:
+            logger.error("%s", trouble)
+        self.trouble = trouble
 
     def _read(self, given: str) -> _Known | None:
         try:

@@ -106,3 +106,23 @@ def test_a_key_that_cannot_be_kept_is_not_confirmed(tmp_path: Path):
     found = told(tmp_path / "file")
     assert found.next == ""
     assert "cannot be kept" in found.trouble
+
+
+def test_a_key_that_cannot_be_kept_is_said_once_and_no_longer_once_it_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "file").write_text("where the state folder should be")
+    found = told(tmp_path / "file")
+    found.take(sign_key_notice(NEXT, SIGNING_KEY))
+    assert len([line for line in caplog.messages if "cannot be kept" in line]) == 1
+    (tmp_path / "file").unlink()
+    found.take(sign_key_notice(NEXT, SIGNING_KEY))
+    assert (found.next, found.trouble) == (NEXT.decode(), "")
+
+
+def test_a_forged_notice_is_forgotten_once_a_good_one_comes(tmp_path: Path):
+    found = told(tmp_path)
+    found.take(sign_key_notice(THIRD, Ed25519PrivateKey.generate()))
+    assert "forged" in found.trouble
+    found.take(sign_key_notice(NEXT, SIGNING_KEY))
+    assert found.trouble == ""
