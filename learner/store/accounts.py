@@ -22,7 +22,7 @@ from learner.store.ledger import (
     Tally,
     robot_ledger,
 )
-from learner.store.stored_episode import SEQUENCE, robot_prefix, spool_prefix
+from learner.store.stored_episode import SEQUENCE, robot_of, robot_prefix, spool_prefix
 from learner.store.transaction import last_number, read_entry
 from protocol.errors import StoreError
 
@@ -40,10 +40,12 @@ class StoreAccounts:
             return last_number(transaction, self._file.log)
 
     def robots(self) -> list[str]:
-        """Return the names of all robots that ever delivered."""
+        """Return the names of all robots that ever delivered a record or a tombstone."""
         with self._reading() as transaction:
-            cursor = transaction.cursor(self._file.tallies)
-            return [bytes(name).decode() for name in cursor.iternext(values=False)]
+            names = {bytes(name) for name in _keys(transaction, self._file.tallies)}
+            # A tally begins with the first record: who only gave sequences up has none.
+            names |= {robot_of(bytes(name)) for name in _keys(transaction, self._file.spools)}
+            return sorted(name.decode() for name in names)
 
     def ledger(self, robot_id: str) -> RobotLedger:
         """Return what is stored, missing and tombstoned of one robot."""
@@ -144,6 +146,11 @@ class StoreAccounts:
                 yield transaction
         except (lmdb.Error, msgspec.MsgspecError, struct.error, ValueError) as error:
             raise StoreError(f"episode store {self._folder}: damaged: {error}") from error
+
+
+def _keys(transaction: Any, table: Any) -> Iterator[bytes]:  # noqa: ANN401
+    keys: Iterator[bytes] = transaction.cursor(table).iternext(values=False)
+    return keys
 
 
 def _sequences(transaction: Any, table: Any, name: bytes) -> list[int]:  # noqa: ANN401

@@ -99,6 +99,11 @@ def robot_prefix(robot_id: str) -> bytes:
     return robot_id.encode() + b"\0"
 
 
+def robot_of(key: bytes) -> bytes:
+    """Return the name that the key of a spool, or of one of its records, begins with."""
+    return key.partition(b"\0")[0]
+
+
 def spool_prefix(robot_id: str, spool_id: bytes) -> bytes:
     """Return what the keys of a spool's records begin with."""
     return robot_prefix(robot_id) + spool_id

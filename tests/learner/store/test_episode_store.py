@@ -119,6 +119,14 @@ def test_an_episode_that_comes_after_its_tombstone_is_stored(store: EpisodeStore
     assert (ledger.stored, ledger.tombstoned, ledger.missing) == (1, 1, 0)
 
 
+def test_a_robot_that_only_gave_sequences_up_is_accounted_for(store: EpisodeStore):
+    burial = Burial(robot_id="leg", spool_id=SPOOL, sequence=2, last_sequence=4, reason="refused")
+    store.commit([arrival(1), burial])
+    assert store.robots() == ["arm", "leg"]
+    ledger = store.account().robots["leg"]
+    assert (ledger.stored, ledger.tombstoned, ledger.missing) == (0, 3, 1)
+
+
 def test_robots_whose_names_begin_alike_are_kept_apart(store: EpisodeStore):
     store.commit([arrival(1, robot="arm"), arrival(5, robot="arm-2")])
     assert store.missing("arm") == {}
