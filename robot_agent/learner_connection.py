@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import ExitStack
 
 import msgspec
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from protocol.codec import encode_message
+from protocol.errors import ConfigurationError
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits, connect, make_dealer
 from protocol.wakeup import Wakeup
@@ -53,6 +55,7 @@ class LearnerConnection:
         self._limits = limits
         self._wakeup = wakeup
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._opened = ExitStack()
         self._retry_at: float | None = None
         self.refusal = ""
         """Why the learner does not let this robot in; "" when it does."""
@@ -65,17 +68,27 @@ class LearnerConnection:
 
         Raises:
             ConfigurationError: the endpoint is malformed.
+            ZMQError: this process has too many files open.
         """
-        self._socket = make_dealer(self._context, self._keys, self._learner_key, self._limits)
-        self._monitor = self._socket.get_monitor_socket(
-            _FAILURES | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        )
+        learner_key = self._key_to_try
+        with ExitStack() as opened:
+            dealer = make_dealer(self._context, self._keys, learner_key, self._limits)
+            opened.callback(dealer.close, linger=0)
+            monitor = dealer.get_monitor_socket(
+                _FAILURES | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+            )
+            opened.callback(monitor.close, linger=0)
+            opened.callback(dealer.disable_monitor)
+            connect(dealer, self._endpoint)
+            # Only now: with a new socket that cannot be had, the old one is better than none.
+            self._close_socket()
+            self._socket, self._monitor, self._opened = dealer, monitor, opened.pop_all()
+            self._learner_key = learner_key
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
         if self._wakeup is not None:
             self._poller.register(self._wakeup, zmq.POLLIN)
-        connect(self._socket, self._endpoint)
 
     def send(self, message: msgspec.Struct, *bodies: bytes) -> bool:
         """Send a message; return False when there is no connection to send it on."""
@@ -137,21 +150,25 @@ class LearnerConnection:
             self._key_to_try = learner_key
 
     def _say_refused(self, reason: str) -> None:
-        refusal = f"{self._endpoint} refuses the connection: {reason}"
+        self._say(f"{self._endpoint} refuses the connection: {reason}")
+
+    def _say(self, refusal: str) -> None:
         if refusal != self.refusal:
             logger.warning("%s; trying again", refusal)
         self.refusal = refusal
 
     def _retry_if_due(self) -> None:
         # libzmq does not come back to a server that refused the key; a new socket does.
-        if self._retry_at is not None and time.monotonic() >= self._retry_at:
-            self._retry_at = None
-            self._learner_key = self._key_to_try
-            self._close_socket()
+        if self._retry_at is None or time.monotonic() < self._retry_at:
+            return
+        try:
             self.open()
+        except (zmq.ZMQError, ConfigurationError) as error:
+            self._say(f"{self._endpoint}: no new connection can be made: {error}")
+            self._retry_at = time.monotonic() + RETRY_REFUSED_AFTER_S
+        else:
+            self._retry_at = None
 
     def _close_socket(self) -> None:
         self.is_connected = False
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
-        self._socket.close(linger=0)
+        self._opened.close()

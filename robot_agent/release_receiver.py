@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CHUNK_BYTES = 4 * 2**20
 _POLL_S = 0.2
+_AFTER_ERROR_S = 1.0
 
 
 class ReleaseReceiver:
@@ -159,15 +160,27 @@ class ReleaseReceiver:
         try:
             self._connection.open()
             while not self._stopping.is_set():
-                self._subscribe_if_due()
-                frames = self._connection.receive(_POLL_S)
-                if frames is not None:
-                    self._handle_guarded(frames)
+                self._turn_guarded()
         except Exception:
             logger.critical("the release receiver ended by an error of its own", exc_info=True)
             raise
         finally:
             self._connection.close()
+
+    def _turn_guarded(self) -> None:
+        try:
+            self._turn()
+        except Exception:
+            # No error may end the robot's learning; the release is announced again.
+            logger.exception("releases: begins anew in %.0f s", _AFTER_ERROR_S)
+            self._download = None
+            self._stopping.wait(_AFTER_ERROR_S)
+
+    def _turn(self) -> None:
+        self._subscribe_if_due()
+        frames = self._connection.receive(_POLL_S)
+        if frames is not None:
+            self._handle(frames)
 
     def _subscribe_if_due(self) -> None:
         if time.monotonic() < self._subscribe_at:
@@ -176,14 +189,6 @@ class ReleaseReceiver:
         if self._connection.send(subscription):
             self._subscribe_at = time.monotonic() + self._subscribe_every_s
             self._subscribed_since_request = True
-
-    def _handle_guarded(self, frames: list[bytes]) -> None:
-        try:
-            self._handle(frames)
-        except Exception:
-            # One message must not end the robot's learning; the release is announced again.
-            logger.exception("a message of the release server is dropped by an error of our own")
-            self._download = None
 
     def _handle(self, frames: list[bytes]) -> None:
         try:

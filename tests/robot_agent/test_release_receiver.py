@@ -16,6 +16,7 @@ from protocol.episode import GripperPose
 from protocol.messages import Chunk
 from protocol.registry import Registry
 from protocol.release import Release, pack_release
+from robot_agent.learner_connection import LearnerConnection
 from robot_agent.q_function import QFunction
 from tests.disks import small_disk
 from tests.metered_link import MeteredLink
@@ -339,6 +340,20 @@ def test_a_message_that_no_release_server_should_send_does_not_end_the_receiver(
     finally:
         router.close(linger=0)
         context.term()
+
+
+def test_an_error_of_our_own_between_two_messages_does_not_end_the_receiver(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    receive = LearnerConnection.receive
+    monkeypatch.setattr("robot_agent.release_receiver._AFTER_ERROR_S", 0.01)
+    monkeypatch.setattr(LearnerConnection, "receive", lambda *_: 1 // 0)
+    server = bench.server()
+    receiver = bench.receiver(server.endpoint)
+    wait_until(lambda: "begins anew" in caplog.text, "it says that there was an error")
+    monkeypatch.setattr(LearnerConnection, "receive", receive)
+    server.publish(make_release(1))
+    take(receiver, 1)
 
 
 def test_a_full_disk_does_not_keep_a_release_from_use_and_is_not_filled_further(bench: Bench):

@@ -1,0 +1,79 @@
+"""A robot's connection to the learner, where it is refused and where it cannot be made."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from protocol.sockets import SocketLimits
+from robot_agent.learner_connection import LearnerConnection
+from tests.delivery_site import DeliverySite, make_site, wait_until
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> DeliverySite:
+    return make_site(tmp_path)
+
+
+@pytest.fixture
+def connection(site: DeliverySite) -> Iterator[LearnerConnection]:
+    process = site.start("gateway")
+    keys = site.make_keys("arm")
+    connection = LearnerConnection(
+        site.endpoint, keys, site.learner_keys("arm"), SocketLimits(frame_bytes=2**20)
+    )
+    connection.open()
+    yield connection
+    connection.close()
+    process.kill()
+    process.wait()
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Let this process open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    opened: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def says(connection: LearnerConnection, words: str) -> bool:
+    connection.receive(0.02)
+    return words in connection.refusal
+
+
+def is_connected(connection: LearnerConnection) -> bool:
+    connection.receive(0.02)
+    return connection.is_connected
+
+
+def test_a_robot_that_was_out_of_files_comes_back_by_itself(
+    site: DeliverySite, connection: LearnerConnection, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("robot_agent.learner_connection.RETRY_REFUSED_AFTER_S", 0.1)
+    wait_until(lambda: says(connection, "not enrolled"), "it is refused")
+    with no_more_files():
+        wait_until(lambda: says(connection, "no new connection can be made"), "it says why")
+    site.registry.enrol("arm", site.keys_of("arm").public.decode())
+    wait_until(lambda: is_connected(connection), "it is let in")
+
+
+def test_a_connection_is_closed_also_where_it_was_never_opened(site: DeliverySite):
+    keys = site.make_keys("leg")
+    LearnerConnection(
+        site.endpoint, keys, site.learner_keys("leg"), SocketLimits(frame_bytes=2**20)
+    ).close()
