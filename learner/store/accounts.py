@@ -26,6 +26,9 @@ from learner.store.stored_episode import SEQUENCE, robot_of, robot_prefix, spool
 from learner.store.transaction import last_number, read_entry
 from protocol.errors import StoreError
 
+_MAX_LOOKED_AT = 20_000
+"""Sequences that one question may look at: about 30 ms of the thread that serves every robot."""
+
 
 class StoreAccounts:
     """The ledgers of an open store. Any thread may read; damage is raised as StoreError."""
@@ -33,6 +36,8 @@ class StoreAccounts:
     def __init__(self, folder: Path, file: StoreFile) -> None:
         self._folder = folder
         self._file = file
+        self._known_through: dict[bytes, int] = {}
+        """By robot and spool: how far known_through has looked. Only of spools with a gap."""
 
     def last_commit(self) -> int:
         """Return the number of the newest episode; 0 when there is none."""
@@ -88,7 +93,10 @@ class StoreAccounts:
         return gaps
 
     def known_through(self, robot_id: str, spool_id: bytes) -> int:
-        """Return the sequence up to which every one of a spool is stored or tombstoned.
+        """Return a sequence up to which every one of a spool is stored or tombstoned.
+
+        The highest such, unless that is far above what was asked before: a call looks at no more
+        than _MAX_LOOKED_AT sequences, and the next one goes on from there.
 
         Raises:
             StoreError: the store is damaged.
@@ -98,13 +106,17 @@ class StoreAccounts:
             spool = read_entry(transaction, self._file.spools, name, SpoolLedger)
             if not spool.missing:
                 return spool.highest
+            through = self._known_through.get(name, 0)
             # Asked one by one, for the reason that _log_after gives.
-            for sequence in range(1, spool.highest + 1):
+            for sequence in range(through + 1, min(through + _MAX_LOOKED_AT, spool.highest) + 1):
                 key = name + SEQUENCE.pack(sequence)
                 tables = (self._file.index, self._file.tombstones)
                 if all(transaction.get(key, db=table) is None for table in tables):
-                    return sequence - 1
-        return spool.highest
+                    break
+                through = sequence
+        # What is known once stays known.
+        self._known_through[name] = through
+        return through
 
     def conflict_count(self) -> int:
         """Return how many records came under a taken key, damaged ones among them."""

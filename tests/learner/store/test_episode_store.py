@@ -110,6 +110,16 @@ def test_every_missing_sequence_is_named(store: EpisodeStore):
     assert store.known_through("arm", bytes(16)) == 0
 
 
+def test_what_is_known_of_a_long_spool_with_a_gap_is_found_a_piece_at_a_time(
+    store: EpisodeStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("learner.store.accounts._MAX_LOOKED_AT", 4)
+    store.commit([arrival(n) for n in (*range(1, 11), 12)])
+    assert [store.known_through("arm", SPOOL) for _ in range(4)] == [4, 8, 10, 10]
+    store.commit([arrival(11), arrival(14)])
+    assert store.known_through("arm", SPOOL) == 12
+
+
 def test_an_episode_that_comes_after_its_tombstone_is_stored(store: EpisodeStore):
     burial = Burial(robot_id="arm", spool_id=SPOOL, sequence=1, last_sequence=2, reason="")
     assert store.commit([burial, burial]) == [Verdict.BURIED, Verdict.BURIED]
