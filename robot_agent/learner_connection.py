@@ -57,6 +57,7 @@ class LearnerConnection:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._opened = ExitStack()
         self._retry_at: float | None = None
+        self._doubts = 0
         self.refusal = ""
         """Why the learner does not let this robot in; "" when it does."""
         self.is_connected = False
@@ -122,24 +123,31 @@ class LearnerConnection:
             self.refusal = ""
             self.connections += 1
             self._retry_at = None
+            self._doubts = 0
             self._learner_keys.worked(self._learner_key)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            self._doubts = 0
             self._say_refused("this robot's key is not enrolled there, or was revoked")
             self._try_again_with(self._learner_key)
         elif event & _FAILURES:
             self._doubt_key()
 
     def _doubt_key(self) -> None:
-        # A learner that is just being restarted may look the same: no key is forgotten.
+        if self._retry_at is not None:
+            return
+        # A learner that is just being restarted may look the same: no key is forgotten, and
+        # nobody is sent for another one before it has happened twice.
+        self._doubts += 1
         other = self._learner_keys.other_than(self._learner_key)
-        if other != self._learner_key:
-            self._say_refused("it does not answer to the key in use; trying the other one known")
-        else:
+        if self._doubts > 1:
             self._say_refused(
                 "it may not be the learner whose public key this robot was given, or its key was "
-                "changed while this robot was off: copy server.public of the learner's keys to "
-                "this robot, or enrol it anew"
+                f"changed while this robot was off: {self._learner_keys.remedy}"
             )
+        elif other != self._learner_key:
+            self._say_refused("it does not answer to the key in use; trying the other one known")
+        else:
+            self._say_refused("it broke off while the connection was being made")
         self._try_again_with(other)
 
     def _try_again_with(self, learner_key: bytes) -> None:

@@ -90,6 +90,16 @@ class LearnerKeys:
         """The key (Z85) that the learner will change to; "" when none was announced."""
         return self._known.next
 
+    @property
+    def remedy(self) -> str:
+        """What a person can do when the learner answers to none of the keys known, in words."""
+        words = "copy server.public of the learner's keys to this robot, or enrol it anew"
+        known = self._known
+        if known.in_use == known.given and not known.next:
+            return words
+        # A learner that went back to the key of the bundle looks like no change of the bundle.
+        return f"{words}, and remove {self._file}"
+
     def other_than(self, key: bytes) -> bytes:
         """Return the key to try when ``key`` was refused; the same when no other is known."""
         known = self._known

@@ -126,3 +126,10 @@ def test_a_forged_notice_is_forgotten_once_a_good_one_comes(tmp_path: Path):
     assert "forged" in found.trouble
     found.take(sign_key_notice(NEXT, SIGNING_KEY))
     assert found.trouble == ""
+
+
+def test_the_remedy_names_the_file_that_outlives_a_copied_key(tmp_path: Path):
+    found = told(tmp_path)
+    found.worked(NEXT)
+    assert str(tmp_path / "learner-keys.json") in found.remedy
+    assert "remove" not in keys(tmp_path, THIRD).remedy
