@@ -15,20 +15,24 @@ STRANGER = "a stranger"
 
 
 @dataclass(slots=True)
-class _Refusals:
+class _Repeats:
     began_s: float
+    level: int
     count: int = 0
     newest: str = ""
 
 
 class RefusalLog:
-    """Logs the first few refusals of a peer for one reason, and counts the rest. Any thread."""
+    """Logs the first few refusals of a peer for one reason, and counts the rest. Any thread.
+
+    Whatever else a peer can cause as often as it likes goes through ``note``, under the same limit.
+    """
 
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
         self._clock = clock
         self._lock = threading.Lock()
-        self._refusals: dict[tuple[str, str], _Refusals] = {}
+        self._repeats: dict[tuple[str, str], _Repeats] = {}
 
     def warn(self, who: str, code: str, reason: str) -> None:
         """Say that something was refused.
@@ -39,25 +43,37 @@ class RefusalLog:
             code: the kind of refusal.
             reason: in words; may hold what the peer sent.
         """
+        self.note(logging.WARNING, who, f"is refused ({code})", reason)
+
+    def note(self, level: int, who: str, what: str, text: str) -> None:
+        """Say that a peer did, or met with, something.
+
+        Args:
+            level: of the lines in the log.
+            who: as for ``warn``.
+            what: it did, in words that are the same every time.
+            text: may hold what the peer sent.
+        """
         with self._lock:
-            refusals = self._refusals.setdefault((who, code), _Refusals(self._clock()))
-            refusals.count += 1
-            refusals.newest = printable(reason)
-            if refusals.count <= LOGGED_REFUSALS:
-                self._logger.warning("%s is refused (%s): %s", who, code, refusals.newest)
+            repeats = self._repeats.setdefault((who, what), _Repeats(self._clock(), level))
+            repeats.count += 1
+            repeats.newest = printable(text)
+            if repeats.count <= LOGGED_REFUSALS:
+                self._logger.log(level, "%s %s: %s", who, what, repeats.newest)
 
     def say_counts(self) -> None:
-        """Say how many refusals were not logged; to be called every few seconds."""
+        """Say how much was not logged; to be called every few seconds."""
         with self._lock:
             now_s = self._clock()
-            for (who, code), refusals in list(self._refusals.items()):
-                if now_s - refusals.began_s < LOGGING_PERIOD_S:
+            for (who, what), repeats in list(self._repeats.items()):
+                if now_s - repeats.began_s < LOGGING_PERIOD_S:
                     continue
-                del self._refusals[who, code]
-                if (silent := refusals.count - LOGGED_REFUSALS) > 0:
-                    self._logger.warning(
-                        "%s was refused (%s) %d more times in %.0f s, the last time: %s",
-                        *(who, code, silent, now_s - refusals.began_s, refusals.newest),
+                del self._repeats[who, what]
+                if (silent := repeats.count - LOGGED_REFUSALS) > 0:
+                    self._logger.log(
+                        repeats.level,
+                        "%s %s, %d more times in %.0f s, the last time: %s",
+                        *(who, what, silent, now_s - repeats.began_s, repeats.newest),
                     )
 
 

@@ -201,7 +201,9 @@ class Committer:
             robots = {delivery.sender.robot_id for delivery, _ in accepted}
             if isinstance(error, StoreError) and len(robots) > 1:
                 # A damaged page of one robot's ledger must not stop the others.
-                logger.error("storing robot by robot: %s", error)  # noqa: TRY400
+                self._refusals.note(
+                    logging.ERROR, "the store", "takes robots one by one", str(error)
+                )
                 return [
                     answer
                     for name in sorted(robots)
@@ -209,7 +211,6 @@ class Committer:
                         [one for one in accepted if one[0].sender.robot_id == name]
                     )
                 ]
-            logger.error("%d deliveries are not acked: %s", len(accepted), error)  # noqa: TRY400
             return self._try_later({d.sender for d, _ in accepted}, error)
         return _acks([delivery for delivery, _ in accepted])
 
@@ -245,6 +246,7 @@ class Committer:
         )
         for sender in senders:
             self._fleet.refuse(sender.robot_id, code)
+            self._refusals.warn(sender.robot_id, code, str(error))
         message = Refusal(code=code, reason=str(error)[:512])
         return [Answer(sender=sender, message=message) for sender in senders]
 

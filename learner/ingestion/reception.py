@@ -31,12 +31,11 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.refusal_code import RefusalCode
-from protocol.refusal_log import STRANGER, RefusalLog, printable
+from protocol.refusal_log import STRANGER, RefusalLog
 from protocol.registry import Member, Registry
 from protocol.server_key import ServerKey
 
-logger = logging.getLogger(__name__)
-
+_LOGGED_VERSION_CHARS = 64
 
 _SAY_HELLO = Refusal(
     code=RefusalCode.SAY_HELLO, reason="this gateway does not know the connection yet"
@@ -201,22 +200,31 @@ class Reception:
             known_through = self._store.known_through(member.name, hello.spool_id)
         except StoreError as error:
             return self._refuse(member, RefusalCode.STORE_UNAVAILABLE, str(error))
-        if known_through >= hello.next_sequence:
-            logger.error(
-                "%s says its next sequence is %d, but %d are stored of spool %s: was its disk "
-                "restored from a backup or copied from another robot?",
-                *(member.name, hello.next_sequence, known_through, hello.spool_id.hex()[:8]),
-            )
-        logger.info(
-            "%s connected from %s, version %s, wire version %d",
-            *(member.name, session.address, printable(hello.software_version)),
-            hello.wire_version,
-        )
+        self._note_greeting(member.name, session.address, hello, known_through)
         return Welcome(
             wire_version=session.wire_version,
             robot_id=member.name,
             window_bytes=self._window_bytes,
             known_through=known_through,
+        )
+
+    def _note_greeting(self, name: str, address: str, hello: Hello, known_through: int) -> None:
+        # A robot may greet as often as it likes.
+        if known_through >= hello.next_sequence:
+            self._refusals.note(
+                logging.ERROR,
+                name,
+                "forgot what it sent",
+                f"it says its next sequence is {hello.next_sequence}, but {known_through} are "
+                f"stored of spool {hello.spool_id.hex()[:8]}: was its disk restored from a backup "
+                "or copied from another robot?",
+            )
+        self._refusals.note(
+            logging.INFO,
+            name,
+            "connected",
+            f"from {address}, version {hello.software_version[:_LOGGED_VERSION_CHARS]}, "
+            f"wire version {hello.wire_version}",
         )
 
     def _reason_to_refuse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import signal
 import socket
@@ -89,6 +90,17 @@ def test_rubbish_without_end_fills_no_log(
     deliver(site, "arm", 5)
     lines = [line for line in caplog.text.splitlines() if "hostile is refused" in line]
     assert LOGGED_REFUSALS <= len(lines) <= LOGGED_REFUSALS + 1
+
+
+def test_greetings_without_end_fill_no_log(
+    gateway: Gateway, hostile: Peer, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    for number in range(50):
+        hostile.hello("hostile", software_version=str(number) * 80)
+    lines = [line for line in caplog.messages if "hostile connected" in line]
+    assert len(lines) <= LOGGED_REFUSALS
+    assert max(map(len, lines)) < 160
 
 
 def test_what_a_peer_sends_cannot_fake_a_line_of_the_log(

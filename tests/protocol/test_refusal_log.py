@@ -61,6 +61,19 @@ def test_few_refusals_are_not_counted_again(
     assert len(caplog.records) == 1
 
 
+def test_what_is_no_refusal_is_under_the_same_limit_and_keeps_its_level(
+    log: RefusalLog, clock: Clock, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    for _ in range(100):
+        log.note(logging.INFO, "arm", "connected", "from 10.0.0.1")
+    clock.now_s += LOGGING_PERIOD_S
+    log.say_counts()
+    assert caplog.messages[0] == "arm connected: from 10.0.0.1"
+    assert len(caplog.records) == LOGGED_REFUSALS + 1
+    assert {record.levelno for record in caplog.records} == {logging.INFO}
+
+
 @pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\x1b[2Jb", "a\u2028b", "a\x00b"])
 def test_what_could_fake_a_line_or_steer_a_terminal_is_replaced(text: str):
     assert printable(text).isprintable()

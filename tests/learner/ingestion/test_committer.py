@@ -14,6 +14,7 @@ from learner.ingestion.fleet_state import FleetState
 from learner.store.episode_store import EpisodeStore
 from learner.store.retention import RetentionLimits
 from protocol.codec import digest, encode_episode
+from protocol.limits import LOGGED_REFUSALS
 from protocol.messages import Ack, EpisodeSubmission, Refusal
 from protocol.refusal_log import RefusalLog
 from tests.delivery_site import wait_until
@@ -135,3 +136,21 @@ def test_a_robot_whose_ledger_is_damaged_does_not_stop_the_others(desk: Desk, fo
     wait_until(lambda: desk.acked("leg") == set(range(1, 6)), "the other robot's are stored")
     assert {one.code for one in desk.refusals()} == {"store-unavailable"}
     assert desk.acked() == {1}
+
+
+def test_a_full_store_is_said_to_the_robots_every_time_and_to_the_log_a_few_times(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    store = EpisodeStore(tmp_path / "small", 400_000)
+    desk = Desk(store)
+    desk.committer.start()
+    sequence = 0
+    while len(desk.refusals()) < 3 * LOGGED_REFUSALS:
+        sequence += 1
+        desk.submit(sequence)
+        wait_until(lambda: desk.committer.queued_bytes == 0, "stored or refused")
+    desk.committer.stop()
+    store.close()
+    assert {one.code for one in desk.refusals()} == {"store-full"}
+    lines = [line for line in caplog.messages if "max_store_bytes" in line]
+    assert len(lines) == LOGGED_REFUSALS
