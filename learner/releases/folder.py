@@ -16,6 +16,8 @@ from protocol.release import Release, unpack_release
 
 logger = logging.getLogger(__name__)
 
+_State = tuple[int, int, int]
+"""What differs when a file was replaced: inode, time of the last change, size."""
 _NAME = re.compile(r"release-(\d{10,16})\.gfrel")
 
 
@@ -26,7 +28,7 @@ class ReleaseFolder:
         self._folder = folder
         self._keep = keep
         self._verify_key = verify_key
-        self._entries: dict[int, ReleaseEntry] = {}
+        self._entries: dict[int, tuple[_State, ReleaseEntry]] = {}
         self._complained_of: set[int] = set()
 
     def store(self, version: int, data: bytes, pinned: Collection[int] = ()) -> None:
@@ -41,6 +43,7 @@ class ReleaseFolder:
             ConfigurationError: the folder cannot be written, or the disk is full.
         """
         write_over(self._path(version), data, mode=PUBLIC_MODE)
+        self._complained_of.discard(version)
         for old in self.versions()[self._keep :]:
             if old not in pinned:
                 self._path(old).unlink(missing_ok=True)
@@ -64,18 +67,27 @@ class ReleaseFolder:
         return sorted((int(match[1]) for match in found if match), reverse=True)
 
     def entry(self, version: int) -> ReleaseEntry | None:
-        """Return what a release says of itself; None when it is missing or damaged."""
-        if version not in self._entries:
-            try:
-                data = self._path(version).read_bytes()
-                release = unpack_release(data, self._verify_key)
-            except (OSError, RejectedReleaseError) as error:
-                if version not in self._complained_of:
-                    self._complained_of.add(version)
-                    logger.error("release %d cannot be used: %s", version, error)  # noqa: TRY400
-                return None
-            self._entries[version] = describe(release, len(data))
-        return self._entries[version]
+        """Return what a release says of itself; None when it is missing or damaged.
+
+        A file that was changed or removed since it was read last is noticed.
+        """
+        try:
+            state = _state_of(self._path(version))
+            known = self._entries.get(version)
+            if known is not None and known[0] == state:
+                return known[1]
+            data = self._path(version).read_bytes()
+            release = unpack_release(data, self._verify_key)
+        except FileNotFoundError:
+            return None
+        except (OSError, RejectedReleaseError) as error:
+            if version not in self._complained_of:
+                self._complained_of.add(version)
+                logger.error("release %d cannot be used: %s", version, error)  # noqa: TRY400
+            return None
+        entry = describe(release, len(data))
+        self._entries[version] = state, entry
+        return entry
 
     def read(self, version: int, offset: int, length: int) -> bytes | None:
         """Return a part of a release file; None when there is none of this version."""
@@ -88,6 +100,11 @@ class ReleaseFolder:
 
     def _path(self, version: int) -> Path:
         return self._folder / f"release-{version:010d}.gfrel"
+
+
+def _state_of(path: Path) -> _State:
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def describe(release: Release, size_bytes: int) -> ReleaseEntry:

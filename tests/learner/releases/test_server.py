@@ -379,6 +379,38 @@ def test_a_pinned_release_that_is_damaged_on_disk_is_named_and_not_announced(fle
     assert isinstance(chunk, Chunk)  # and no announcement before it
 
 
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_a_release_that_went_bad_since_it_was_listed_cannot_be_pinned(
+    fleet: Fleet, content: bytes | None
+):
+    server = fleet.server()
+    for version in (1, 2):
+        server.publish(make_release(version))
+    operator = fleet.operator(server)
+    listing, _ = ask(operator, ReleaseListRequest())
+    assert [entry.version for entry in listing.releases] == [2, 1]
+    file = fleet.folder / "releases" / "release-0000000001.gfrel"
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    refusal, _ = ask(operator, ReleasePin(version=1))
+    assert isinstance(refusal, Refusal)
+    assert "release 1 is not on the learner's disk, or damaged" in refusal.reason
+    assert server.catalogue.pins() == {}
+
+
+def test_asking_for_a_release_that_is_not_made_yet_is_no_damage(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+):
+    server = fleet.server()
+    operator = fleet.operator(server)
+    assert isinstance(ask(operator, ReleasePin(version=1))[0], Refusal)
+    assert not any("cannot be used" in said for said in caplog.messages)
+    server.publish(make_release(1))
+    assert ask(operator, ReleasePin(version=1))[0].pinned == {"": 1}
+
+
 def test_a_robot_of_wire_version_one_is_served_but_cannot_be_sent_back_which_is_said(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ):
