@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -17,11 +17,18 @@ from rich.text import Text
 from fleet.proportion import Proportion
 from fleet.releases import in_words
 from fleet.status import rolling_greedy, rolling_success
+from fleet.table import plain_table
 from protocol.messages import ReleaseList, RobotStatus, StatusReply
 
 _LINE_INTERVAL_S = 10.0
 _RATE_WINDOW_S = 15.0
 _MOST_NOTES = 6
+_HEADINGS = (
+    *("robot", "seen", "release", "attempts", "greedy", "missing", "conflicts"),
+    *("outbox", "decision", "all", "tombstoned", "wire", "version"),
+)
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
+_QUIET = {"missing", "conflicts", "outbox", "decision", "tombstoned"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,11 +111,11 @@ class Monitor:
         return (n1 - n0) / max(t1 - t0, 1e-6)
 
     def _panel(self, progress: Progress, status: StatusReply | None, rate: float) -> Group:
-        parts = [Text(plain_line(progress, status, rate), style="bold")]
-        body: list[Table | Text] = [*parts]
+        headline = Text(plain_line(progress, status, rate), style="bold")
+        # Above the table: that of a large fleet is cut off where the terminal ends.
+        body: list[Table | Text] = [headline, *(Text(note, style="yellow") for note in self._notes)]
         if status is not None:
-            body.append(robot_table(status.robots))
-        body.extend(Text(note, style="yellow") for note in self._notes)
+            body.append(robot_table(status.robots, width=self._console.width))
         return Group(*body)
 
 
@@ -140,50 +147,83 @@ def fleet_success(robots: Iterable[RobotStatus]) -> Proportion:
     return _sum(rolling_greedy(robot) for robot in robots)
 
 
-def robot_table(robots: Iterable[RobotStatus], listing: ReleaseList | None = None) -> Table:
+def robot_table(
+    robots: Iterable[RobotStatus],
+    listing: ReleaseList | None = None,
+    members: Collection[str] | None = None,
+    *,
+    width: int,
+) -> Table:
     """Return one row per robot, and one for the fleet.
 
     Args:
         robots: as the gateway knows them.
         listing: of the release server; with it the table says who is behind or pinned.
+        members: who may speak; with it the table says who is shut out.
+        width: of the terminal, in characters.
     """
     robots = list(robots)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("robot", "attempts", "greedy success", "all", "release"):
-        table.add_column(heading, justify="left" if heading == "robot" else "right")
-    for heading in ("outbox", "missing", "decision", "wire", "version", "last seen"):
-        table.add_column(heading, justify="right")
-    for robot in robots:
-        table.add_row(*_cells(robot, listing))
+    rows = [_cells(robot, listing, members) for robot in robots]
     if len(robots) > 1:
-        every = _sum(rolling_success(robot) for robot in robots)
-        attempts = str(sum(robot.attempts for robot in robots))
-        table.add_row("fleet", attempts, str(fleet_success(robots)), str(every), style="bold")
+        rows.append(_fleet_cells(robots))
+    table = plain_table(_HEADINGS, rows, width=width, quiet=_QUIET)
+    if len(robots) > 1:
+        table.rows[-1].style = "bold"
     return table
 
 
-def _cells(robot: RobotStatus, listing: ReleaseList | None) -> list[str]:
+def _cells(
+    robot: RobotStatus, listing: ReleaseList | None, members: Collection[str] | None
+) -> list[str]:
     version = robot.release_version
-    seen = "never" if robot.last_seen_s < 0 else f"{robot.last_seen_s:.0f} s ago"
+    is_out = members is not None and robot.robot_id not in members
     return [
         robot.robot_id,
+        "shut out" if is_out else _seen(robot),
+        str(version or "none") if listing is None else in_words(version, robot.robot_id, listing),
         str(robot.attempts),
         str(rolling_greedy(robot)),
-        str(rolling_success(robot)),
-        str(version) if listing is None else in_words(version, robot.robot_id, listing),
-        str(robot.outbox_episodes),
         str(robot.missing),
-        f"{robot.decision_ms_p50:.1f} ms",
+        str(robot.conflicts),
+        str(robot.outbox_episodes),
+        f"{robot.decision_ms_p50:.0f} ms" if robot.decision_ms_p50 else "-",
+        str(rolling_success(robot)),
+        str(robot.tombstoned),
         str(robot.wire_version or "-"),
         robot.software_version or "-",
-        seen if robot.connected else f"{seen}, gone",
     ]
+
+
+def _fleet_cells(robots: list[RobotStatus]) -> list[str]:
+    cells = {
+        "robot": "fleet",
+        "attempts": str(sum(robot.attempts for robot in robots)),
+        "greedy": str(fleet_success(robots)),
+        "all": str(_sum(rolling_success(robot) for robot in robots)),
+    }
+    return [cells.get(heading, "") for heading in _HEADINGS]
+
+
+def _seen(robot: RobotStatus) -> str:
+    """Say when a robot was heard last."""
+    if robot.last_seen_s < 0:
+        return "never"
+    fitting = (one for one in _UNITS if robot.last_seen_s >= 2 * one[0])
+    unit_s, unit = next(fitting, (1, "s"))
+    ago = f"{robot.last_seen_s / unit_s:.0f} {unit} ago"
+    return ago if robot.connected else f"gone {ago}"
 
 
 def status_warnings(status: StatusReply) -> list[str]:
     """Return what a person should know of the learner and of every robot, in words."""
-    return status.warnings + [
+    said = status.warnings + [
         f"{robot.robot_id}: {warning}" for robot in status.robots for warning in robot.warnings
+    ]
+    return said + [
+        f"{robot.robot_id}: episodes came under the sequence of others; 'fleet episodes verify' "
+        "says how many and what that may mean"
+        for robot in status.robots
+        if robot.conflicts
     ]
 
 

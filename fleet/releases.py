@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from rich.table import Table
 
 from fleet.operator_client import OperatorClient
+from fleet.table import plain_table
 from protocol.errors import ConfigurationError, TransientError
 from protocol.messages import (
     FromReleaseServer,
@@ -19,6 +20,11 @@ from protocol.messages import (
 from protocol.security import CurveKeys
 
 WHOLE_FLEET = ""
+_HEADINGS = (
+    *("release", "notes", "made (UTC)", "held-out loss", "steps", "attempts"),
+    *("KB", "digest"),
+)
+_MOST_NAMES = 2
 
 
 class ReleaseClient(OperatorClient):
@@ -81,8 +87,8 @@ def in_words(version: int, robot_id: str, listing: ReleaseList) -> str:
     assigned = assigned_version(listing, robot_id)
     pinned = is_pinned(listing, robot_id)
     if version == assigned:
-        return f"{version} {'pinned' if pinned else 'current'}"
-    return f"{version}, {'pinned to' if pinned else 'behind'} {assigned}"
+        return f"{version} {'pinned' if pinned else 'current'}" if version else "none"
+    return f"{version or 'none'}, {'pinned to' if pinned else 'behind'} {assigned}"
 
 
 def name_of(robot_id: str) -> str:
@@ -90,30 +96,30 @@ def name_of(robot_id: str) -> str:
     return robot_id or "the whole fleet"
 
 
-def release_table(listing: ReleaseList) -> Table:
+def release_table(listing: ReleaseList, *, width: int) -> Table:
     """Return one row per release, newest first."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("release", "made (UTC)", "steps", "attempts", "held-out loss", "KB"):
-        table.add_column(heading, justify="right")
-    for heading in ("digest", ""):
-        table.add_column(heading)
-    for entry in listing.releases:
-        table.add_row(*_cells(entry, listing.pinned, is_current=entry.version == listing.current))
-    return table
+    rows = [
+        _cells(entry, listing.pinned, is_current=entry.version == listing.current)
+        for entry in listing.releases
+    ]
+    return plain_table(_HEADINGS, rows, width=width, quiet={"notes"}, left={"notes", "digest"})
 
 
 def _cells(entry: ReleaseEntry, pinned: Mapping[str, int], *, is_current: bool) -> list[str]:
     made = datetime.fromtimestamp(entry.created_at_ns / 1e9, UTC)
     loss = entry.metrics.get("held_out_loss")
     notes = ["newest"] if is_current else []
-    notes += [f"{name_of(robot)} pinned" for robot, at in pinned.items() if at == entry.version]
+    here = [name_of(robot) for robot, at in pinned.items() if at == entry.version]
+    if here:
+        few = len(here) <= _MOST_NAMES
+        notes.append(f"{', '.join(here)} pinned" if few else f"{len(here)} pins")
     return [
         str(entry.version),
+        ", ".join(notes),
         f"{made:%Y-%m-%d %H:%M:%S}",
+        "" if loss is None else f"{loss:.4f}",
         str(entry.trained_steps),
         f"{entry.metrics.get('attempts', 0):.0f}",
-        "" if loss is None else f"{loss:.4f}",
         f"{entry.size_bytes / 1000:.0f}",
         entry.digest[:12],
-        ", ".join(notes),
     ]

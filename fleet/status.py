@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -30,16 +31,21 @@ class StatusClient(OperatorClient):
         return self.ask(StatusRequest(), StatusReply, timeout_s)
 
 
-def with_releases(status: StatusReply, listing: ReleaseList | None) -> dict[str, Any]:
-    """Return a status for scripts, with what each robot shall use as ``assigned_release``.
+def in_full(
+    status: StatusReply, listing: ReleaseList | None, members: Collection[str]
+) -> dict[str, Any]:
+    """Return a status for scripts: with what each robot shall use, and whether it may speak.
 
     Args:
         status: of the gateway.
         listing: of the release server; None when it does not answer.
+        members: who may speak.
     """
-    told: dict[str, Any] = msgspec.to_builtins(status)
+    told: dict[str, Any] = msgspec.to_builtins(msgspec.structs.asdict(status))
+    told["release_warnings"] = listing.warnings if listing else []
     for robot in told["robots"]:
         name = robot["robot_id"]
+        robot["enrolled"] = name in members
         robot["assigned_release"] = assigned_version(listing, name) if listing else None
         robot["pinned"] = is_pinned(listing, name) if listing else None
     return told

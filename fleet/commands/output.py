@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,9 +16,16 @@ _PIPE_COLUMNS = 160
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console; where no terminal says how wide it is, tables may be wide."""
+    """Return a console; where neither a terminal nor COLUMNS says how wide it is, it is wide."""
     found = Console(stderr=stderr)
-    return found if found.is_terminal else Console(stderr=stderr, width=_PIPE_COLUMNS)
+    if found.is_terminal or "COLUMNS" in os.environ:
+        return found
+    return Console(stderr=stderr, width=_PIPE_COLUMNS)
+
+
+def say(text: str) -> None:
+    """Print a line; where it ends is the terminal's affair."""
+    console().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from tyro.conf import Positional
 from tyro.extras import SubcommandApp
 
-from fleet.commands.output import console, print_json
+from fleet.commands.output import console, print_json, say
 
 if TYPE_CHECKING:
     from fleet.releases import ReleaseClient
@@ -36,14 +37,14 @@ def list_releases(run: Path = Path("runs/demo"), json: bool = False) -> int:
     with _connect(run) as client:
         listing = client.fetch()
     if json:
-        print_json(listing)
+        print_json(msgspec.structs.asdict(listing))
         return 0
     screen = console()
-    screen.print(release_table(listing))
+    screen.print(release_table(listing, width=screen.width))
     for robot, version in listing.pinned.items():
-        _say(f"{name_of(robot)} is pinned to release {version}")
+        say(f"{name_of(robot)} is pinned to release {version}")
     for reason in listing.withheld:
-        _say(f"held back: {reason}")
+        say(f"held back: {reason}")
     _say_warnings(listing)
     return 0
 
@@ -89,10 +90,8 @@ def unpin_release(run: Path = Path("runs/demo"), robot: str | None = None) -> in
         listing = client.pin(0, robot_id)
     state = "no longer pinned" if was_pinned else "not pinned"
     version = assigned_version(listing, robot_id)
-    _say(f"{name_of(robot_id)} is {state}: release {version or 'none'} is to be used")
-    for name, pinned in listing.pinned.items():
-        _say(f"{name_of(name)} stays pinned to release {pinned}")
-    _say_warnings(listing)
+    say(f"{name_of(robot_id)} is {state}: release {version or 'none'} is to be used")
+    _say_rest(listing, robot_id)
     return 0
 
 
@@ -124,14 +123,20 @@ def _pin(client: ReleaseClient, version: int, robot_id: str) -> None:
     from fleet.releases import name_of
 
     listing = client.pin(version, robot_id)
-    _say(f"{name_of(robot_id)} is pinned to release {version}")
+    say(f"{name_of(robot_id)} is pinned to release {version}")
+    _say_rest(listing, robot_id)
+
+
+def _say_rest(listing: ReleaseList, changed: str) -> None:
+    """Name the other pins where they limit what was changed, and what keeps a pin from working."""
+    from fleet.releases import WHOLE_FLEET, name_of
+
+    for robot, pinned in listing.pinned.items():
+        if changed == WHOLE_FLEET != robot:
+            say(f"{name_of(robot)} stays pinned to release {pinned}")
     _say_warnings(listing)
 
 
 def _say_warnings(listing: ReleaseList) -> None:
     for warning in listing.warnings:
-        _say(f"warning: {warning}")
-
-
-def _say(text: str) -> None:
-    console().print(text, highlight=False, markup=False, soft_wrap=True)
+        say(f"warning: {warning}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from fleet.commands.output import console, print_json
+from fleet.commands.output import console, print_json, say
 
 # Imports of what is slow to load stand in the commands: `fleet --help` should not wait for MuJoCo.
 
@@ -62,33 +62,39 @@ def revoke(robot: Positional[str], run: Path = Path("runs/demo")) -> int:
 def status(run: Path = Path("runs/demo"), json: bool = False) -> int:
     """Show the robots as the learner knows them: last seen, release, success, what is missing.
 
-    Of the release in use it says whether it is the current one, behind it, or pinned.
+    Of the release in use it says whether it is the current one, behind it, or pinned. Below the
+    table stands everything that somebody should look at.
 
     Args:
         run: folder with learner.toml and keys.
         json: machine-readable.
     """
-    from fleet.monitor import robot_table
-    from fleet.operator import operator_connection, release_connection
+    from fleet.monitor import robot_table, status_warnings
+    from fleet.operator import operator_connection, registry_of, release_connection
     from fleet.releases import ReleaseClient
     from fleet.run_folder import RunFolder
-    from fleet.status import StatusClient, with_releases
+    from fleet.status import StatusClient, in_full
 
     folder = RunFolder.existing(run)
     with StatusClient(*operator_connection(folder)) as client:
         reply = client.fetch()
     with ReleaseClient(*release_connection(folder)) as release_client:
         listing = release_client.fetch_if_there()
+    members = {member.name for member in registry_of(folder).members()}
     if json:
-        print_json(with_releases(reply, listing))
+        print_json(in_full(reply, listing, members))
         return 0
-    screen = console()
-    if listing is None:
-        screen.print("the release server does not answer: who is behind or pinned is not known")
-    screen.print(
-        f"release {reply.release_version}, {reply.episodes_stored} episodes stored, "
-        f"learner up {reply.uptime_s:.0f} s",
-        highlight=False,
+    say(
+        f"release {reply.release_version or 'none yet'}, {reply.episodes_stored} episodes stored, "
+        f"learner up {reply.uptime_s:.0f} s"
     )
-    screen.print(robot_table(reply.robots, listing))
+    screen = console()
+    screen.print(robot_table(reply.robots, listing, members, width=screen.width))
+    warnings = status_warnings(reply)
+    if listing is None:
+        warnings.append("the release server does not answer: who is behind or pinned is not known")
+    else:
+        warnings += listing.warnings
+    for warning in warnings:
+        say(f"warning: {warning}")
     return 0

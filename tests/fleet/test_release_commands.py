@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 
@@ -14,12 +15,16 @@ from fleet.run_folder import RunFolder
 from learner.config import LearnerConfig
 from learner.ingestion.gateway import Gateway
 from learner.releases.server import ReleaseServer
+from learner.store.episode_store import EpisodeStore
+from learner.store.stored_episode import Arrival
+from protocol.codec import digest
 from protocol.configuration import load_toml
 from protocol.errors import AuthenticationError
 from protocol.messages import ReleaseList
 from protocol.registry import Registry
 from protocol.security import load_curve_keys, load_release_secret
 from robot_agent.config import AgentConfig
+from tests.fleet.deliveries import deliver
 from tests.releases import make_release
 
 Tool = Callable[..., tuple[int, str, str]]
@@ -71,12 +76,13 @@ def test_releases_are_listed_with_what_was_held_back(server: ReleaseServer, flee
     status, out, _ = fleet_tool("release", "list")
     assert status == 0
     rows = [line.split() for line in out.splitlines()[1:4]]
-    assert [(row[0], row[3], row[5]) for row in rows] == [
+    # From the right: the notes beside the version are more or fewer words.
+    assert [(row[0], row[-4], row[-5]) for row in rows] == [
         ("3", "300", "0.2500"),
         ("2", "200", "0.2500"),
         ("1", "100", "0.2500"),
     ]
-    assert rows[0][-1] == "newest"
+    assert rows[0][1] == "newest"
     assert "held back: weights of step 400 are held back: worse by 0.1" in out
 
 
@@ -86,6 +92,9 @@ def test_pin_rollback_and_unpin_change_what_the_list_says(server: ReleaseServer,
     assert fleet_tool("release", "rollback", "--robot", "robot-01")[0] == 0
     assert pins(fleet_tool) == {"": 2, "robot-01": 1}
     assert "robot-01 pinned" in fleet_tool("release", "list")[1]
+
+    _, out, _ = fleet_tool("release", "rollback")
+    assert out.splitlines()[1:] == ["robot-01 stays pinned to release 1"]
 
     _, out, _ = fleet_tool("release", "unpin")
     assert "the whole fleet is no longer pinned: release 3 is to be used" in out
@@ -161,8 +170,8 @@ def test_the_status_joins_what_the_gateway_and_the_release_server_know(
             (2, True),
         ]
         table = fleet_tool("status")[1]
-        assert "0, behind 3" in table
-        assert "0, pinned to 2" in table
+        assert "none, behind 3" in table
+        assert "none, pinned to 2" in table
 
         server.close()
         monkeypatch.setattr("fleet.operator_client.ANSWER_WITHIN_S", 2.0)
@@ -176,7 +185,7 @@ def test_the_status_joins_what_the_gateway_and_the_release_server_know(
     [
         (5, {}, "5 current"),
         (4, {}, "4, behind 5"),
-        (0, {}, "0, behind 5"),
+        (0, {}, "none, behind 5"),
         (3, {"": 3}, "3 pinned"),
         (5, {"": 3}, "5, pinned to 3"),
         (3, {"robot-01": 2, "": 3}, "3, pinned to 2"),
@@ -188,3 +197,47 @@ def test_the_status_says_whether_a_robot_is_behind_or_pinned(
 ):
     listing = ReleaseList(current=5, releases=[], pinned=pinned, withheld=[])
     assert in_words(version, "robot-01", listing) == words
+
+
+def test_before_the_first_release_no_robot_has_the_current_one():
+    listing = ReleaseList(current=0, releases=[], pinned={}, withheld=[])
+    assert in_words(0, "robot-01", listing) == "none"
+
+
+def test_the_json_has_the_same_keys_whether_or_not_there_is_a_warning(
+    server: ReleaseServer, fleet_tool: Tool
+):
+    assert json.loads(fleet_tool("release", "list", "--json")[1])["warnings"] == []
+
+
+def test_the_status_names_who_is_shut_out_and_everything_that_is_wrong(
+    server: ReleaseServer,
+    folder: RunFolder,
+    fleet_tool: Tool,
+):
+    config = load_toml(folder.learner_config, LearnerConfig)
+    deliver(folder, "robot-01")
+    with closing(EpisodeStore(folder.store, 2**28)) as store:
+        ((_, first),) = store.tail(0, 1)
+        record = first.record + b"!"
+        store.commit([Arrival(key=first.key, digest=digest(record), record=record, letter="s")])
+    gateway = Gateway(config.gateway, config.keys.server_secret, config.keys.registry)
+    gateway.start()
+    try:
+        Registry(config.keys.registry).revoke("robot-01")
+        server.catalogue.pin("robot-02", 1)
+        (config.releases.folder / "release-0000000001.gfrel").unlink()
+        out = fleet_tool("status")[1]
+        rows = {line.split()[0]: line for line in out.splitlines() if line}
+        assert "shut out" in rows["robot-01"]
+        assert "never" in rows["robot-02"]
+        assert "gone" not in rows["robot-02"]
+        assert "warning: robot-01: episodes came under the sequence of others" in out
+        assert "warning: robot-02 is pinned to release 1, which is missing or damaged" in out
+
+        told = json.loads(fleet_tool("status", "--json")[1])
+        assert told["warnings"] == []
+        assert "robot-02 is pinned to release 1" in told["release_warnings"][0]
+        assert [each["enrolled"] for each in told["robots"]] == [False, True]
+    finally:
+        gateway.stop()
