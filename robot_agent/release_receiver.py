@@ -21,6 +21,8 @@ from protocol.messages import (
     ReleaseAnnouncement,
     ReleaseSubscription,
 )
+from protocol.refusal_code import RefusalCode
+from protocol.refusal_log import printable
 from protocol.release import Release, unpack_release
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 MAX_CHUNK_BYTES = 4 * 2**20
 _POLL_S = 0.2
 _AFTER_ERROR_S = 1.0
+_NO_SUCH_BYTES = {RefusalCode.RELEASE_NOT_SERVED, RefusalCode.OUT_OF_RANGE}
+"""What the server says when a download cannot go on; after any other refusal it can."""
 
 
 class ReleaseReceiver:
@@ -101,6 +105,7 @@ class ReleaseReceiver:
         """Why the newest release offered is not in use, in words; "" when it is."""
         self.requested_bytes = 0
         """Bytes of releases asked for since the start, repetitions included."""
+        self._server_refusal = ""
         self._newest: QFunction | None = None
         self._newest_lock = threading.Lock()
         self._download: ReleaseDownload | None = None
@@ -117,7 +122,7 @@ class ReleaseReceiver:
         is_started = self._thread.ident is not None
         if is_started and not self.alive and not self._stopping.is_set():
             return "no release is received any more: start the agent again"
-        return self.connection_refusal or self.last_refusal
+        return self.connection_refusal or self._server_refusal or self.last_refusal
 
     @property
     def connection_refusal(self) -> str:
@@ -199,9 +204,17 @@ class ReleaseReceiver:
         if isinstance(message, ReleaseAnnouncement):
             self._handle_announcement(message)
         elif isinstance(message, Chunk):
+            self._server_refusal = ""
             self._handle_chunk(message, frames[-1])
         elif isinstance(message, Refusal):
-            logger.warning("the release server refused (%s): %s", message.code, message.reason)
+            self._take_refusal(message)
+
+    def _take_refusal(self, refusal: Refusal) -> None:
+        reason = f"the release server refused ({refusal.code}): {refusal.reason}"
+        if reason != self._server_refusal:
+            logger.warning("%s", printable(reason))
+        self._server_refusal = reason
+        if refusal.code in _NO_SUCH_BYTES:
             self._download = None
 
     def _handle_announcement(self, announcement: ReleaseAnnouncement) -> None:
@@ -211,6 +224,7 @@ class ReleaseReceiver:
             self._fetch(announcement)
 
     def _stay(self, announcement: ReleaseAnnouncement) -> None:
+        self._server_refusal = ""
         if self._download is not None:
             version = self._download.announcement.version
             logger.info("release %d abandoned, release %d shall stay", version, self.version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,15 @@ import pytest
 import zmq
 
 from learner.releases.server import ReleaseServer
-from protocol.codec import encode_message
+from protocol.codec import decode_message, encode_message
 from protocol.episode import GripperPose
-from protocol.messages import Chunk
+from protocol.messages import (
+    Chunk,
+    ChunkRequest,
+    Refusal,
+    ReleaseAnnouncement,
+    ToReleaseServer,
+)
 from protocol.registry import Registry
 from protocol.release import Release, pack_release
 from robot_agent.learner_connection import LearnerConnection
@@ -340,6 +347,42 @@ def test_a_message_that_no_release_server_should_send_does_not_end_the_receiver(
     finally:
         router.close(linger=0)
         context.term()
+
+
+def test_a_refusal_that_says_nothing_of_the_release_keeps_what_has_arrived_and_is_said_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+):
+    data = make_release(1, padding_bytes=2 * CHUNK_BYTES)
+    announcement = encode_message(
+        ReleaseAnnouncement(
+            version=1, digest=hashlib.sha256(data[:-64]).digest(), size_bytes=len(data)
+        )
+    )
+    haste = encode_message(Refusal(code="rate", reason="too many requests"))
+    asked: list[int] = []
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.setsockopt(zmq.CURVE_SERVER, 1)
+        router.setsockopt(zmq.CURVE_SECRETKEY, bench.server_keys.secret)
+        router.setsockopt(zmq.LINGER, 0)
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        receiver = bench.receiver(f"tcp://127.0.0.1:{port}")
+        while receiver.version == 0:
+            robot, header = router.recv_multipart()
+            message = decode_message(header, ToReleaseServer)
+            if not isinstance(message, ChunkRequest):
+                router.send_multipart([robot, announcement])
+                continue
+            asked.append(message.offset)
+            if message.offset > 0 and len(asked) < 4:
+                router.send_multipart([robot, haste])
+                wait_until(lambda: "too many requests" in receiver.trouble, "it says so")
+                continue
+            chunk = Chunk(version=1, offset=message.offset)
+            body = data[message.offset : message.offset + message.length]
+            router.send_multipart([robot, encode_message(chunk), body])
+        receiver.close()
+    assert asked.count(0) == 1
+    assert len([line for line in caplog.messages if "too many requests" in line]) == 1
 
 
 def test_an_error_of_our_own_between_two_messages_does_not_end_the_receiver(
