@@ -27,8 +27,9 @@ logger = logging.getLogger(__name__)
 Role = Literal["robot", "operator"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
-_SETTLED_NS = 100_000_000
-"""A folder changed less than this ago may change again within the same clock tick."""
+_SETTLES_IN_S = 0.1
+"""A folder that was seen to change less than this ago may change again within the same clock tick
+of the file system."""
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 _LOOK_AT_FILES_S = 1.0
 """A file that is edited in place does not change its folder, and is noticed within this time."""
@@ -63,7 +64,8 @@ class Registry:
         self._lock = threading.Lock()
         self._folder_path = str(folder)
         self._folder_changed_ns = -1
-        self._settled_before_ns = 0
+        self._settles_at_s = 0.0
+        self._is_settled = False
         self._files: dict[str, int] = {}
         self._look_at_files_s = 0.0
         self._members: dict[str, Member] = {}
@@ -76,11 +78,6 @@ class Registry:
         """
         self._refresh()
         return self._members.get(public_key)
-
-    def robot_for_key(self, public_key: str) -> str | None:
-        """Return the name of the robot that holds this key, or None."""
-        member = self.member_for_key(public_key)
-        return member.name if member is not None and member.role == "robot" else None
 
     def refusal_reason(self, public_key: str) -> str:
         """Say in words why a key that ``member_for_key`` does not know is refused."""
@@ -156,7 +153,7 @@ class Registry:
             raise ConfigurationError(
                 f"registry {self._folder}: {error.strerror}; 'fleet enrol' makes it"
             ) from error
-        if changed_ns != self._folder_changed_ns or changed_ns >= self._settled_before_ns:
+        if changed_ns != self._folder_changed_ns or not self._is_settled:
             return False
         if time.monotonic() < self._look_at_files_s:
             return True
@@ -174,7 +171,11 @@ class Registry:
     def _read(self) -> None:
         # Taken before the files are read: whatever changes meanwhile makes it outdated.
         changed_ns = self._folder.stat().st_mtime_ns
-        self._settled_before_ns = time.time_ns() - _SETTLED_NS
+        # Not by the time of the change: the clock may have been set back since.
+        now_s = time.monotonic()
+        if changed_ns != self._folder_changed_ns:
+            self._settles_at_s = now_s + _SETTLES_IN_S
+        is_settled = now_s >= self._settles_at_s
         files = self._changed_files()
         members = self._read_members()
         self._revoked = {
@@ -183,6 +184,7 @@ class Registry:
             if (entry := _read_entry(path)) is not None
         }
         self._members, self._files = members, files
+        self._is_settled = is_settled
         # Last, so that no other thread takes the new time for the new content.
         self._folder_changed_ns = changed_ns
 

@@ -9,7 +9,7 @@ import pytest
 
 from fleet.enrolment import LearnerAddress, create_learner_keys, enrol_robot, revoke_robot
 from protocol.errors import ConfigurationError
-from protocol.registry import Registry
+from protocol.registry import Member, Registry
 from protocol.security import (
     load_curve_keys,
     load_curve_public,
@@ -37,7 +37,7 @@ def test_a_bundle_holds_all_that_a_robot_needs(
     bundle = tmp_path / "bundle"
     enrol_robot(registry, "arm", bundle, learner)
     keys = load_curve_keys(bundle / "robot.secret")
-    assert registry.robot_for_key(keys.public.decode()) == "arm"
+    assert registry.member_for_key(keys.public.decode()) == Member(name="arm", role="robot")
     table = tomllib.loads((bundle / "robot-part.toml").read_text())
     assert table["name"] == "arm"
     assert table["learner"]["episodes"] == "tcp://learner:5701"

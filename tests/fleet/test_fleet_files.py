@@ -16,7 +16,7 @@ from fleet.fleet_files import (
 from fleet.run_folder import FleetRecord, RunFolder
 from fleet.toml_text import toml_text
 from protocol.errors import ConfigurationError
-from protocol.registry import Registry
+from protocol.registry import Member, Registry
 from protocol.security import load_curve_keys
 from robot_agent.calibration import described_map
 from robot_agent.config import CameraDescription
@@ -45,7 +45,8 @@ def test_every_robot_is_enrolled_under_its_own_key_and_secrets_are_private(folde
     for name in folder.robot_names():
         secret = agent_config(folder, name).secret_key
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600
-        assert registry.robot_for_key(load_curve_keys(secret).public.decode()) == name
+        member = registry.member_for_key(load_curve_keys(secret).public.decode())
+        assert member == Member(name=name, role="robot")
     assert [one.role for one in registry.members()].count("operator") == 1
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ import zmq
 from protocol.errors import ConfigurationError
 from protocol.registry import Member, Registry
 from tests.delivery_site import wait_until
+
+ARM = Member(name="arm", role="robot")
 
 
 def new_key() -> str:
@@ -26,9 +30,8 @@ def test_an_enrolled_key_is_known_by_its_name(registry: Registry):
     key, other = new_key(), new_key()
     registry.enrol("arm-1", key)
     registry.enrol("desk", other, role="operator")
-    assert registry.robot_for_key(key) == "arm-1"
+    assert registry.member_for_key(key) == Member(name="arm-1", role="robot")
     assert registry.member_for_key(other) == Member(name="desk", role="operator")
-    assert registry.robot_for_key(other) is None
     assert registry.member_for_key(new_key()) is None
 
 
@@ -38,7 +41,7 @@ def test_a_change_by_another_process_is_seen_at_once(registry: Registry, tmp_pat
     for _ in range(3):
         assert registry.member_for_key(key) is None
         elsewhere.enrol("arm", key)
-        assert registry.robot_for_key(key) == "arm"
+        assert registry.member_for_key(key) == ARM
         elsewhere.revoke("arm")
     assert registry.refusal_reason(key).startswith("the key of arm was revoked")
 
@@ -50,13 +53,25 @@ def test_a_key_that_is_edited_in_place_is_noticed(
     old, new = new_key(), new_key()
     registry.enrol("arm", old)
     wait_until(
-        lambda: registry.robot_for_key(old) == "arm" and registry._is_current(), "it has settled"
+        lambda: registry.member_for_key(old) == ARM and registry._is_current(), "it has settled"
     )
     file = tmp_path / "registry" / "arm.key"
     with file.open("r+") as content:
         content.write(file.read_text().replace(old, new))
-    wait_until(lambda: registry.robot_for_key(new) == "arm", "the new key is in")
+    wait_until(lambda: registry.member_for_key(new) == ARM, "the new key is in")
     assert registry.member_for_key(old) is None
+
+
+def test_a_folder_from_the_future_is_read_once_and_not_for_every_message(
+    registry: Registry, tmp_path: Path
+):
+    key = new_key()
+    registry.enrol("arm", key)
+    later_s = time.time() + 86_400.0
+    os.utime(tmp_path / "registry", (later_s, later_s))
+    assert registry.member_for_key(key) is not None
+    wait_until(lambda: registry.member_for_key(key) is not None and registry._is_current(), "once")
+    assert registry._is_current()
 
 
 def test_an_unknown_key_is_refused_with_the_remedy(registry: Registry):
@@ -89,7 +104,7 @@ def test_a_revoked_name_may_be_enrolled_with_a_new_key(registry: Registry):
     registry.enrol("arm", old)
     registry.revoke("arm")
     registry.enrol("arm", new)
-    assert registry.robot_for_key(new) == "arm"
+    assert registry.member_for_key(new) == ARM
     assert registry.member_for_key(old) is None
 
 
