@@ -62,7 +62,10 @@ class ServerKey:
             if mark_confirmed(self._secret_file, robot_id, next_public_key):
                 logger.info("%s has stored the learner's next key", robot_id)
         except OSError as error:
-            logger.warning("%s has stored the next key; not noted: %s", robot_id, error.strerror)
+            # Without a notice the change was finished or given up a moment ago: nothing is due.
+            if notice_beside(self._secret_file).exists():
+                reason = error.strerror
+                logger.warning("%s has stored the next key; not noted: %s", robot_id, reason)
         return False
 
     def _read_notice(self) -> None:

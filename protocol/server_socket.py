@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 _REBIND_WITHIN_S = 5.0
 _EVENTS_PER_TURN = 256
+_KEY_SETTLES_S = 3.0
+"""After a change of the key, robots that knock with the old one first are no strangers."""
 _TEND_EVERY_S = 1.0
 
 
@@ -42,6 +44,7 @@ class ServerSocket:
         self._limits = limits
         self._refusals = refusals
         self._tend_at_s = 0.0
+        self._key_settled_s = 0.0
         self._least_memory_bytes = anonymous_bytes()
         self.strangers = 0
         """Connections that ended in the handshake, since they do not know the learner's key."""
@@ -93,6 +96,7 @@ class ServerSocket:
                 "the learner's key is now %s…; every robot connects anew",
                 self._key.keys.public.decode()[:8],
             )
+            self._key_settled_s = time.monotonic() + _KEY_SETTLES_S
             self._reopen()
         self._bound_memory(MAX_SERVER_MEMORY_BYTES + granted_bytes)
 
@@ -140,6 +144,8 @@ class ServerSocket:
             if not self._monitor.poll(0):
                 return
             recv_monitor_message(self._monitor, zmq.NOBLOCK)
+            if time.monotonic() < self._key_settled_s:
+                continue
             self.strangers += 1
             self._refusals.warn(
                 STRANGER,

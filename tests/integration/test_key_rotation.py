@@ -144,7 +144,9 @@ def wait_for_confirmation(lab: Lab, *names: str) -> None:
     wait_until(lambda: lab.rotation.status().confirmed == list(names), "stored the next key")
 
 
-def test_robots_that_are_on_follow_the_learner_to_its_next_key(lab: Lab):
+def test_robots_that_are_on_follow_the_learner_to_its_next_key(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+):
     robots = [Robot(lab, "arm-1"), Robot(lab, "arm-2")]
     for robot in robots:
         robot.deliver()
@@ -158,6 +160,8 @@ def test_robots_that_are_on_follow_the_learner_to_its_next_key(lab: Lab):
         robot.deliver()
         wait_until(lambda robot=robot: robot.receiver.version == 1, "has the release")
     assert [robot.stored for robot in lab.gateway.status().robots] == [2, 2]
+    assert "does not know this learner's key" not in caplog.text
+    assert "not noted" not in caplog.text
     assert sorted(path.name for path in lab.keys.glob("server*")) == [
         "server.public",
         "server.secret",
