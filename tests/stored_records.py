@@ -40,9 +40,16 @@ def wipe_trees(folder: Path) -> None:
     data = data_file(folder)
     content = data.read_bytes()
     with data.open("r+b") as file:
-        for at in range(2 * PAGE, len(content), PAGE):
-            page = content[at : at + PAGE]
-            is_tree = int.from_bytes(page[:8], "little") == at // PAGE and page[10] in (1, 2)
-            if is_tree:
-                file.seek(at)
-                file.write(bytes(PAGE))
+        for at in tree_pages(content):
+            file.seek(at)
+            file.write(bytes(PAGE))
+
+
+def tree_pages(content: bytes) -> list[int]:
+    """Return where the pages of a store's file begin that hold no large value."""
+    return [
+        at
+        for at in range(2 * PAGE, len(content), PAGE)
+        if int.from_bytes(content[at : at + 8], "little") == at // PAGE
+        and content[at + 10] in (1, 2)
+    ]

@@ -29,6 +29,8 @@ from protocol.errors import StoreError
 _MAX_LOOKED_AT = 20_000
 """Sequences that one question may look at: about 30 ms of the thread that serves every robot."""
 
+RESCUE_ADVICE = "stop the learner, save what is whole with `fleet episodes export`"
+
 
 class StoreAccounts:
     """The ledgers of an open store. Any thread may read; damage is raised as StoreError."""
@@ -73,7 +75,7 @@ class StoreAccounts:
             except StoreError as error:
                 damage = f"{robot_id}: {error}"
         if damage:
-            damage += "; stop the learner, save what is whole with `fleet episodes export`"
+            damage += f"; {RESCUE_ADVICE}"
         return StoreAccount(episodes=episodes, robots=robots, damage=damage)
 
     def missing(self, robot_id: str) -> dict[bytes, list[range]]:

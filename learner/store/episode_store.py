@@ -6,6 +6,7 @@ allows one open environment per process and folder).
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
 import struct
@@ -17,9 +18,10 @@ from pathlib import Path
 import lmdb
 import msgspec
 
-from learner.store.accounts import StoreAccounts
+from learner.store.accounts import RESCUE_ADVICE, StoreAccounts
 from learner.store.age import StoreAge
 from learner.store.file import open_store_file
+from learner.store.ledger import StoreAccount
 from learner.store.retention import KEEP_ALL, Retention, RetentionLimits
 from learner.store.stored_episode import (
     SEQUENCE,
@@ -92,13 +94,22 @@ class EpisodeStore(StoreAccounts):
     def retire_some(self) -> bool:
         """Retire some of the oldest records beyond what is kept; True when there may be more.
 
-        One bounded transaction; belongs to the thread that commits.
+        One bounded transaction; belongs to the thread that commits. Of a damaged store nothing is
+        retired; the account says so.
 
         Raises:
             StoreFullError, StoreError: as ``commit``; nothing was retired.
         """
         with self._writing(0):
             return self._retention.retire_some() is not None
+
+    def account(self) -> StoreAccount:
+        """Return what the store holds of everyone, and what of it is damaged."""
+        found = super().account()
+        if not self._retention.damage:
+            return found
+        damage = f"{self._retention.damage}; {found.damage or RESCUE_ADVICE}"
+        return dataclasses.replace(found, damage=damage)
 
     def tail(self, after: int, limit: int) -> list[tuple[int, StoredEpisode]]:
         """Return up to ``limit`` episodes with their commit numbers, all above ``after``.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,15 @@ _TABLE = struct.Struct("=IHHQQQQQ")
 _NODE = struct.Struct("=HHHH")
 """Low and high half of a size or page number, flags, size of the key."""
 _RUN = struct.Struct("=Q")
+_RUN_PAGE = struct.Struct("=QHHI")
+"""Page number, padding, flags, pages of the run."""
 
 _MAGIC = 0xBEEFC0DE
-_BRANCH, _LEAF = 1, 2
+_BRANCH, _LEAF, _OVERFLOW = 1, 2, 4
 _LARGE, _SUBTABLE = 1, 2
 _NO_PAGE = 2**64 - 1
+_JOINED = 2
+"""Branches of a level whose children may be joined when rows go that stand below the first."""
 _PAGE_SIZES = (4096, 8192, 16384, 32768, 65536)
 _MOST_VALUE_BYTES = 64 * 2**20
 _WINDOW_BYTES = 4 * 2**20
@@ -123,6 +128,60 @@ class PageFile:
                 yield from self._walk(state[table])
                 if faults == self._faults:
                     return
+
+    def look_up(self, table: str, key: bytes) -> bytes | None:
+        """Return the value of a key that stands beside it; None if there is none.
+
+        Of the last commit only; a damaged page on the way is noted.
+        """
+        number = self._root(table)
+        while number != _NO_PAGE:
+            page = self._tree_page(number)
+            nodes = list(self._nodes(number, page)) if page is not None else []
+            at = bisect_right(nodes, key, key=lambda node: node[2]) - 1
+            if page is None or at < 0:
+                if page is None:
+                    self._note_damage(number)
+                return None
+            size, flags, found, data_at = nodes[at]
+            if _PAGE.unpack_from(page)[2] & _LEAF:
+                is_here = found == key and not flags & _LARGE
+                return page[data_at : data_at + size] if is_here else None
+            number = size | flags << 32
+        return None
+
+    def inspect_begin(self, table: str) -> None:
+        """Look at the first pages of every level of a table, and at those beside them.
+
+        Whoever deletes a table's first rows joins such pages; damaged ones are noted.
+        """
+        root = self._root(table)
+        level = [root] if root != _NO_PAGE else []
+        while level:
+            below: list[int] = []
+            for place, number in enumerate(level):
+                page = self._tree_page(number)
+                if page is None:
+                    self._note_damage(number)
+                elif place < _JOINED and _PAGE.unpack_from(page)[2] & _BRANCH:
+                    below += self._children(number, page)
+            level = below
+
+    def has_own_pages(self, row: Row) -> bool:
+        """Return whether the pages of a value say that they are its pages; LMDB frees by that."""
+        if not row.offset:
+            return True
+        begin = row.offset - _PAGE.size
+        head = self.read(begin, _RUN_PAGE.size)
+        if len(head) < _RUN_PAGE.size:
+            return False
+        number, _, flags, pages = _RUN_PAGE.unpack(head)
+        needed = -(-(_PAGE.size + len(row.value)) // self._page_bytes)
+        return (number, flags, pages) == (begin // self._page_bytes, _OVERFLOW, needed)
+
+    def _root(self, table: str) -> int:
+        found = self._states[0].get(table) if self._states else None
+        return found.root if found is not None else _NO_PAGE
 
     def _walk(self, table: Table) -> Iterator[Row]:
         waiting = [table.root] if table.root != _NO_PAGE else []

@@ -1,22 +1,30 @@
 """Retention: the oldest episodes go, by age and by size, and the ledger says so.
 
 What remains of a retired record is its key and its digest, for ever: sent again it is known.
+At the first sign of damage nothing is retired any more: room is not worth a record.
 """
 
 from __future__ import annotations
 
 import logging
+import struct
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import lmdb
 import msgspec
 
 from learner.store.age import StoreAge
 from learner.store.file import StoreFile
 from learner.store.ledger import Retirement, SpoolLedger
-from learner.store.stored_episode import SEQUENCE, digest_in, key_in
+from learner.store.oldest import OldRecord, oldest_records
+from learner.store.stored_episode import SEQUENCE
 from learner.store.transaction import last_number, read_entry
+from protocol.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +32,14 @@ PIECE = 512
 """Records retired in one transaction at most: as many as one group commit may add."""
 _STATEMENT_RECORDS = 4096
 """One statement of the ledger covers about so many records."""
+_DAMAGE = (
+    StoreError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    msgspec.MsgspecError,
+    struct.error,
+    SystemError,  # LMDB's binding, of a size that cannot be
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,21 +65,42 @@ class Retention:
         self._age = age
         self._limits = limits
         self._now_ns = now_ns
+        self._data = Path(file.environment.path()) / "data.mdb"
+        self._first_number = 0
+        """Of the oldest record, or lower."""
+        self.damage = ""
+        """Why nothing is retired any more, until a learner starts with a sound store."""
 
     def retire_some(self, at_most: int = PIECE) -> Retirement | None:
         """Retire up to ``at_most`` records; return what was done, None when nothing was due.
 
-        The newest record always stays, so that commit numbers go on where they were.
+        The newest record always stays, so that commit numbers go on where they were. Of a
+        damaged store nothing is retired: see ``damage``.
         """
+        if self.damage:
+            return None
+        try:
+            return self._retire_some(at_most)
+        except _DAMAGE as error:
+            self.damage = f"nothing is retired any more, and the store will get full: {error}"
+            logger.error("%s", self.damage)  # noqa: TRY400
+            return None
+
+    def _retire_some(self, at_most: int) -> Retirement | None:
         with self._file.environment.begin() as transaction:
-            if not self._is_due(transaction) and not self._age.is_mark_due:
-                return None
+            last = last_number(transaction, self._file.log)
+            old_through = min(self._old_through(transaction), last - 1)
+            excess_bytes = self._excess_bytes(transaction)
+        reason, records = self._due(last, old_through, excess_bytes, at_most)
+        if not records and not self._age.is_mark_due:
+            return None
+        piece = None
         with self._file.environment.begin(write=True) as transaction:
-            self._age.mark(transaction, last_number(transaction, self._file.log))
-            piece = self._retire_by_age(transaction, at_most)
-            piece = piece or self._retire_by_size(transaction, at_most)
-            if piece is not None:
-                self._state(transaction, piece)
+            self._age.mark(transaction, last)
+            if records:
+                if old_through > 0:
+                    self._age.forget_older_than(transaction, self._limits.age_s)
+                piece = self._retire(transaction, reason, records)
         if piece is not None:
             logger.info(
                 "retired %d episodes by %s: commits %d to %d, %d bytes; their keys and digests "
@@ -73,78 +110,55 @@ class Retention:
             )
         return piece
 
-    def _is_due(self, transaction: Any) -> bool:  # noqa: ANN401
-        first, last = self._ends(transaction)
-        if first >= last:
-            return False
-        return first <= self._old_through(transaction) or self._excess_bytes(transaction) > 0
-
-    def _retire_by_age(self, transaction: Any, at_most: int) -> Retirement | None:  # noqa: ANN401
-        through = self._old_through(transaction)
-        if through:
-            self._age.forget_older_than(transaction, self._limits.age_s)
-        return self._retire(transaction, "age", at_most, through=through)
-
-    def _retire_by_size(self, transaction: Any, at_most: int) -> Retirement | None:  # noqa: ANN401
-        excess_bytes = self._excess_bytes(transaction)
-        if excess_bytes <= 0:
-            return None
-        return self._retire(transaction, "size", at_most, excess_bytes=excess_bytes)
+    def _due(
+        self, last: int, old_through: int, excess_bytes: int, at_most: int
+    ) -> tuple[str, list[OldRecord]]:
+        """Return the records that go now, every one of them inspected, and why they do."""
+        records: list[OldRecord] = []
+        is_due = old_through >= max(1, self._first_number) or excess_bytes > 0
+        if not is_due or self._first_number >= last:
+            return "", records
+        # What a reader that was killed still holds would not become room.
+        self._file.environment.reader_check()
+        reason, freed_bytes = "", 0
+        with closing(oldest_records(self._data)) as oldest:
+            for record in oldest:
+                self._first_number = record.number
+                reason = reason or ("age" if record.number <= old_through else "size")
+                is_old = record.number <= old_through
+                is_wanted = is_old if reason == "age" else freed_bytes < excess_bytes
+                if not is_wanted or record.number >= last or len(records) == at_most:
+                    break
+                records.append(record)
+                freed_bytes += record.value_bytes
+        return reason, records
 
     def _retire(
         self,
         transaction: Any,  # noqa: ANN401
         reason: str,
-        at_most: int,
-        *,
-        through: int | None = None,
-        excess_bytes: int | None = None,
-    ) -> Retirement | None:
-        first, last = self._ends(transaction)
-        number, records, freed_bytes = first, 0, 0
-        cursor = transaction.cursor(self._file.log)
-        while records < at_most and cursor.first():
-            following = SEQUENCE.unpack(cursor.key())[0]
-            is_enough = excess_bytes is not None and freed_bytes >= excess_bytes
-            if is_enough or following >= last or (through is not None and following > through):
-                break
-            number = following
-            freed_bytes += len(cursor.value())
-            self._reduce_to_digest(transaction, cursor.key(), cursor.value())
-            cursor.delete()
-            records += 1
-        if not records:
-            return None
+        records: list[OldRecord],
+    ) -> Retirement:
+        for record in records:
+            number = SEQUENCE.pack(record.number)
+            transaction.put(record.key, number + record.digest, db=self._file.index)
+            transaction.delete(number, db=self._file.log)
+        for name, retired in Counter(one.key[: -SEQUENCE.size] for one in records).items():
+            spool = read_entry(transaction, self._file.spools, name, SpoolLedger)
+            spool = msgspec.structs.replace(spool, retired=spool.retired + retired)
+            transaction.put(name, msgspec.msgpack.encode(spool), db=self._file.spools)
         now_ns = self._now_ns()
-        return Retirement(
+        piece = Retirement(
             reason=reason,
-            first_number=first,
-            last_number=number,
-            records=records,
-            record_bytes=freed_bytes,
+            first_number=records[0].number,
+            last_number=records[-1].number,
+            records=len(records),
+            record_bytes=sum(record.value_bytes for record in records),
             began_at_ns=now_ns,
             ended_at_ns=now_ns,
         )
-
-    def _reduce_to_digest(self, transaction: Any, number: bytes, value: bytes) -> None:  # noqa: ANN401
-        key = self._key_of(transaction, number, value)
-        if key is None:
-            return  # nothing leads to this record; there is nothing to remember of it
-        transaction.put(key, number + digest_in(value), db=self._file.index)
-        name = key[: -SEQUENCE.size]
-        spool = read_entry(transaction, self._file.spools, name, SpoolLedger)
-        spool = msgspec.structs.replace(spool, retired=spool.retired + 1)
-        transaction.put(name, msgspec.msgpack.encode(spool), db=self._file.spools)
-
-    def _key_of(self, transaction: Any, number: bytes, value: bytes) -> bytes | None:  # noqa: ANN401
-        key = key_in(value)
-        if key and transaction.get(key, db=self._file.index) == number:
-            return key
-        # The record rotted: only the index still knows whose it was.
-        for name, found in transaction.cursor(self._file.index):
-            if found == number:
-                return bytes(name)
-        return None
+        self._state(transaction, piece)
+        return piece
 
     def _state(self, transaction: Any, piece: Retirement) -> None:  # noqa: ANN401
         cursor = transaction.cursor(self._file.retirements)
@@ -154,11 +168,6 @@ class Retention:
                 piece = before.joined(piece)
         name = SEQUENCE.pack(piece.first_number)
         transaction.put(name, msgspec.msgpack.encode(piece), db=self._file.retirements)
-
-    def _ends(self, transaction: Any) -> tuple[int, int]:  # noqa: ANN401
-        cursor = transaction.cursor(self._file.log)
-        first = SEQUENCE.unpack(cursor.key())[0] if cursor.first() else 0
-        return first, last_number(transaction, self._file.log)
 
     def _old_through(self, transaction: Any) -> int:  # noqa: ANN401
         if not self._limits.age_s:

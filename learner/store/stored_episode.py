@@ -71,17 +71,6 @@ def pack_stored(
     return b"".join((head, proof, struct.pack("<I", zlib.crc32(head + proof)), record))
 
 
-def digest_in(packed: bytes) -> bytes:
-    """Return the digest that a value of the log was stored with."""
-    return bytes(_HEAD.unpack_from(packed)[2])
-
-
-def key_in(packed: bytes) -> bytes:
-    """Return the key that a value of the log was stored under, unchecked."""
-    key_bytes = _HEAD.unpack_from(packed)[0] & ~_PROVEN
-    return bytes(packed[_HEAD.size : _HEAD.size + key_bytes])
-
-
 def proven_bytes(packed: bytes) -> int:
     """Return how long the value is that begins here; 0 if none does that proves itself."""
     if len(packed) < _HEAD.size:
@@ -117,7 +106,7 @@ class Arrival:
     digest: bytes
     record: bytes
     letter: str
-    """How the attempt ended; see ``store_ledger.letter_of``."""
+    """How the attempt ended; see ``ledger.letter_of``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

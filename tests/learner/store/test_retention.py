@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,13 +14,29 @@ import pytest
 from learner.config import GatewayConfig
 from learner.store.episode_store import EpisodeStore
 from learner.store.retention import KEEP_ALL, PIECE, RetentionLimits
-from learner.store.stored_episode import Burial, Verdict
+from learner.store.stored_episode import SEQUENCE, Burial, Verdict
 from learner.store.verification import verify_store
 from protocol.configuration import from_table
 from protocol.errors import ConfigurationError
-from tests.stored_records import SPOOL, arrival, data_file, everything
+from tests.stored_records import PAGE, SPOOL, arrival, data_file, everything, tree_pages
 
 MAX_BYTES = 10**8
+ROOT = Path(__file__).parents[3]
+RETIRE = """
+import sys
+from pathlib import Path
+from learner.store.episode_store import EpisodeStore
+from learner.store.retention import RetentionLimits
+from protocol.errors import StoreError
+for folder in sys.argv[1:]:
+    try:
+        store = EpisodeStore(Path(folder), 10**8, keep=RetentionLimits(age_s=1, log_bytes=1))
+        while store.retire_some():
+            pass
+    except StoreError:
+        pass
+    print(folder, flush=True)
+"""
 DAY_S = 86_400.0
 YEAR_NS = 365 * 86_400 * 10**9
 NOON_NS = 1_800_000_000 * 10**9
@@ -203,22 +221,81 @@ def test_a_clock_set_back_an_hour_changes_no_order_and_no_count(
     assert (verified.episodes, verified.damaged, verified.misplaced) == (len(kept), {}, [])
 
 
-def test_a_rotten_record_is_retired_like_any_other(opened: Opener, tmp_path: Path):
+def damaged_store(opened: Opener, folder: Path, damage: Callable[[bytearray], None]) -> None:
+    """Fill the store with 300 records of five pages each, close it and damage its file."""
     store = opened(KEEP_ALL)
-    store.commit([arrival(n) for n in (1, 2, 3)])
+    store.commit([arrival(n, record_bytes=20_000) for n in range(1, 301)])
     store.close()
-    data = data_file(tmp_path / "store")
-    # Everywhere: LMDB fills unused parts of its pages with whatever was in memory.
-    head = re.compile(re.escape(arrival(1).key.packed()) + rb"(?=.{16}arm/1;)", re.DOTALL)
-    damaged, places = head.subn(b"XYZ" + arrival(1).key.packed()[3:], data.read_bytes())
-    assert places
-    data.write_bytes(damaged)
-    again = opened(RetentionLimits(log_bytes=1))
-    assert list(everything(again)) == [2, 3]
-    retire_all(again)
-    ledger = again.ledger("arm")
-    assert (ledger.stored, ledger.retired, ledger.missing) == (3, 2, 0)
-    assert again.commit([arrival(1)]) == [Verdict.DUPLICATE]
+    content = bytearray(data_file(folder).read_bytes())
+    damage(content)
+    data_file(folder).write_bytes(content)
+
+
+def first_page_of(content: bytearray, sequence: int) -> int:
+    """Return where the pages of a record begin: the last place that has its key and number."""
+    return content.rindex(arrival(sequence).key.packed() + SEQUENCE.pack(sequence)[::-1]) & -PAGE
+
+
+def zeroed(content: bytearray) -> None:
+    at = first_page_of(content, 3)
+    content[at : at + PAGE] = bytes(PAGE)
+
+
+def overwritten(content: bytearray) -> None:
+    at = first_page_of(content, 3)
+    content[at : at + PAGE] = bytes(range(256)) * (PAGE // 256)
+
+
+def misdirected(content: bytearray) -> None:
+    """A disk wrote the first page of record 200 over that of record 3."""
+    at, other = first_page_of(content, 3), first_page_of(content, 200)
+    content[at : at + PAGE] = content[other : other + PAGE]
+
+
+def renumbered(content: bytearray) -> None:
+    """The record is whole, but its page says that it is another record's."""
+    at, other = first_page_of(content, 3), first_page_of(content, 200)
+    content[at : at + 8] = content[other : other + 8]
+
+
+def rotten(content: bytearray) -> None:
+    content[first_page_of(content, 3) + 1000] ^= 1
+
+
+@pytest.mark.parametrize("damage", [zeroed, overwritten, misdirected, renumbered, rotten])
+def test_of_a_damaged_store_nothing_is_retired_and_nothing_sound_is_lost(
+    opened: Opener, tmp_path: Path, damage: Callable[[bytearray], None]
+):
+    damaged_store(opened, tmp_path / "store", damage)
+    store = opened(RetentionLimits(log_bytes=100 * 20_480))
+    before = set(everything(store))
+    assert before >= set(range(1, 301)) - {3}
+    retire_all(store)
+    store.commit([arrival(n, robot="leg", record_bytes=20_000) for n in range(1, 31)])
+    retire_all(store)
+    assert before <= set(everything(store)), "no page of a sound record was given away"
+    assert store.ledger("arm").retired == 0
+    damage_said = store.account().damage
+    assert "nothing is retired any more" in damage_said
+    assert "fleet episodes export" in damage_said
+
+
+def test_no_damaged_page_ends_the_process_that_retires(opened: Opener, tmp_path: Path):
+    damaged_store(opened, tmp_path / "store", lambda content: None)
+    content = data_file(tmp_path / "store").read_bytes()
+    folders = []
+    # Without its table of tables a store is not even opened.
+    pages = [at for at in tree_pages(content) if b"tombstones" not in content[at : at + PAGE]]
+    for at in pages:
+        for junk in (bytes(PAGE), random.Random(at).randbytes(PAGE)):
+            folders.append(tmp_path / f"{at}-{junk[1]}")
+            folders[-1].mkdir()
+            data_file(folders[-1]).write_bytes(content[:at] + junk + content[at + PAGE :])
+    assert len(folders) > 10
+    command = [sys.executable, "-c", RETIRE, *(str(folder) for folder in folders)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == len(folders)
 
 
 def test_a_reader_that_holds_a_number_reads_on_past_what_was_retired(opened: Opener):
