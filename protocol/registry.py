@@ -1,12 +1,14 @@
 """Who may speak to the learner: a folder with one small file per enrolled key.
 
-``NAME.key`` is TOML: ``public_key`` (Z85) and ``role``. Revoking renames it to ``NAME.revoked``.
+``NAME.key`` is TOML: ``public_key`` (Z85) and ``role``. Revoking renames it to ``NAME.revoked``,
+and a later key of that name to ``NAME~2.revoked``.
 The folder may change under a running learner: every look-up notices.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import re
@@ -30,6 +32,8 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _SETTLES_IN_S = 0.1
 """A folder that was seen to change less than this ago may change again within the same clock tick
 of the file system."""
+_AGAIN = "~"
+"""No name has it: ``NAME~2.revoked`` is the second key of NAME that was revoked."""
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 _LOOK_AT_FILES_S = 1.0
 """A file that is edited in place does not change its folder, and is noticed within this time."""
@@ -92,6 +96,10 @@ class Registry:
         self._refresh()
         return sorted(self._members.values(), key=lambda member: member.name)
 
+    def has(self, name: str) -> bool:
+        """Say whether ``name`` is enrolled."""
+        return self._key_file(name).exists()
+
     def enrol(self, name: str, public_key: str, role: Role = "robot") -> None:
         """Let the holder of ``public_key`` speak as ``name``.
 
@@ -127,11 +135,21 @@ class Registry:
         Raises:
             ConfigurationError: nobody of that name is enrolled.
         """
-        try:
-            self._key_file(name).rename(self._folder / f"{name}.revoked")
-        except OSError as error:
+        if not _NAME.fullmatch(name) or not self.has(name):
             known = ", ".join(member.name for member in self.members()) or "nobody"
-            raise ConfigurationError(f"{name!r} is not enrolled; enrolled: {known}") from error
+            raise ConfigurationError(f"{name!r} is not enrolled; enrolled: {known}")
+        try:
+            self._key_file(name).rename(self._revoked_file(name))
+        except OSError as error:
+            raise ConfigurationError(f"{name} cannot be revoked: {error.strerror}") from error
+
+    def _revoked_file(self, name: str) -> Path:
+        """Return where to keep a revoked key; those that this name had before stay known."""
+        counts = itertools.count(2)
+        free = self._folder / f"{name}.revoked"
+        while free.exists():
+            free = self._folder / f"{name}{_AGAIN}{next(counts)}.revoked"
+        return free
 
     def _key_file(self, name: str) -> Path:
         return self._folder / f"{name}.key"
@@ -179,7 +197,7 @@ class Registry:
         files = self._changed_files()
         members = self._read_members()
         self._revoked = {
-            entry.public_key: path.stem
+            entry.public_key: path.stem.partition(_AGAIN)[0]
             for path in self._folder.glob("*.revoked")
             if (entry := _read_entry(path)) is not None
         }

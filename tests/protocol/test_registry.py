@@ -99,6 +99,24 @@ def test_revoking_a_stranger_says_who_is_enrolled(registry: Registry):
         registry.revoke("leg")
 
 
+def test_every_key_that_a_name_ever_had_stays_revoked(registry: Registry, tmp_path: Path):
+    keys = [new_key() for _ in range(3)]
+    for key in keys:
+        registry.enrol("arm", key)
+        registry.revoke("arm")
+    for key in keys:
+        assert registry.refusal_reason(key).startswith("the key of arm was revoked")
+    assert len(list((tmp_path / "registry").iterdir())) == 3
+
+
+def test_a_name_with_parts_of_a_path_revokes_no_file_elsewhere(registry: Registry, tmp_path: Path):
+    elsewhere = tmp_path / "other.key"
+    elsewhere.write_text(f'public_key = "{new_key()}"\n')
+    with pytest.raises(ConfigurationError, match=r"'\.\./other' is not enrolled; enrolled: nobody"):
+        registry.revoke("../other")
+    assert elsewhere.exists()
+
+
 def test_a_revoked_name_may_be_enrolled_with_a_new_key(registry: Registry):
     old, new = new_key(), new_key()
     registry.enrol("arm", old)
