@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.toml_text import toml_text
+from protocol.errors import ConfigurationError
 from protocol.key_files import PUBLIC_MODE, write_new
 from protocol.key_notice import notice_beside, read_key_notice, write_key_notice
 from protocol.registry import Registry
@@ -49,7 +50,9 @@ def ensure_learner_keys(folder: Path, registry: Registry) -> None:
     if not (folder / SERVER_SECRET).exists():
         create_learner_keys(folder)
     if not (folder / OPERATOR_SECRET).exists():
-        operator = create_curve_keys(folder / OPERATOR_SECRET, folder / "operator.public")
+        create_curve_keys(folder / OPERATOR_SECRET, folder / "operator.public")
+    if not registry.has(OPERATOR):
+        operator = load_curve_keys(folder / OPERATOR_SECRET)
         registry.enrol(OPERATOR, operator.public.decode("ascii"), role="operator")
 
 
@@ -70,6 +73,8 @@ def enrol_robot(registry: Registry, name: str, bundle: Path, learner: LearnerAdd
         ConfigurationError: the name is malformed or taken, the bundle exists, or the learner has
             no keys yet.
     """
+    if name == OPERATOR:
+        raise ConfigurationError(f"{OPERATOR!r} is the operator's own name; name the robot else")
     registry.check_name_is_free(name)
     # Computed from the secret: that is the key in use, whatever else lies beside it.
     server_public = load_curve_keys(learner.keys / SERVER_SECRET).public
@@ -101,6 +106,12 @@ def revoke_robot(registry: Registry, name: str) -> None:
     """Shut a robot out, also on a connection that is open now.
 
     Raises:
-        ConfigurationError: it is not enrolled.
+        ConfigurationError: it is not enrolled, or no robot.
     """
+    if any(each.name == name and each.role != "robot" for each in registry.members()):
+        raise ConfigurationError(
+            f"{name} is no robot: without the operator nobody could look after the fleet. To "
+            f"replace its key, remove {name}.key from the registry and {name}.secret and "
+            f"{name}.public from the learner's keys; the next 'fleet enrol' makes a new one"
+        )
     registry.revoke(name)

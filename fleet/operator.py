@@ -8,9 +8,11 @@ from fleet.enrolment import OPERATOR_SECRET, LearnerAddress
 from fleet.run_folder import RunFolder
 from learner.config import LearnerConfig
 from protocol.configuration import load_toml
+from protocol.errors import ConfigurationError
 from protocol.registry import Registry
 from protocol.security import CurveKeys, load_curve_keys
 
+_HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]+\]")
 _EVERYWHERE = re.compile(r"^tcp://(\*|0\.0\.0\.0):")
 
 
@@ -40,6 +42,9 @@ def learner_address(folder: RunFolder, host: str | None) -> LearnerAddress:
     Args:
         folder: of the learner.
         host: under which the robot reaches it; None for the one it binds to.
+
+    Raises:
+        ConfigurationError: a file is missing or wrong, or ``host`` is no host.
     """
     config = _config(folder)
     return LearnerAddress(
@@ -69,4 +74,8 @@ def _keys(config: LearnerConfig) -> tuple[CurveKeys, bytes]:
 
 
 def _at(host: str | None, bind: str) -> str:
+    if host is not None and not _HOST.fullmatch(host):
+        raise ConfigurationError(
+            f"host {host!r}: a name, an IPv4 address or an IPv6 one in [ ], and no port"
+        )
     return bind if host is None else f"tcp://{host}:{bind.rpartition(':')[2]}"

@@ -66,6 +66,16 @@ def test_command_line_enrols_a_robot_once_and_revokes_it(folder, tmp_path, fleet
     assert fleet_tool("revoke", "arm-1", "--run", str(folder.root))[0] == 2
 
 
+@pytest.mark.parametrize("host", ["bad host:99", "learner:5701", "", "fe80::1", "tcp://lab"])
+def test_command_line_takes_no_host_that_is_none(folder, tmp_path, fleet_tool, host):
+    bundle = tmp_path / "bundle"
+    run = ("--run", str(folder.root), "--bundle", str(bundle), "--host", host)
+    status, _, said = fleet_tool("enrol", "arm-1", *run)
+    assert status == 2
+    assert f"host {host!r}: a name" in said
+    assert not bundle.exists()
+
+
 def test_command_line_counts_a_record_whose_bytes_were_changed(folder, fleet_tool):
     deliver(folder, "robot-01")
     data = folder.store / "data.mdb"

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from fleet.enrolment import LearnerAddress, create_learner_keys, enrol_robot, revoke_robot
+from fleet.enrolment import (
+    LearnerAddress,
+    create_learner_keys,
+    enrol_robot,
+    ensure_learner_keys,
+    revoke_robot,
+)
 from protocol.errors import ConfigurationError
 from protocol.registry import Member, Registry
 from protocol.security import (
@@ -71,6 +77,28 @@ def test_a_revoked_robot_is_out(learner: LearnerAddress, registry: Registry, tmp
     revoke_robot(registry, "arm")
     key = load_curve_keys(tmp_path / "bundle" / "robot.secret").public.decode()
     assert registry.member_for_key(key) is None
+
+
+def test_the_operator_is_neither_shut_out_nor_made_a_robot(
+    learner: LearnerAddress, registry: Registry, tmp_path: Path
+):
+    ensure_learner_keys(learner.keys, registry)
+    with pytest.raises(ConfigurationError, match="operator is no robot"):
+        revoke_robot(registry, "operator")
+    with pytest.raises(ConfigurationError, match="'operator' is the operator's own name"):
+        enrol_robot(registry, "operator", tmp_path / "bundle", learner)
+    assert [(each.name, each.role) for each in registry.members()] == [("operator", "operator")]
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_an_operator_that_the_registry_lacks_is_enrolled_again_with_the_key_it_has(
+    learner: LearnerAddress, registry: Registry, tmp_path: Path
+):
+    ensure_learner_keys(learner.keys, registry)
+    (tmp_path / "registry" / "operator.key").unlink()
+    ensure_learner_keys(learner.keys, registry)
+    key = load_curve_keys(learner.keys / "operator.secret").public.decode()
+    assert registry.member_for_key(key) == Member(name="operator", role="operator")
 
 
 def test_the_keys_of_a_running_learner_are_not_replaced(learner: LearnerAddress):
