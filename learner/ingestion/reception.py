@@ -13,7 +13,7 @@ from learner.ingestion.fleet_state import FleetState
 from learner.ingestion.sessions import Sessions
 from learner.store.episode_store import EpisodeStore
 from protocol.codec import decode_message
-from protocol.errors import RejectedMessageError, StoreError
+from protocol.errors import ConfigurationError, RejectedMessageError, StoreError
 from protocol.limits import MAX_TOMBSTONE_RANGE, MESSAGES_PER_S
 from protocol.message_rate import MessageRate
 from protocol.messages import (
@@ -107,10 +107,13 @@ class Reception:
     def answer(self, envelope: Envelope) -> FromGateway | None:
         """Deal with one message; return what to send back at once, if anything."""
         key = envelope.public_key
-        member = self._registry.member_for_key(key)
+        member, stranger = self._who(key)
         if not self._rate.admits(key):
             return self._refuse_haste(member, key)
-        answer = self._answer(member, envelope, key)
+        if member is None:
+            answer: FromGateway | None = self._refuse(None, RefusalCode.NOT_ENROLLED, stranger)
+        else:
+            answer = self._answer(member, envelope)
         # A greeting costs as much as a refusal: a look into the store, a line of the log.
         if isinstance(answer, Welcome | Refusal) and answer != _SAY_HELLO:
             self._rate.charge_refusal(key)
@@ -120,9 +123,15 @@ class Reception:
         """Forget what is no longer needed; to be called every few seconds."""
         self._rate.forget_quiet()
 
-    def _answer(self, member: Member | None, envelope: Envelope, key: str) -> FromGateway | None:
-        if member is None:
-            return self._refuse(None, RefusalCode.NOT_ENROLLED, self._registry.refusal_reason(key))
+    def _who(self, key: str) -> tuple[Member | None, str]:
+        """Return who holds ``key`` (Z85), or None and why nobody who may speak does."""
+        try:
+            member = self._registry.member_for_key(key)
+            return member, "" if member else self._registry.refusal_reason(key)
+        except ConfigurationError as error:
+            return None, str(error)
+
+    def _answer(self, member: Member, envelope: Envelope) -> FromGateway | None:
         try:
             message: ToGateway = decode_message(envelope.frame.bytes, ToGateway)
         except RejectedMessageError as error:

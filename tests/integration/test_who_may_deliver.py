@@ -109,6 +109,22 @@ def test_revoking_a_key_bites_on_a_connection_that_is_open(site: DeliverySite, p
     assert "revoked" in refusal.reason
 
 
+def test_without_its_registry_the_gateway_refuses_in_words_and_goes_on(
+    site: DeliverySite, peer: Peer, caplog: pytest.LogCaptureFixture
+):
+    registry, moved = site.folder / "registry", site.folder / "moved"
+    peer.hello("arm")
+    registry.rename(moved)
+    try:
+        refusal = peer.hello("arm")
+        assert isinstance(refusal, Refusal)
+        assert (refusal.code, "registry" in refusal.reason) == ("not-enrolled", True)
+    finally:
+        moved.rename(registry)
+    assert not any(record.exc_info for record in caplog.records)
+    assert isinstance(peer.hello("arm"), Welcome)
+
+
 def test_a_revoked_robot_says_so_and_keeps_its_episodes(site: DeliverySite, gateway: Gateway):
     site.enrol("arm")
     outbox = site.outbox("arm")
