@@ -141,17 +141,6 @@ class FleetState:
         with self._lock:
             return dict(self._refusals)
 
-    def live(self) -> int:
-        """Return how many robots are connected now."""
-        with self._lock:
-            now_s = self._clock()
-            return sum(self._is_live(name, now_s) for name in self._robots)
-
-    def robots(self) -> list[str]:
-        """Return the robots heard of since the gateway began."""
-        with self._lock:
-            return sorted(self._robots)
-
     def status_of(self, robot_id: str, ledger: RobotLedger) -> RobotStatus:
         """Put together what is stored of a robot and what was heard of it."""
         with self._lock:

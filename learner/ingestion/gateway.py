@@ -207,7 +207,7 @@ class Gateway:
             if has_messages:
                 self._receive()
             self._send_answers()
-            self._socket.tend(self._granted_bytes())
+            self._socket.tend(MAX_QUEUED_BYTES + self._reception.granted_bytes)
             if time.monotonic() >= tidy_at_s:
                 self._reception.tidy()
                 tidy_at_s = time.monotonic() + _HOUSEKEEPING_S
@@ -250,10 +250,6 @@ class Gateway:
         finally:
             router.setsockopt(zmq.ROUTER_MANDATORY, 0)
         return True
-
-    def _granted_bytes(self) -> int:
-        """Return what the store's queue and the robots' windows may take up."""
-        return MAX_QUEUED_BYTES + self._fleet.live() * self._config.window_bytes
 
     def _release(self) -> None:
         self._authenticator.stop()

@@ -119,6 +119,11 @@ class Reception:
             self._rate.charge_refusal(key)
         return answer
 
+    @property
+    def granted_bytes(self) -> int:
+        """What robots may rightly have under way; also one that is not read now has its window."""
+        return len(self._sessions) * self._window_bytes
+
     def tidy(self) -> None:
         """Forget what is no longer needed; to be called every few seconds."""
         self._rate.forget_quiet()

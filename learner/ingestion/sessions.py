@@ -37,6 +37,10 @@ class Sessions:
         self._clock = clock
         self._sessions: dict[str, Session] = {}
 
+    def __len__(self) -> int:
+        """Return how many robots have said hello."""
+        return len(self._sessions)
+
     def rival(self, robot_id: str, hello: Hello) -> Session | None:
         """Return the session of another agent that is in use under the same key, if any."""
         session = self._sessions.get(robot_id)
@@ -63,7 +67,3 @@ class Sessions:
             return None
         session.heard_s = self._clock()
         return session
-
-    def close(self, robot_id: str) -> None:
-        """End a robot's session: it must say hello again."""
-        self._sessions.pop(robot_id, None)

@@ -125,6 +125,21 @@ def test_without_its_registry_the_gateway_refuses_in_words_and_goes_on(
     assert isinstance(peer.hello("arm"), Welcome)
 
 
+def test_a_robot_that_is_not_heard_while_the_disk_is_slow_still_has_its_window(
+    peer: Peer, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("learner.ingestion.fleet_state.LIVE_S", 0.0)
+    monkeypatch.setattr("learner.ingestion.gateway.MAX_QUEUED_BYTES", 1)
+    allowed: set[int] = set()
+    monkeypatch.setattr(gateway._socket, "tend", allowed.add)
+    welcome = peer.hello("arm")
+    assert isinstance(welcome, Welcome)
+    wait_until(lambda: 1 + welcome.window_bytes in allowed, "what it was granted is allowed")
+    allowed.clear()
+    wait_until(lambda: bool(allowed), "the gateway goes on")
+    assert allowed == {1 + welcome.window_bytes}
+
+
 def test_a_revoked_robot_says_so_and_keeps_its_episodes(site: DeliverySite, gateway: Gateway):
     site.enrol("arm")
     outbox = site.outbox("arm")
