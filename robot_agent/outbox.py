@@ -13,10 +13,12 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from protocol.codec import digest as digest_of
 from protocol.errors import OutboxFullError
+from protocol.limits import MAX_TOMBSTONE_RANGE
 from robot_agent.config import OutboxConfig
 from robot_agent.outbox_file import (
     FILE_NAME,
@@ -30,9 +32,6 @@ from robot_agent.outbox_file import (
 __all__ = ["Outbox", "OutboxCounts", "SpooledEpisode", "TombstoneRange", "outbox_counts"]
 
 logger = logging.getLogger(__name__)
-
-MAX_TOMBSTONE_RANGE = 1000
-"""Sequences that one tombstone may cover; its ack lists every one of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,11 +150,20 @@ class Outbox:
             if moved:
                 self._bury([sequence], f"refused: {reason}"[:512])
 
-    def tombstones(self) -> list[TombstoneRange]:
-        """Return what must still be told to the learner about sequences that will never come."""
+    def tombstones(
+        self, *, after: int = 0, limit: int = MAX_TOMBSTONE_RANGE
+    ) -> list[TombstoneRange]:
+        """Return what must still be told to the learner about sequences that will never come.
+
+        Args:
+            after: only of sequences above this one.
+            limit: how many sequences at most, 1 to MAX_TOMBSTONE_RANGE.
+        """
         with self._lock:
             rows = self._database.execute(
-                "SELECT sequence, reason FROM tombstones ORDER BY sequence"
+                "SELECT sequence, reason FROM tombstones WHERE sequence > ? "
+                "ORDER BY sequence LIMIT ?",
+                (after, min(limit, MAX_TOMBSTONE_RANGE)),
             ).fetchall()
         return list(_ranges(rows))
 
@@ -252,16 +260,8 @@ class Outbox:
 
 
 def _ranges(rows: list[tuple[int, str]]) -> Iterator[TombstoneRange]:
-    """Join neighbours with the same reason, up to what one tombstone may cover."""
-    first = last = 0
-    words = ""
-    for sequence, reason in rows:
-        joins = sequence == last + 1 and reason == words
-        if first and joins and sequence - first < MAX_TOMBSTONE_RANGE:
-            last = sequence
-            continue
-        if first:
-            yield TombstoneRange(sequence=first, last_sequence=last, reason=words)
-        first, last, words = sequence, sequence, reason
-    if first:
-        yield TombstoneRange(sequence=first, last_sequence=last, reason=words)
+    """Join neighbours with the same reason."""
+    # Neighbours lie equally far from their places in the list.
+    for (_, reason), run in groupby(enumerate(rows), lambda at: (at[1][0] - at[0], at[1][1])):
+        sequences = [sequence for _, (sequence, _) in run]
+        yield TombstoneRange(sequence=sequences[0], last_sequence=sequences[-1], reason=reason)

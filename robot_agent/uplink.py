@@ -26,10 +26,10 @@ from protocol.messages import (
     Hello,
     KeyNotice,
     Refusal,
-    Tombstone,
     Welcome,
 )
 from protocol.refusal_code import RefusalCode
+from protocol.refusal_log import RefusalLog
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits
 from protocol.wakeup import Wakeup
@@ -37,22 +37,26 @@ from robot_agent.learner_connection import LearnerConnection
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox
 from robot_agent.send_window import SendWindow
+from robot_agent.tombstone_sender import TombstoneSender
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
 HELLO_AGAIN_S = 3.0
 RESEND_AFTER_S = 10.0
-"""How long to wait for an ack before everything under way is sent again; twice as long each time
-until the next welcome, because on a slow link the copies would hold up what they are copies of."""
+"""How long to wait for an ack before everything under way is sent again; see SendWindow."""
 PAUSE_S = 5.0
-"""How long to send nothing after the learner said that it cannot store."""
+"""How long to send nothing after a refusal; while the learner takes nothing twice as long each
+time, up to LONGEST_PAUSE_S."""
+LONGEST_PAUSE_S = 60.0
 REFUSED_PAUSE_S = 1.0
 """How long to wait where another agent holds the robot's place."""
 _IDLE_S = 0.25
 _READ_BYTES = 2**20
-_TOMBSTONES_PER_BEAT = 2
-"""Of up to 1,000 sequences each, all of which count against the rate that the learner allows."""
+_TEMPORARY = {RefusalCode.RATE, RefusalCode.STORE_FULL, RefusalCode.STORE_UNAVAILABLE}
+"""What the learner takes another time, from a robot that is welcome."""
+_OWN_DEFECT = {RefusalCode.MALFORMED, RefusalCode.TOMBSTONE}
+"""What is wrong with one message and does not concern the others."""
 _OLD_LEARNER = {RefusalCode.WIRE_VERSION, RefusalCode.MALFORMED}
 """How a learner of an older wire version refuses a greeting that it does not understand."""
 
@@ -106,7 +110,9 @@ class Uplink:
             SocketLimits(frame_bytes=MAX_HEADER_BYTES),
             wakeup=self._wakeup,
         )
-        self._window = SendWindow()
+        self._window = SendWindow(RESEND_AFTER_S)
+        self._tombstones = TombstoneSender(outbox, RESEND_AFTER_S)
+        self._refusals = RefusalLog(logger)
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
         self._close_by_s: float | None = None
         self._refusal = ""
@@ -115,7 +121,8 @@ class Uplink:
         self._hello_due_s = 0.0
         self._beat_due_s = 0.0
         self._paused_until_s = 0.0
-        self._resend_after_s = RESEND_AFTER_S
+        self._pause_s = PAUSE_S
+        self._granted_bytes = 0
         self._sent_episodes = self._sent_bytes = self._acked_episodes = 0
         self._sent_through = 0
         """The highest sequence that this process sent, on whatever connection."""
@@ -198,18 +205,20 @@ class Uplink:
         if not self._is_welcome:
             self._greet_if_due(now_s)
             return False
-        if self._window.is_stalled(now_s, self._resend_after_s):
-            logger.warning("no ack for %.0f s: sending again", self._resend_after_s)
-            self._resend_after_s *= 2
-            self._window.restart(self._window.limit_bytes)
-        if now_s >= self._beat_due_s:
+        is_beat_due = now_s >= self._beat_due_s
+        if is_beat_due:
             self._beat(now_s)
-        return now_s >= self._paused_until_s and self._send_records(now_s)
+        if now_s < self._paused_until_s:
+            return False
+        if is_beat_due:
+            self._send_tombstones(now_s)
+        return self._send_records(now_s)
 
     def _greet_if_due(self, now_s: float) -> None:
         if now_s < self._hello_due_s:
             return
         self._hello_due_s = now_s + HELLO_AGAIN_S
+        self._refusals.say_counts()
         self._greeted_connection = self._connection.connections
         self._connection.send(
             Hello(
@@ -224,23 +233,27 @@ class Uplink:
 
     def _beat(self, now_s: float) -> None:
         self._beat_due_s = now_s + HEARTBEAT_S
-        self._connection.send(self._heartbeat())
-        for gone in self._outbox.tombstones()[:_TOMBSTONES_PER_BEAT]:
-            self._sent_through = max(self._sent_through, gone.last_sequence)
-            self._connection.send(
-                Tombstone(
-                    spool_id=self._outbox.spool_id,
-                    sequence=gone.sequence,
-                    last_sequence=gone.last_sequence,
-                    reason=gone.reason,
-                )
-            )
+        self._refusals.say_counts()
+        try:
+            heartbeat = self._heartbeat()
+        except Exception:
+            # What is to be delivered does not depend on how the robot is.
+            logger.exception("no heartbeat: begins anew in %.0f s", PAUSE_S)
+            self._beat_due_s = now_s + PAUSE_S
+        else:
+            self._connection.send(heartbeat)
+
+    def _send_tombstones(self, now_s: float) -> None:
+        for tombstone in self._tombstones.next_messages(now_s):
+            self._sent_through = max(self._sent_through, tombstone.last_sequence)
+            self._connection.send(tombstone)
 
     def _send_records(self, now_s: float) -> bool:
         """Send what the window has room for, up to a piece; return True if something was sent."""
+        self._window.restart_if_stalled(now_s)
         if not self._window.has_room(1):
             return False
-        limit_bytes = min(_READ_BYTES, self._window.room_bytes)
+        limit_bytes = min(_READ_BYTES, self._window.room)
         episodes = self._outbox.unsent(self._window.cursor, limit_bytes)
         for episode in episodes:
             size_bytes = len(episode.record)
@@ -282,16 +295,25 @@ class Uplink:
                 *(max(ack.sequences), self._sent_through),
             )
         self._outbox.forget(sent)
-        self._window.remove(sent, time.monotonic())
+        now_s = time.monotonic()
+        self._window.remove(sent, now_s)
+        self._tombstones.take_ack(sent, now_s)
+        if sent:
+            self._note_progress()
         self._acked_episodes += len(sent)
+
+    def _note_progress(self) -> None:
         self._refusal = ""
+        self._pause_s = PAUSE_S
+        self._window.limit = self._granted_bytes
 
     def _begin(self, welcome: Welcome) -> None:
         self._is_welcome = True
-        self._refusal = ""
-        self._beat_due_s = 0.0
-        self._resend_after_s = RESEND_AFTER_S
+        self._beat_due_s = self._paused_until_s = 0.0
+        self._granted_bytes = welcome.window_bytes
         self._window.restart(welcome.window_bytes)
+        self._tombstones.restart()
+        self._note_progress()
         logger.info("the learner at %s takes episodes as %s", self._endpoint, welcome.robot_id)
 
     def _take_refusal(self, refusal: Refusal) -> None:
@@ -304,25 +326,42 @@ class Uplink:
             if self._is_welcome:
                 self._is_welcome = False
                 self._hello_due_s = 0.0
-        elif refusal.code == RefusalCode.TWO_AGENTS:
-            # The other one may have been this very robot before it was started again.
-            self._pause(refusal.reason, now_s, REFUSED_PAUSE_S)
-        elif not self._is_welcome and refusal.code in _OLD_LEARNER:
-            self._pause(
-                f"{refusal.reason} (this agent speaks wire version {WIRE_VERSION}: when the "
-                "learner is the older of the two, update it before its robots)",
-                now_s,
-            )
+        elif refusal.code in _TEMPORARY:
+            self._say_refused(refusal.reason)
+            self._pause(now_s)
+        elif self._is_welcome and refusal.code in _OWN_DEFECT:
+            self._say_refused(refusal.reason)
         else:
-            self._pause(refusal.reason, now_s)
+            self._take_refused_greeting(refusal, now_s)
 
-    def _pause(self, reason: str, now_s: float, pause_s: float = PAUSE_S) -> None:
-        """Send nothing for a while; then begin where the outbox begins."""
+    def _take_refused_greeting(self, refusal: Refusal, now_s: float) -> None:
+        """Send nothing but a greeting now and then; a robot may be revoked while it delivers."""
+        is_old = not self._is_welcome and refusal.code in _OLD_LEARNER
+        self._say_refused(
+            f"{refusal.reason} (this agent speaks wire version {WIRE_VERSION}: when the learner is "
+            "the older of the two, update it before its robots)"
+            if is_old
+            else refusal.reason
+        )
+        # The other agent may have been this very robot before it was started again.
+        is_rival = refusal.code == RefusalCode.TWO_AGENTS
+        self._is_welcome = False
+        self._hello_due_s = now_s + (REFUSED_PAUSE_S if is_rival else PAUSE_S)
+
+    def _pause(self, now_s: float) -> None:
+        """Send nothing for a while, longer each time until an ack; then a record as a probe."""
+        if now_s < self._paused_until_s:
+            # About something that was under way when the pause began.
+            return
+        self._paused_until_s = self._hello_due_s = now_s + self._pause_s
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._window.restart(0)
+        self._tombstones.restart()
+
+    def _say_refused(self, reason: str) -> None:
         if self._refusal != reason:
-            logger.error("the learner refuses: %s", reason)
+            self._refusals.note(logging.ERROR, "the learner", "refuses", reason)
         self._refusal = reason
-        self._paused_until_s = self._hello_due_s = now_s + pause_s
-        self._window.restart(self._window.limit_bytes)
 
     def _may_end(self) -> bool:
         if self._close_by_s is None:
@@ -330,4 +369,4 @@ class Uplink:
         return time.monotonic() >= self._close_by_s or self._is_drained()
 
     def _is_drained(self) -> bool:
-        return self._outbox.counts().waiting == 0 and not self._outbox.tombstones()
+        return self._outbox.counts().waiting == 0 and not self._outbox.tombstones(limit=1)

@@ -103,6 +103,36 @@ def test_acks_of_what_was_never_sent_and_rubbish_delete_nothing(
     outbox.close()
 
 
+def test_a_learner_that_can_store_nothing_is_sent_one_record_at_a_time(
+    site: DeliverySite, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("robot_agent.uplink.PAUSE_S", 0.1)
+    outbox = site.outbox("arm")
+    for seed in range(EPISODES):
+        outbox.put(encode_episode(make_episode("arm", seed)))
+    came: list[int] = []
+
+    def answer(message: dict[str, Any], say: Say) -> None:
+        if message["type"] == "hello":
+            welcome = {"wire_version": 2, "robot_id": "arm", "known_through": 0}
+            say(type="welcome", window_bytes=10**7, **welcome)
+        if message["type"] == "episode":
+            came.append(message["sequence"])
+            say(type="refusal", code="store-full", reason="no room")
+
+    uplink = site.uplink("arm", outbox)
+    with hostile_learner(site, answer):
+        uplink.start()
+        wait_until(lambda: len(came) >= EPISODES + 4, "tried again a few times")
+    assert came[:EPISODES] == list(range(1, EPISODES + 1))
+    assert set(came[EPISODES:]) == {1}
+    gateway = site.gateway()
+    gateway.start()
+    assert uplink.close(30.0), "an honest learner in its place gets everything"
+    gateway.stop()
+    outbox.close()
+
+
 def test_a_flood_of_announcements_and_wrong_chunks_ends_no_receiver(site: DeliverySite):
     release = make_release(2**20)
     state = site.folder / "state"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import ConfigurationError, OutboxFullError
+from protocol.limits import MAX_TOMBSTONE_RANGE
 from robot_agent.config import OutboxConfig
 from robot_agent.outbox import Outbox, outbox_counts
 from tests.delivery_site import ROOT
@@ -158,13 +159,26 @@ def test_an_episode_larger_than_the_whole_outbox_is_refused_in_words(tmp_path: P
     outbox.close()
 
 
-def test_a_tombstone_covers_only_as_much_as_its_ack_can_list(tmp_path: Path):
-    outbox = Outbox(tmp_path, OutboxConfig(max_bytes=8, when_full="drop-oldest"))
-    for number in range(1205):
-        outbox.put(record(number, size=4))
+def test_tombstones_are_joined_where_they_are_neighbours_for_one_reason(outbox: Outbox):
+    for number in range(1, 8):
+        outbox.put(record(number))
+    for number in (1, 2, 4, 5, 6):
+        outbox.set_aside(number, "digest", "altered" if number < 6 else "too large")
     ranges = [(gone.sequence, gone.last_sequence) for gone in outbox.tombstones()]
-    assert ranges == [(1, 1000), (1001, 1203)]
-    outbox.close()
+    assert ranges == [(1, 2), (4, 5), (6, 6)]
+
+
+def test_tombstones_come_in_pieces_that_an_ack_can_list(outbox: Outbox, tmp_path: Path):
+    with sqlite3.connect(tmp_path / "outbox.sqlite3") as database:
+        rows = [(number, "dropped") for number in range(1, MAX_TOMBSTONE_RANGE + 11)]
+        database.executemany("INSERT INTO tombstones VALUES (?, ?)", rows)
+    (first,) = outbox.tombstones(limit=2 * MAX_TOMBSTONE_RANGE)
+    assert (first.sequence, first.last_sequence) == (1, MAX_TOMBSTONE_RANGE)
+    (second,) = outbox.tombstones(after=first.last_sequence, limit=3)
+    assert (second.sequence, second.last_sequence) == (
+        MAX_TOMBSTONE_RANGE + 1,
+        MAX_TOMBSTONE_RANGE + 3,
+    )
 
 
 def test_a_refused_record_is_kept_aside_and_its_sequence_accounted_for(
