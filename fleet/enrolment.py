@@ -20,6 +20,7 @@ from protocol.security import (
     create_release_keys,
     load_curve_keys,
     load_release_public,
+    load_release_secret,
     release_public_pem,
     write_curve_public,
 )
@@ -46,14 +47,37 @@ class LearnerAddress:
 
 
 def ensure_learner_keys(folder: Path, registry: Registry) -> None:
-    """Make what is missing of the learner's and the operator's keys; keep what is there."""
-    if not (folder / SERVER_SECRET).exists():
-        create_learner_keys(folder)
-    if not (folder / OPERATOR_SECRET).exists():
-        create_curve_keys(folder / OPERATOR_SECRET, folder / "operator.public")
+    """Make what is missing of the learner's and the operator's keys; keep what is there.
+
+    Raises:
+        ConfigurationError: a file of theirs is wrong or cannot be written.
+    """
+    _ensure_curve_keys(folder / SERVER_SECRET, folder / SERVER_PUBLIC)
+    _ensure_release_keys(folder / RELEASE_SECRET, folder / RELEASE_PUBLIC)
+    _ensure_curve_keys(folder / OPERATOR_SECRET, folder / "operator.public")
     if not registry.has(OPERATOR):
         operator = load_curve_keys(folder / OPERATOR_SECRET)
         registry.enrol(OPERATOR, operator.public.decode("ascii"), role="operator")
+
+
+def _ensure_curve_keys(secret: Path, public: Path) -> None:
+    """Make a pair of keys, or the public half where whoever made them was killed in between.
+
+    Nothing is made in place of a secret that was taken away: its public half is with the robots.
+    """
+    if secret.exists() and not public.exists():
+        write_curve_public(public, load_curve_keys(secret).public)
+    elif not public.exists():
+        create_curve_keys(secret, public)
+
+
+def _ensure_release_keys(secret: Path, public: Path) -> None:
+    """Do the same for the keys that sign releases."""
+    if secret.exists() and not public.exists():
+        pem = release_public_pem(load_release_secret(secret).public_key())
+        write_new(public, pem, mode=PUBLIC_MODE)
+    elif not public.exists():
+        create_release_keys(secret, public)
 
 
 def create_learner_keys(folder: Path) -> None:

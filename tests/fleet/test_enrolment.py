@@ -15,6 +15,7 @@ from fleet.enrolment import (
     revoke_robot,
 )
 from protocol.errors import ConfigurationError
+from protocol.key_files import write_new
 from protocol.registry import Member, Registry
 from protocol.security import (
     load_curve_keys,
@@ -99,6 +100,23 @@ def test_an_operator_that_the_registry_lacks_is_enrolled_again_with_the_key_it_h
     ensure_learner_keys(learner.keys, registry)
     key = load_curve_keys(learner.keys / "operator.secret").public.decode()
     assert registry.member_for_key(key) == Member(name="operator", role="operator")
+
+
+def test_keys_that_were_left_half_made_are_completed_and_none_is_replaced(tmp_path: Path):
+    ensure_learner_keys(tmp_path / "whole", Registry(tmp_path / "whole-registry"))
+    made = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    order = [f"{name}.{half}" for name in ("server", "release") for half in ("secret", "public")]
+    for written in range(len(order)):
+        folder = tmp_path / str(written)
+        for name in order[:written]:
+            write_new(folder / name, made[name], mode=0o600)
+        ensure_learner_keys(folder, Registry(tmp_path / f"{written}-registry"))
+        assert {path.name for path in folder.iterdir()} == set(made)
+        assert all((folder / name).read_bytes() == made[name] for name in order[:written])
+        public = load_curve_public(folder / "server.public")
+        assert public == load_curve_keys(folder / "server.secret").public
+        signature = load_release_secret(folder / "release.secret").sign(b"x")
+        load_release_public(folder / "release.public").verify(signature, b"x")
 
 
 def test_the_keys_of_a_running_learner_are_not_replaced(learner: LearnerAddress):
