@@ -22,6 +22,7 @@ from fleet.store_reader import (
     open_store,
     stored_attempts,
 )
+from fleet.table import plain_table
 from learner.store.export import ExportReport, range_text
 from learner.store.ledger import Retirement
 from learner.store.verification import verify_store
@@ -34,15 +35,16 @@ _COLUMNS = {
     "sent": "sent",
     "waiting": "waiting",
     "stored": "stored",
-    "retired": "retired",
     "missing": "missing",
-    "tombstoned": "tombstoned",
-    "duplicates refused": "refused_duplicates",
+    "damaged": "damaged",
     "doubled": "duplicated",
     "conflicts": "conflicts",
-    "damaged": "damaged",
+    "retired": "retired",
+    "tombstoned": "tombstoned",
+    "came twice": "refused_duplicates",
 }
 """Headings of the verification's table, and what stands below them."""
+_QUIET = {"damaged", "doubled", "conflicts", "retired", "tombstoned", "came twice"}
 _SHOWN_RETIREMENTS = 10
 """The newest ones; all of them are in the JSON."""
 
@@ -52,32 +54,51 @@ def newest(folder: Path, *, robot: str | None, last: int) -> list[StoredAttempt]
 
     Raises:
         StoreError: there is no store, or it is damaged.
+        ConfigurationError: the store knows no such robot.
     """
     with open_store(folder) as store:
+        if robot is not None and robot not in (known := store.robots()):
+            raise ConfigurationError(
+                f"the store knows no robot {robot!r}; it knows {', '.join(known) or 'none'}"
+            )
         wanted = (one for one in stored_attempts(store) if robot in (None, one.attempt.robot_id))
         return list(deque(wanted, maxlen=last))
 
 
-def episode_table(found: list[StoredAttempt]) -> Table:
+def episode_table(found: list[StoredAttempt], *, width: int) -> Table:
     """Return one row per episode."""
-    table = _table("episode", "robot", "ended (UTC)", "mode", "release", "steps", "outcome")
-    table.add_column("in truth")
-    table.add_column("bytes", justify="right")
-    for one in found:
-        attempt = one.attempt
-        truth = {True: "held", False: "not held", None: ""}[attempt.reference_success]
-        table.add_row(
-            one.episode_id[:12],
-            attempt.robot_id,
-            _time(attempt.finished_at_ns),
-            attempt.mode.value,
-            str(attempt.release_version),
-            str(attempt.moves),
-            attempt.label.value,
-            f"{truth} {attempt.object_kind}".strip(),
-            str(one.record_bytes),
-        )
-    return table
+    return plain_table(
+        (
+            "episode",
+            "robot",
+            "ended (UTC)",
+            "mode",
+            "outcome",
+            "release",
+            "steps",
+            "bytes",
+            "truth",
+        ),
+        [_episode_cells(one) for one in found],
+        width=width,
+        left={"robot", "ended (UTC)", "truth"},
+    )
+
+
+def _episode_cells(one: StoredAttempt) -> list[str]:
+    attempt = one.attempt
+    truth = {True: "held", False: "not held", None: ""}[attempt.reference_success]
+    return [
+        one.episode_id[:12],
+        attempt.robot_id,
+        _time(attempt.finished_at_ns),
+        attempt.mode.value,
+        attempt.label.value,
+        str(attempt.release_version),
+        str(attempt.moves),
+        str(one.record_bytes),
+        f"{truth} {attempt.object_kind}".strip(),
+    ]
 
 
 def describe(episode: Episode, robot_id: str) -> dict[str, Any]:
@@ -115,17 +136,19 @@ def describe(episode: Episode, robot_id: str) -> dict[str, Any]:
     }
 
 
-def step_table(episode: Episode) -> Table:
+def step_table(episode: Episode, *, width: int) -> Table:
     """Return one row per step: what was wished, commanded and reached."""
-    table = _table("step", "wished mm, °", "commanded mm, °", "reached mm, °", "best", "stay")
-    for step in episode.steps:
-        table.add_row(
+    rows = [
+        [
             step.kind.value,
             *(_shown(motion) for motion in (step.wished, step.commanded, step.reached)),
             "" if step.predicted_best is None else f"{step.predicted_best:.0%}",
             "" if step.predicted_stay is None else f"{step.predicted_stay:.0%}",
-        )
-    return table
+        ]
+        for step in episode.steps
+    ]
+    headings = ("step", "wished mm, °", "commanded mm, °", "reached mm, °", "best", "stay")
+    return plain_table(headings, rows, width=width)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,12 +178,13 @@ class Verification:
             one.missing or one.duplicated or one.conflicts for one in counts
         )
 
-    def table(self) -> Table:
-        """Return one row per robot."""
-        table = _table("robot", *_COLUMNS)
-        for robot, counts in self.robots.items():
-            table.add_row(robot, *(str(getattr(counts, name)) for name in _COLUMNS.values()))
-        return table
+    def table(self, *, width: int) -> Table:
+        """Return one row per robot; of what went wrong, only what did."""
+        rows = [
+            [robot, *(str(getattr(counts, name)) for name in _COLUMNS.values())]
+            for robot, counts in self.robots.items()
+        ]
+        return plain_table(("robot", *_COLUMNS), rows, width=width, quiet=_QUIET)
 
     def findings(self) -> list[str]:
         """Return a sentence for everything that a person should know."""
@@ -175,14 +199,21 @@ class Verification:
         ]
         said += [f"damaged: the store's index does not lead to {key}" for key in self.misplaced]
         said += [
-            f"ALARM: {counts.conflicts} episodes of {robot} came under the sequence of another "
-            "one; both are kept. Was its disk copied to another robot, or restored from a backup?"
+            f"ALARM: {_counted(counts.conflicts, 'episode')} of {robot} came under the sequence "
+            "of another one; both are kept. Was its disk copied to another robot, or restored from "
+            "a backup?"
             for robot, counts in self.robots.items()
             if counts.conflicts
         ]
         said += [
-            f"retired by {one.reason}: {one.records} episodes, {one.record_bytes} bytes, commits "
-            f"{one.first_number} to {one.last_number}, {_time(one.began_at_ns)} to "
+            f"{robot}: {ahead} more stored than its outbox knew to have sent: it delivers still, "
+            "or an ack has not reached it"
+            for robot, counts in self.robots.items()
+            if (ahead := counts.stored + counts.retired + counts.damaged - counts.sent) > 0
+        ]
+        said += [
+            f"retired by {one.reason}: {_counted(one.records, 'episode')}, {one.record_bytes} "
+            f"bytes, commits {one.first_number} to {one.last_number}, {_time(one.began_at_ns)} to "
             f"{_time(one.ended_at_ns)} UTC"
             for one in self.retirements[-_SHOWN_RETIREMENTS:]
         ]
@@ -192,9 +223,9 @@ class Verification:
         """Return one sentence."""
         stored = sum(one.stored for one in self.robots.values())
         if self.sound:
-            return f"{stored} episodes, every one of them whole and there once"
+            return f"{_counted(stored, 'episode')}, every one of them whole and there once"
         return (
-            f"{stored} episodes; {self.damaged} damaged, "
+            f"{_counted(stored, 'episode')}; {self.damaged} damaged, "
             f"{sum(one.missing for one in self.robots.values())} missing, "
             f"{sum(one.duplicated for one in self.robots.values())} doubled, "
             f"{sum(one.conflicts for one in self.robots.values())} in conflict"
@@ -230,14 +261,17 @@ def verify(store_folder: Path, run: Path | None) -> Verification:
 def export_lines(report: ExportReport, target: Path) -> list[str]:
     """Return what came out of an export, in sentences."""
     lines = [
-        f"{report.exported} episodes exported to {target}, every one with a sound digest; with "
-        f"them {report.retired} retired keys, {report.tombstoned} tombstones, "
-        f"{report.conflicts} conflicting records"
+        f"{_counted(report.exported, 'episode')} exported to {target}, every one with a sound "
+        f"digest; with them {_counted(report.retired, 'retired key')}, "
+        f"{_counted(report.tombstoned, 'tombstone')}, "
+        f"{_counted(report.conflicts, 'conflicting record')}"
     ]
     if report.damaged_pages:
-        lines.append(f"{report.damaged_pages} pages of the file could not be read")
+        lines.append(f"{_counted(report.damaged_pages, 'page')} of the file could not be read")
     if report.lost_episodes:
-        lines.append(f"{report.lost_episodes} episodes lost; those whose names are known:")
+        lines.append(
+            f"{_counted(report.lost_episodes, 'episode')} lost; those whose names are known:"
+        )
     for robot, spools in report.lost.items():
         lines += [f"  {robot}, spool {spool[:8]}: {', '.join(at)}" for spool, at in spools.items()]
     return lines
@@ -273,11 +307,8 @@ def listing(one: StoredAttempt) -> dict[str, Any]:
     }
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index == 0 else "right")
-    return table
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _motion(action: Action) -> list[float]:

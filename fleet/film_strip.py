@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from protocol.episode import Episode, GripperPose, ImageArray, Label, Step, StepKind
+from protocol.errors import ConfigurationError
 from protocol.hand_eye import HandEyeMap
 
 _INK = "#1f2933"
@@ -31,7 +32,12 @@ def draw_film_strip(episode: Episode, path: Path) -> None:
 
     A white bracket marks the commanded target, drawn through the hand-eye map that the policy
     used; a yellow one marks where the hand was.
+
+    Raises:
+        ConfigurationError: ``path`` is no PNG's name or cannot be written.
     """
+    if path.suffix.lower() != ".png":
+        raise ConfigurationError(f"{path}: a film strip is a PNG picture; name it {path.stem}.png")
     frames = len(episode.steps) + 2
     rows = -(-frames // _COLUMNS)
     columns = min(frames, _COLUMNS)
@@ -54,7 +60,10 @@ def draw_film_strip(episode: Episode, path: Path) -> None:
         below.axis("off")
         _draw_frame(episode, index, picture, below)
     figure.suptitle(_headline(episode), x=0.012, ha="left", color=_INK, fontsize=10.5, y=0.985)
-    figure.savefig(path)
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _draw_frame(episode: Episode, index: int, picture: Axes, below: Axes) -> None:

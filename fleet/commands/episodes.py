@@ -9,6 +9,7 @@ from tyro.conf import Positional
 from tyro.extras import SubcommandApp
 
 from fleet.commands.output import EXIT_ERROR, console, print_json, progress_bar
+from protocol.errors import ConfigurationError, StoreError
 
 episodes = SubcommandApp()
 
@@ -34,12 +35,15 @@ def list_episodes(
     """
     from fleet.episodes import episode_table, listing, newest
 
+    if last < 1:
+        raise ConfigurationError(f"--last {last}: one episode at least")
     found = newest(_store_folder(run, store), robot=robot, last=last)
     if json:
         for one in found:
             print(msgspec.json.encode(listing(one)).decode())
     else:
-        console().print(episode_table(found))
+        screen = console()
+        screen.print(episode_table(found, width=screen.width))
     return 0
 
 
@@ -57,7 +61,7 @@ def show_episode(
         episode: its id, or how the id begins.
         run: a run folder.
         store: an episode store's folder, instead of a run's.
-        out: where the picture goes; EPISODE.png by default.
+        out: where the picture goes, a .png file; EPISODE.png by default.
         json: machine-readable.
     """
     from fleet.episodes import describe, step_table
@@ -75,7 +79,7 @@ def show_episode(
     for name, value in describe(found, robot_id).items():
         if name != "steps":
             screen.print(f"{name}: {value}", highlight=False, markup=False)
-    screen.print(step_table(found))
+    screen.print(step_table(found, width=screen.width))
     screen.print(f"film strip: {picture}", highlight=False)
     return 0
 
@@ -101,7 +105,7 @@ def verify_episodes(
         print_json(verification)
     else:
         screen = console()
-        screen.print(verification.table())
+        screen.print(verification.table(width=screen.width))
         for line in [*verification.findings(), verification.verdict()]:
             screen.print(line, highlight=False, markup=False)
     return 0 if verification.sound else EXIT_ERROR
@@ -144,4 +148,8 @@ def export_episodes(
 def _store_folder(run: Path, store: Path | None) -> Path:
     from fleet.run_folder import RunFolder
 
-    return store if store is not None else RunFolder.existing(run).store
+    folder = store if store is not None else RunFolder.existing(run).store
+    if not (folder / "data.mdb").is_file():
+        # Said here: what is not there cannot be rescued with an export either.
+        raise StoreError(f"episode store {folder}: there is none yet")
+    return folder

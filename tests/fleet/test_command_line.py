@@ -56,6 +56,39 @@ def test_command_line_answers_a_mistake_with_one_clear_line_and_status_two(tmp_p
         assert says in said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected", "says"),
+    [
+        (("list", "--last", "-1"), 2, "--last -1: one episode at least"),
+        (("list", "--robot", "nobody"), 2, "knows no robot 'nobody'; it knows robot-01"),
+        (("list", "--robot", ""), 2, "knows no robot ''; it knows robot-01"),
+        (("show", "", "--out", "x.txt"), 1, "5 episodes have an id that begins with ''"),
+        (("show", "{id}", "--out", "x.txt"), 2, "x.txt: a film strip is a PNG picture; name it x"),
+        (("show", "{id}", "--out", "pic"), 2, "pic: a film strip is a PNG picture; name it pic.p"),
+        (("show", "{id}", "--out", "/proc/none/x.png"), 2, "/proc/none/x.png: cannot be written"),
+    ],
+)
+def test_command_line_says_in_one_line_what_it_cannot_show(
+    folder, fleet_tool, arguments, expected, says
+):
+    deliver(folder, "robot-01")
+    chosen = make_episode("robot-01", seed=3).episode_id
+    words = [word.replace("{id}", chosen) for word in arguments]
+    status, out, said = fleet_tool("episodes", *words, "--run", str(folder.root))
+    assert (status, out) == (expected, "")
+    assert said.startswith("fleet: ")
+    assert said.count("\n") == 1
+    assert says in said
+
+
+@pytest.mark.parametrize("command", ["list", "show 5", "verify", "export --to new"])
+def test_command_line_does_not_try_to_rescue_a_store_that_is_not_there(
+    tmp_path, fleet_tool, command
+):
+    status, _, said = fleet_tool("episodes", *command.split(), "--store", str(tmp_path / "no"))
+    assert (status, said) == (1, f"fleet: episode store {tmp_path / 'no'}: there is none yet\n")
+
+
 def test_command_line_enrols_a_robot_once_and_revokes_it(folder, tmp_path, fleet_tool):
     bundle = tmp_path / "bundle"
     run = ("--run", str(folder.root), "--bundle", str(bundle), "--host", "learner.lab")
@@ -97,7 +130,7 @@ def test_command_line_exports_what_is_whole_and_names_what_is_not(folder, tmp_pa
     status, said, _ = fleet_tool(*export)
     assert status == 1
     assert "4 episodes exported to" in said
-    assert "1 episodes lost" in said
+    assert "1 episode lost" in said
     assert "robot-01, spool" in said
     status, _, complaint = fleet_tool(*export)
     assert status == 2
