@@ -53,7 +53,6 @@ class ReplayFeed:
         try:
             while not self._stopping.is_set():
                 if not self._read_some():
-                    self.caught_up.set()
                     self._stopping.wait(_POLL_S)
         except BaseException as error:
             logger.exception("replay feed ended")
@@ -76,6 +75,8 @@ class ReplayFeed:
             except RejectedEpisodeError as error:
                 # Admitted by its header; its pictures cannot be decoded, or are of another size.
                 logger.warning("%s left out of training: %s", stored.key, error)
+        if not found:
+            self.caught_up.set()
         return bool(found)
 
     def _say_once(self, what: str) -> None:

@@ -79,6 +79,20 @@ def test_a_store_that_breaks_while_training_runs_ends_nothing(
     assert caplog.text.count("no more episodes can be read") == 1
 
 
+def test_a_store_that_cannot_be_read_is_not_one_that_was_read_to_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    store(tmp_path, [make_episode("arm-1", side_px=SIDE_PX)])
+    replay = Replay(height_px=SIDE_PX, width_px=SIDE_PX, held_out_fraction=0.0)
+    config = GatewayConfig(store=tmp_path, max_store_bytes=STORE_BYTES)
+    feed = ReplayFeed(config, replay, HandEyeRefiner())
+    wipe_trees(tmp_path)
+    feed.start()
+    wait_until(lambda: "no more episodes can be read" in caplog.text, "it is said")
+    feed.close()
+    assert not feed.caught_up.is_set()
+
+
 def test_it_reads_on_past_episodes_that_were_retired(tmp_path: Path):
     store(tmp_path, [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(40)])
     writer = EpisodeStore(tmp_path, STORE_BYTES, keep=RetentionLimits(log_bytes=300_000))
