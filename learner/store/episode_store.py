@@ -79,6 +79,15 @@ class EpisodeStore(StoreAccounts):
             StoreFullError: the disk or the size limit is reached; nothing of the batch was stored.
             StoreError: the disk failed or the store is damaged; nothing of the batch was stored.
         """
+        try:
+            return self._commit(batch)
+        except StoreFullError:
+            # A reader that was killed holds pages until somebody looks whether it lives.
+            if not self._file.environment.reader_check():
+                raise
+        return self._commit(batch)
+
+    def _commit(self, batch: Sequence[Arrival | Burial]) -> list[Verdict]:
         needed_bytes = sum(len(item.record) for item in batch if isinstance(item, Arrival))
         with (
             self._writing(needed_bytes),
@@ -195,7 +204,8 @@ class EpisodeStore(StoreAccounts):
                     "make room, raise gateway.max_store_bytes or set gateway.keep_bytes"
                 ) from error
             raise StoreError(f"episode store {self._folder}: write failed: {error}") from error
-        except (msgspec.MsgspecError, struct.error) as error:
+        except (msgspec.MsgspecError, struct.error, SystemError) as error:
+            # LMDB's binding raises SystemError for a value whose size cannot be.
             raise StoreError(f"episode store {self._folder}: damaged: {error}") from error
 
     def _lacks_room_for(self, needed_bytes: int) -> bool:

@@ -74,29 +74,38 @@ class StoreTransaction:
         return Verdict.DUPLICATE
 
     def _first_digest(self, entry: bytes, arrival: Arrival) -> bytes:
-        """Return the digest of what was stored first; if that rotted, what came takes its place."""
+        """Return the digest of what was stored first; if that rotted, what came is kept instead."""
         number, retired_digest = entry[: SEQUENCE.size], entry[SEQUENCE.size :]
         if retired_digest:
             return retired_digest
-        packed = self._transaction.get(number, db=self._file.log) or b""
+        commit = SEQUENCE.unpack(number)[0]
         try:
-            return StoredEpisode.unpacked(packed).digest
+            return self._sound_digest(commit)
         except StoreError as error:
             logger.error(  # noqa: TRY400
-                "commit %d: %s; the robot sent it again, and that is kept in its place",
-                SEQUENCE.unpack(number)[0],
-                error,
+                "commit %d: %s; the robot sent it again, and that is kept instead", commit, error
             )
-        value = self._value(arrival.key.packed(), arrival, SEQUENCE.unpack(number)[0])
-        self._transaction.put(number, value, db=self._file.log)
+        # Under a number of its own: what rotted stays, for LMDB would free the pages that its
+        # damaged ones name.
+        self._put_record(arrival.key.packed(), arrival)
         return arrival.digest
 
-    def _append(self, key: bytes, arrival: Arrival) -> None:
+    def _sound_digest(self, commit: int) -> bytes:
+        packed = self._transaction.get(SEQUENCE.pack(commit), db=self._file.log) or b""
+        episode = StoredEpisode.unpacked(packed)
+        if episode.is_proven and episode.number != commit:
+            raise StoreError(f"it holds the record of commit {episode.number}")
+        return episode.digest
+
+    def _put_record(self, key: bytes, arrival: Arrival) -> None:
         self._number += 1
         number = SEQUENCE.pack(self._number)
         value = self._value(key, arrival, self._number)
         self._transaction.put(number, value, db=self._file.log, append=True)
         self._transaction.put(key, number, db=self._file.index)
+
+    def _append(self, key: bytes, arrival: Arrival) -> None:
+        self._put_record(key, arrival)
         self._letters[arrival.key.robot_id].append(arrival.letter)
         name = key[: -SEQUENCE.size]
         spool = self._spool(name)

@@ -11,11 +11,15 @@ import lmdb
 import pytest
 
 from learner.store.episode_store import EpisodeStore
+from learner.store.lmdb_pages import PageFile
 from learner.store.stored_episode import Arrival, Burial, RecordKey, Verdict
+from learner.store.verification import verify_store
 from protocol.codec import digest
 from protocol.errors import StoreError, StoreFullError
+from tests import stored_records
 from tests.delivery_site import ROOT
 from tests.disks import small_disk
+from tests.stored_records import PAGE
 
 SPOOL = bytes(range(16))
 MAX_BYTES = 10**8
@@ -29,6 +33,14 @@ for line in sys.stdin:
     found = store.tail(int(line), 100)
     sys.stdout.write(" ".join(str(number) for number, _ in found) + "\\n")
     sys.stdout.flush()
+"""
+HOLDER = """
+import sys, time
+from pathlib import Path
+from learner.store.episode_store import EpisodeStore
+with EpisodeStore(Path(sys.argv[1]), 10**8, readonly=True)._reading():
+    print("reading", flush=True)
+    time.sleep(60)
 """
 
 
@@ -309,6 +321,48 @@ def test_a_rotten_record_that_comes_again_is_whole_again(
     store = EpisodeStore(tmp_path / "store", MAX_BYTES)
     assert numbers(store) == [1, 3]
     assert store.commit([arrival(2, marked)]) == [Verdict.DUPLICATE]
-    assert numbers(store) == [1, 2, 3]
-    assert "sent it again" in caplog.text
+    assert numbers(store) == [1, 3, 4]
+    found = store.get(arrival(2).key)
+    assert found is not None
+    assert found.record == marked
+    assert store.commit([arrival(2, marked)]) == [Verdict.DUPLICATE]
+    ledger = store.ledger("arm")
+    assert (store.last_commit(), ledger.stored, ledger.conflicts) == (4, 3, 0)
+    assert caplog.text.count("sent it again") == 1
+    store.close()
+    assert verify_store(tmp_path / "store").damaged == {}
+
+
+def test_a_record_that_comes_again_frees_no_page_of_another_one(tmp_path: Path):
+    """A disk wrote the page of one record over that of another."""
+    store = EpisodeStore(tmp_path, MAX_BYTES)
+    records = [stored_records.arrival(n, record_bytes=3000) for n in range(1, 21)]
+    store.commit(records)
+    store.close()
+    with PageFile(tmp_path / "data.mdb") as pages:
+        begins = [row.offset // PAGE * PAGE for row in pages.rows("log")]
+    content = bytearray((tmp_path / "data.mdb").read_bytes())
+    content[begins[2] : begins[2] + PAGE] = content[begins[17] : begins[17] + PAGE]
+    (tmp_path / "data.mdb").write_bytes(content)
+    store = EpisodeStore(tmp_path, MAX_BYTES)
+    assert store.commit([records[2]]) == [Verdict.DUPLICATE]
+    for sequence in range(21, 51):
+        store.commit([stored_records.arrival(sequence, record_bytes=3000)])
+    assert [store.get(one.key).record for one in records] == [one.record for one in records]
+    assert store.ledger("arm").conflicts == 0
+    store.close()
+
+
+def test_a_killed_reader_does_not_keep_the_store_full(tmp_path: Path):
+    store = EpisodeStore(tmp_path, 2_000_000)
+    store.commit([stored_records.arrival(1)])
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        reader.kill()
+    # Each one's ledger is written anew; without room that is given back, that fills the store.
+    for sequence in range(1, 301):
+        store.commit([stored_records.arrival(sequence, record_bytes=100)])
+    assert store.ledger("arm").stored == 300
     store.close()
