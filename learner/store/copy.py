@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,6 +36,7 @@ class StoreCopy:
         self._tallies: dict[str, Tally] = {}
         self._letters: defaultdict[str, list[str]] = defaultdict(list)
         self._retirements: list[Retirement] = []
+        """By their first numbers."""
 
     def take_ledgers(
         self, spools: Iterable[Row], tallies: Iterable[Row], retirements: Iterable[Row]
@@ -54,6 +56,7 @@ class StoreCopy:
             if statement is not None and row.key == SEQUENCE.pack(statement.first_number):
                 self._retirements.append(statement)
                 self._put("retirements", row.key, row.value)
+        self._retirements.sort(key=lambda one: one.first_number)
 
     def take_retired(self, index: Iterable[Row]) -> int:
         """Take the keys and digests of retired records; return how many."""
@@ -154,7 +157,8 @@ class StoreCopy:
         return self.robot in (None, robot_id)
 
     def _is_retired(self, number: int) -> bool:
-        return any(one.first_number <= number <= one.last_number for one in self._retirements)
+        at = bisect_right(self._retirements, number, key=lambda one: one.first_number) - 1
+        return at >= 0 and number <= self._retirements[at].last_number
 
     def _put(self, table: str, key: bytes, value: bytes) -> bool:
         """Write a row unless its key is taken; say whether it was written."""
