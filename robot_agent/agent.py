@@ -206,7 +206,11 @@ class Agent:
 
     def _drain(self) -> None:
         if not self._uplink.close(DRAIN_S):
-            logger.warning("%s: attempts wait in the outbox for the next start", self._config.name)
+            logger.warning(
+                "%s: not all is told to the learner; %d attempts wait in the outbox for the next "
+                "start",
+                *(self._config.name, self._outbox.counts().waiting),
+            )
 
     def _take_release(self) -> None:
         newest = self._receiver.take_newest()

@@ -97,6 +97,7 @@ class OutboxConfig:
     """The spool of finished episodes on the robot's disk."""
 
     max_bytes: PositiveInt = 2_000_000_000
+    """Of all records; at most a quarter of it goes to those that the learner refused."""
     when_full: Literal["stop", "drop-oldest"] = "stop"
 
 

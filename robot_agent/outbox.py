@@ -33,6 +33,10 @@ __all__ = ["Outbox", "OutboxCounts", "SpooledEpisode", "TombstoneRange", "outbox
 
 logger = logging.getLogger(__name__)
 
+REFUSED_SHARE = 0.25
+"""Of the size limit: what refused records may take. Above it the oldest of them go, so that records
+that nobody has looked at never stop a robot."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpooledEpisode:
@@ -70,7 +74,10 @@ class Outbox:
         self._database = open_outbox_file(self._path)
         counts = self.counts()
         self.spool_id = counts.spool_id
-        self._bytes = counts.waiting_bytes + counts.refused_bytes
+        self._waiting_bytes = counts.waiting_bytes
+        with self._transaction():
+            freed_bytes = self._forget_refused(counts.refused_bytes)
+        self._refused_bytes = counts.refused_bytes - freed_bytes
 
     def check_room(self) -> None:
         """Check that another record may be kept, if it is no larger than the largest so far.
@@ -104,7 +111,7 @@ class Outbox:
                     "INSERT INTO waiting VALUES (?, ?, ?, ?)",
                     (sequence, len(record), digest, record),
                 )
-            self._bytes += len(record) - freed_bytes
+            self._waiting_bytes += len(record) - freed_bytes
         return int(sequence)
 
     def unsent(self, after: int, limit_bytes: int) -> list[SpooledEpisode]:
@@ -136,19 +143,28 @@ class Outbox:
                 freed_bytes, count = self._delete_waiting(keys)
                 self._database.executemany("DELETE FROM tombstones WHERE sequence = ?", keys)
                 self._database.execute("UPDATE outbox SET acked = acked + ?", (count,))
-            self._bytes -= freed_bytes
+            self._waiting_bytes -= freed_bytes
 
     def set_aside(self, sequence: int, code: str, reason: str) -> None:
-        """Keep a record that the learner will never accept, for a person to look at."""
-        with self._lock, self._transaction():
-            moved = self._database.execute(
-                "INSERT OR IGNORE INTO refused SELECT *, ?, ?, ? FROM waiting WHERE sequence = ?",
-                (code, reason, time.time_ns(), sequence),
-            ).rowcount
-            self._database.execute("DELETE FROM waiting WHERE sequence = ?", (sequence,))
-            self._database.execute("UPDATE outbox SET refused = refused + ?", (moved,))
-            if moved:
+        """Keep a record that the learner will never accept, for a person to look at.
+
+        When such records take more than REFUSED_SHARE of the size limit, the oldest go.
+        """
+        with self._lock:
+            with self._transaction():
+                row = self._database.execute(
+                    "INSERT INTO refused SELECT *, ?, ?, ? FROM waiting WHERE sequence = ? "
+                    "RETURNING bytes",
+                    (code, reason, time.time_ns(), sequence),
+                ).fetchone()
+                if row is None:
+                    return
+                self._database.execute("DELETE FROM waiting WHERE sequence = ?", (sequence,))
+                self._database.execute("UPDATE outbox SET refused = refused + 1")
                 self._bury([sequence], f"refused: {reason}"[:512])
+                freed_bytes = self._forget_refused(self._refused_bytes + row[0])
+            self._waiting_bytes -= row[0]
+            self._refused_bytes += row[0] - freed_bytes
 
     def tombstones(
         self, *, after: int = 0, limit: int = MAX_TOMBSTONE_RANGE
@@ -180,13 +196,17 @@ class Outbox:
 
     def _make_room(self, needed_bytes: int) -> int:
         """Drop the oldest records if that is the policy; return how many bytes that frees."""
-        excess_bytes = self._bytes + needed_bytes - self._config.max_bytes
+        kept_bytes = self._waiting_bytes + self._refused_bytes
+        excess_bytes = kept_bytes + needed_bytes - self._config.max_bytes
         if excess_bytes <= 0:
             return 0
         if self._config.when_full == "stop":
+            refused = f", {self._refused_bytes} are of refused ones" if self._refused_bytes else ""
+            remedy = "waiting for the learner to take some"
             raise OutboxFullError(
-                f"outbox {self._path}: {self._bytes} bytes wait and {needed_bytes} more exceed "
-                f"{self._config.max_bytes}; waiting for the learner to take some"
+                f"outbox {self._path}: {self._waiting_bytes} bytes wait{refused} and "
+                f"{needed_bytes} more exceed {self._config.max_bytes}; "
+                f"{remedy if self._waiting_bytes else 'raise outbox.max_bytes'}"
             )
         return self._drop_oldest(excess_bytes)
 
@@ -214,6 +234,24 @@ class Outbox:
             freed_bytes,
             doomed[-1],
         )
+        return freed_bytes
+
+    def _forget_refused(self, kept_bytes: int) -> int:
+        """Delete the oldest refused records while they take too much; return the bytes freed."""
+        limit_bytes = int(self._config.max_bytes * REFUSED_SHARE)
+        freed_bytes = count = 0
+        while kept_bytes - freed_bytes > limit_bytes:
+            row = self._database.execute(
+                "DELETE FROM refused WHERE sequence = (SELECT min(sequence) FROM refused) "
+                "RETURNING bytes"
+            ).fetchone()
+            freed_bytes += row[0]
+            count += 1
+        if count:
+            logger.warning(
+                "outbox %s: refused records exceed %d bytes: the oldest %d are no longer kept",
+                *(self._path, limit_bytes, count),
+            )
         return freed_bytes
 
     def _bury(self, sequences: list[int], reason: str) -> None:
@@ -246,8 +284,8 @@ class Outbox:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise
             raise OutboxFullError(
-                f"outbox {self._path}: the disk is full with {self._bytes} bytes waiting; free "
-                "some space or let the learner take some"
+                f"outbox {self._path}: the disk is full with {self._waiting_bytes} bytes waiting; "
+                "free some space or let the learner take some"
             ) from error
         except BaseException:
             self._roll_back()

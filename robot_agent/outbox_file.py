@@ -54,6 +54,7 @@ class OutboxCounts:
     waiting: int
     waiting_bytes: int
     refused_bytes: int
+    """Of the refused records that are still kept."""
 
 
 def claim(folder: Path) -> TextIO:

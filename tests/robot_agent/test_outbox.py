@@ -197,6 +197,37 @@ def test_a_refused_record_is_kept_aside_and_its_sequence_accounted_for(
     assert kept == [(record(1), "digest")]
 
 
+@pytest.mark.parametrize("policy", ["stop", "drop-oldest"])
+def test_refused_records_never_stop_a_robot_and_the_newest_are_kept(tmp_path: Path, policy: str):
+    config = OutboxConfig(max_bytes=10_000, when_full=policy)
+    outbox = Outbox(tmp_path, config)
+    for number in range(1, 31):
+        outbox.check_room()
+        outbox.set_aside(outbox.put(record(number)), "picture-size", "wrong size")
+    counts = outbox.counts()
+    assert (counts.refused, counts.refused_bytes, counts.waiting) == (30, 2000, 0)
+    assert len(outbox.tombstones(limit=100)) == 1
+    assert outbox.tombstones()[0].last_sequence == 30, "each of them is told to the learner"
+    assert_adds_up(outbox)
+    with sqlite3.connect(tmp_path / "outbox.sqlite3") as database:
+        assert database.execute("SELECT sequence FROM refused").fetchall() == [(29,), (30,)]
+    outbox.close()
+
+
+def test_an_outbox_that_kept_too_many_refused_records_goes_on(tmp_path: Path):
+    outbox = Outbox(tmp_path, OutboxConfig(max_bytes=100_000))
+    for number in range(1, 11):
+        outbox.set_aside(outbox.put(record(number)), "picture-size", "wrong size")
+    outbox.close()
+    outbox = Outbox(tmp_path, OutboxConfig(max_bytes=4_000))
+    assert outbox.counts().refused_bytes == 1000
+    for number in range(3):
+        outbox.put(record(number))
+    with pytest.raises(OutboxFullError, match="3000 bytes wait, 1000 are of refused ones"):
+        outbox.put(record(4))
+    outbox.close()
+
+
 def test_the_counts_are_readable_while_the_agent_runs(outbox: Outbox, tmp_path: Path):
     outbox.put(record(1))
     assert outbox_counts(tmp_path) == outbox.counts()
