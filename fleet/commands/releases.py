@@ -26,7 +26,7 @@ _LAST_VERSION = 2**53
 def list_releases(run: Path = Path("runs/demo"), json: bool = False) -> int:
     """List the releases that the learner keeps, what is pinned, and what was held back.
 
-    Weights are held back when they do worse than the release in use on held-out attempts.
+    Weights are held back when they do worse than the newest release on held-out attempts.
 
     Args:
         run: folder with learner.toml and keys.

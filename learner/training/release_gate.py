@@ -1,9 +1,10 @@
-"""Holds back weights that do worse on held-out attempts than the release in use.
+"""Holds back weights that do worse on held-out attempts than the newest release.
 
 Both predict the same newest held-out examples; the candidate is held back when the whole 95 %
-interval of the mean difference in log-loss lies on the worse side. Better, equal, or too close to
-tell is released. Of candidates that are as good as the release in use, one in forty is held back
-by chance; the next one is judged anew a few seconds later.
+interval of the mean difference in log-loss lies on the worse side, and the mean is large enough to
+matter. Better, equal, or too close to tell is released. Of candidates that are as good as the
+newest release, at most one in forty is held back by chance; the next one is judged anew a few
+seconds later. What robots are pinned to plays no part.
 
 Nothing releases a candidate that stays worse, however long it takes: that is the gate's purpose,
 and the operator reads why in the log and in the list of releases. Luck does not keep it shut: the
@@ -36,12 +37,15 @@ COMPARED = 400
 """Newest held-out examples that are compared."""
 FEWEST_ATTEMPTS = 20
 """Held-out attempts below which nothing is said: an interval from fewer would be too narrow."""
+LEAST_WORSE = 1e-3
+"""Nats of log-loss below which a difference does not matter, however sure it is: where every
+prediction moves by the same hair, the interval is as narrow as a hair as well."""
 _SUREST_LOGIT = 14.0
 """Predictions count as no surer than one in a million: one example must not outweigh the rest."""
 
 
 class ReleaseGate:
-    """The release in use, and how candidates compare with it."""
+    """The newest release, and how candidates compare with it."""
 
     def __init__(self, network: GraspNetwork, held_out: ExampleSet) -> None:
         """Begin without a release: everything may pass.
@@ -56,7 +60,7 @@ class ReleaseGate:
         self._losses: dict[int, float] = {}
         self._losses_of_last: dict[int, float] = {}
 
-    def now_in_use(
+    def now_newest(
         self,
         manifest: ReleaseManifest,
         weights: Mapping[str, Tensor],
@@ -94,9 +98,9 @@ class ReleaseGate:
         candidate.eval()
         new_B = _log_loss(candidate(batch), batch)
         self._losses_of_last = dict(zip(index.tolist(), new_B.tolist(), strict=True))
-        old_B = self._losses_in_use(index, candidate.refiner)
+        old_B = self._losses_of_newest(index, candidate.refiner)
         worse = paired_difference(new_B - old_B, batch.attempt_B)
-        if worse.low <= 0:
+        if worse.low <= 0 or worse.mean < LEAST_WORSE:
             return ""
         return (
             f"on the newest {len(index)} held-out examples, of {worse.attempts} attempts, its "
@@ -105,8 +109,8 @@ class ReleaseGate:
             f"{float(new_B.mean()):.4f} against {float(old_B.mean()):.4f}"
         )
 
-    def _losses_in_use(self, index: NDArray[np.int64], refiner: HandEyeRefiner) -> Tensor:
-        """Return log-losses float32[B] of the release in use; each is computed once."""
+    def _losses_of_newest(self, index: NDArray[np.int64], refiner: HandEyeRefiner) -> Tensor:
+        """Return log-losses float32[B] of the newest release; each is computed once."""
         missing = [int(place) for place in index if int(place) not in self._losses]
         if missing:
             batch = self._held_out.at(np.array(missing, np.int64))

@@ -37,7 +37,7 @@ class Outlet(Protocol):
     """Where a trainer's releases go."""
 
     def newest(self) -> bytes | None:
-        """Return the release file that is in use now; None before the first one."""
+        """Return the newest release's file, whatever is pinned; None before the first one."""
 
     def highest_version(self) -> int:
         """Return the highest version that the server or any robot has."""
@@ -161,7 +161,7 @@ class Trainer:
             release = unpack_release(data, self._signing_key.public_key())
             self._version = max(self._version, release.manifest.version)
             weights = self._builder.weights_of(release)
-            self._gate.now_in_use(release.manifest, weights, judged_last=judged_last)
+            self._gate.now_newest(release.manifest, weights, judged_last=judged_last)
         except RejectedReleaseError as error:
             reason = " ".join(str(error).split())
             logger.warning("the next release is published without comparison: %s", reason)

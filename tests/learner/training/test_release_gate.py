@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from learner.training.paired_difference import paired_difference
-from learner.training.release_gate import FEWEST_ATTEMPTS, ReleaseGate
 from torch import Tensor
 
 from learner.config import TrainingConfig
 from learner.networks import build_network
+from learner.training.paired_difference import paired_difference
+from learner.training.release_gate import FEWEST_ATTEMPTS, ReleaseGate
 from learner.training.replay import ExampleSet
 from learner.training.step import Learned, Training
 from protocol.errors import RejectedReleaseError
@@ -49,7 +49,7 @@ class Bench:
 
     def release(self, gate: ReleaseGate, version: int = 11) -> None:
         """Release the candidate as it is."""
-        gate.now_in_use(self.manifest(version), copy_of(self.candidate.network.state_dict()))
+        gate.now_newest(self.manifest(version), copy_of(self.candidate.network.state_dict()))
 
 
 def copy_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -112,10 +112,10 @@ def test_a_candidate_that_became_the_release_is_judged_by_what_it_was_found_to_b
     assert gate.objection(bench.candidate) == ""
     known = dict(gate._losses_of_last)
     weights = copy_of(bench.candidate.network.state_dict())
-    gate.now_in_use(bench.manifest(2), weights, judged_last=True)
+    gate.now_newest(bench.manifest(2), weights, judged_last=True)
     assert gate._losses == known
     # What was taken over is what the release itself gives, as the robots have it.
-    gate.now_in_use(bench.manifest(2), weights)
+    gate.now_newest(bench.manifest(2), weights)
     assert gate.objection(bench.candidate) == ""
     assert [gate._losses[place] for place in known] == pytest.approx(list(known.values()), abs=1e-5)
 
@@ -127,6 +127,18 @@ def test_candidates_are_judged_anew_each_time(bench: Bench):
     assert gate.objection(bench.candidate)
     bench.candidate.load_state_dict(bench.late)
     assert gate.objection(bench.candidate) == ""
+
+
+@pytest.mark.parametrize(("shift", "is_held_back"), [(1e-4, False), (0.5, True)])
+def test_a_difference_that_is_sure_but_too_small_to_matter_holds_nothing_back(
+    bench: Bench, shift: float, is_held_back: bool
+):
+    # Failures alone: a bias makes every prediction worse by about the same.
+    gate = bench.gate(spot_examples(60, bench.refiner, success_share=0.0, seed=5))
+    bench.release(gate)
+    with torch.no_grad():
+        bench.candidate.network.head.out.bias.add_(shift)
+    assert bool(gate.objection(bench.candidate)) == is_held_back
 
 
 def test_nothing_is_held_back_before_the_first_release(bench: Bench):
@@ -160,7 +172,7 @@ def test_a_release_is_judged_with_the_hand_eye_maps_that_it_gave_to_the_robots(b
     blind = RefinedMap(calibration_digest=TRUE_MAP.digest(), matrix=[0.0] * 11 + [1.0])
     manifest = make_manifest(11, hand_eye_maps={"robot-0": blind})
     bench.candidate.load_state_dict(bench.late)
-    gate.now_in_use(manifest, copy_of(bench.candidate.network.state_dict()))
+    gate.now_newest(manifest, copy_of(bench.candidate.network.state_dict()))
     bench.candidate.load_state_dict(bench.early)
     # As little as it has learnt by then, it does better than one that looks at the wrong place.
     assert gate.objection(bench.candidate) == ""
@@ -174,7 +186,7 @@ def test_weights_of_another_network_are_refused_and_judge_nothing(bench: Bench):
     gate = bench.gate()
     other = build_network("levine2016", height_px=SIDE_PX, width_px=SIDE_PX)
     with pytest.raises(RejectedReleaseError, match="release 14"):
-        gate.now_in_use(bench.manifest(14), other.state_dict())
+        gate.now_newest(bench.manifest(14), other.state_dict())
     damage(bench)
     assert gate.objection(bench.candidate) == ""
 
