@@ -47,6 +47,7 @@ class ReleaseSubscribers:
     def __init__(self) -> None:
         self._by_route: dict[bytes, Subscriber] = {}
         self._highest_version = 0
+        self._said_of: set[tuple[str, bool]] = set()
 
     @property
     def highest_version(self) -> int:
@@ -88,6 +89,12 @@ class ReleaseSubscribers:
 
     def _note_ahead(self, subscriber: Subscriber, current_version: int) -> None:
         believed = subscriber.have_version <= current_version + MOST_AHEAD
+        if believed:
+            self._highest_version = subscriber.have_version
+        # Once per robot and kind: it says the same in every message, or counts up.
+        if (subscriber.robot_id, believed) in self._said_of:
+            return
+        self._said_of.add((subscriber.robot_id, believed))
         logger.warning(
             "%s has release %d, the newest here is %d: %s",
             subscriber.robot_id,
@@ -95,5 +102,3 @@ class ReleaseSubscribers:
             current_version,
             "the next one is numbered above it" if believed else "too far ahead to be believed",
         )
-        if believed:
-            self._highest_version = subscriber.have_version

@@ -444,6 +444,19 @@ def test_versions_count_on_above_what_a_robot_has_unless_that_cannot_be_believed
         assert server.highest_version == believed
 
 
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_robot_that_is_far_ahead_cannot_fill_the_log(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture, step: int
+):
+    server = fleet.server()
+    server.publish(make_release(5))
+    robot = fleet.robot(server)
+    for index in range(10):
+        robot.send(encode_message(ReleaseSubscription(have_version=2**52 + step * index)))
+        receive(robot)
+    assert sum("too far ahead to be believed" in said for said in caplog.messages) == 1
+
+
 def test_a_silent_peer_is_forgotten(fleet: Fleet, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(subscribers, "FORGET_AFTER_S", 0.1)
     server = fleet.server()
