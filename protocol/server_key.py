@@ -56,17 +56,29 @@ class ServerKey:
         notice = self.notice
         if notice is None:
             return False
-        if next_public_key != notice.next_public_key:
-            return True
+        has_it = next_public_key == notice.next_public_key
+        if has_it and robot_id in self._noted:
+            return False
         try:
-            if mark_confirmed(self._secret_file, robot_id, next_public_key):
-                logger.info("%s has stored the learner's next key", robot_id)
+            self._note(robot_id, notice, has_it=has_it)
         except OSError as error:
             # Without a notice the change was finished or given up a moment ago: nothing is due.
-            if notice_beside(self._secret_file).exists():
-                reason = error.strerror
-                logger.warning("%s has stored the next key; not noted: %s", robot_id, reason)
-        return False
+            if robot_id not in self._not_noted and notice_beside(self._secret_file).exists():
+                self._not_noted.add(robot_id)
+                what = "has stored the next key" if has_it else "no longer has the next key"
+                logger.warning("%s %s; not noted: %s", robot_id, what, error.strerror)
+        return not has_it
+
+    def _note(self, robot_id: str, notice: KeyNotice, *, has_it: bool) -> None:
+        if has_it:
+            if mark_confirmed(self._secret_file, robot_id, notice.next_public_key):
+                logger.info("%s has stored the learner's next key", robot_id)
+            self._noted.add(robot_id)
+        elif _withdraw_mark(self._secret_file, robot_id):
+            self._noted.discard(robot_id)
+            logger.warning(
+                "%s does not have the learner's next key (any more); it is told anew", robot_id
+            )
 
     def _read_notice(self) -> None:
         try:
@@ -77,13 +89,18 @@ class ServerKey:
         # While a change is being finished, the notice may be of the key in use.
         is_due = notice is not None and notice.next_public_key != self.keys.public.decode()
         self.notice = notice if is_due else None
+        # Every robot says with every heartbeat which key it has: the disk is asked only once.
+        self._noted: set[str] = set()
+        self._not_noted: set[str] = set()
 
 
 def mark_confirmed(secret_file: Path, robot_id: str, next_public_key: str) -> bool:
     """Note that a robot has the next key; return True if that is new. Raises OSError."""
-    if robot_id in confirmed(secret_file, next_public_key):
+    mark = _mark(secret_file, robot_id)
+    key = next_public_key.encode("ascii")
+    if mark.exists() and mark.read_bytes() == key:
         return False
-    (confirmed_folder(secret_file) / robot_id).write_text(next_public_key, encoding="ascii")
+    mark.write_bytes(key)
     return True
 
 
@@ -91,6 +108,19 @@ def confirmed(secret_file: Path, next_public_key: str) -> set[str]:
     """Return the robots that have stored this very key."""
     marks = confirmed_folder(secret_file).glob("*")
     return {mark.name for mark in marks if mark.read_text(encoding="ascii") == next_public_key}
+
+
+def _withdraw_mark(secret_file: Path, robot_id: str) -> bool:
+    """Return True if there was a mark. Raises OSError."""
+    try:
+        _mark(secret_file, robot_id).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _mark(secret_file: Path, robot_id: str) -> Path:
+    return confirmed_folder(secret_file) / robot_id
 
 
 def confirmed_folder(secret_file: Path) -> Path:

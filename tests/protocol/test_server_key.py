@@ -9,7 +9,7 @@ import pytest
 from fleet.enrolment import SERVER_SECRET, create_learner_keys
 from fleet.key_rotation import KeyRotation
 from protocol.registry import Registry
-from protocol.server_key import ServerKey, confirmed_folder
+from protocol.server_key import ServerKey, confirmed, confirmed_folder, mark_confirmed
 
 
 @pytest.fixture
@@ -31,11 +31,48 @@ def test_a_robot_that_confirms_just_after_the_change_is_no_trouble(
     assert caplog.messages == []
 
 
+def test_a_robot_that_lost_the_next_key_is_not_counted_on_and_is_told_anew(keys: Path):
+    next_key = KeyRotation(keys, Registry(keys.parent / "registry")).begin()
+    secret = keys / SERVER_SECRET
+    server = ServerKey(secret)
+    mark_confirmed(secret, "robot-02", next_key)  # as enrolling does
+    for robot in ("robot-01", "robot-02"):
+        assert not server.note_confirmed(robot, next_key)
+    assert confirmed(secret, next_key) == {"robot-01", "robot-02"}
+    for robot in ("robot-01", "robot-02"):
+        assert server.note_confirmed(robot, "")
+    assert confirmed(secret, next_key) == set()
+    assert not server.note_confirmed("robot-01", next_key)
+    assert confirmed(secret, next_key) == {"robot-01"}
+
+
+def test_a_mark_of_a_robot_that_was_enrolled_but_has_not_the_key_is_withdrawn(keys: Path):
+    next_key = KeyRotation(keys, Registry(keys.parent / "registry")).begin()
+    server = ServerKey(keys / SERVER_SECRET)
+    mark_confirmed(keys / SERVER_SECRET, "robot-01", next_key)
+    assert server.note_confirmed("robot-01", "")
+    assert confirmed(keys / SERVER_SECRET, next_key) == set()
+
+
+def test_what_other_robots_have_confirmed_is_not_read_with_every_heartbeat(keys: Path):
+    next_key = KeyRotation(keys, Registry(keys.parent / "registry")).begin()
+    server = ServerKey(keys / SERVER_SECRET)
+    server.note_confirmed("robot-01", next_key)
+    # Reading these would fail.
+    (confirmed_folder(keys / SERVER_SECRET) / "robot-02").mkdir()
+    server.note_confirmed("robot-01", next_key)
+    server.note_confirmed("robot-03", next_key)
+    (confirmed_folder(keys / SERVER_SECRET) / "robot-02").rmdir()
+    assert confirmed(keys / SERVER_SECRET, next_key) == {"robot-01", "robot-03"}
+
+
 def test_a_confirmation_that_cannot_be_noted_is_said_while_the_change_goes_on(
     keys: Path, caplog: pytest.LogCaptureFixture
 ):
     next_key = KeyRotation(keys, Registry(keys.parent / "registry")).begin()
     server = ServerKey(keys / SERVER_SECRET)
     confirmed_folder(keys / SERVER_SECRET).rmdir()
-    server.note_confirmed("robot-01", next_key)
-    assert "robot-01 has stored the next key; not noted" in caplog.messages[0]
+    for _ in range(3):
+        server.note_confirmed("robot-01", next_key)
+    (said,) = caplog.messages
+    assert "robot-01 has stored the next key; not noted" in said
