@@ -129,7 +129,7 @@ def confirmed_folder(secret_file: Path) -> Path:
 
 
 def _state_of(secret_file: Path) -> tuple[tuple[int, int, int] | None, ...]:
-    """Return what differs when one of the files was replaced or is gone."""
+    """Return what differs when one of the files was replaced, is gone, or has another mode."""
     return tuple(_stat(path) for path in (secret_file, notice_beside(secret_file)))
 
 
@@ -138,4 +138,4 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
         found = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_ctime_ns, found.st_size

@@ -31,6 +31,20 @@ def test_a_robot_that_confirms_just_after_the_change_is_no_trouble(
     assert caplog.messages == []
 
 
+def test_a_new_key_that_was_open_to_others_is_taken_once_its_mode_is_mended(
+    keys: Path, caplog: pytest.LogCaptureFixture
+):
+    secret = keys / SERVER_SECRET
+    server = ServerKey(secret)
+    create_learner_keys(keys.parent / "other")
+    (keys.parent / "other" / SERVER_SECRET).replace(secret)
+    secret.chmod(0o644)
+    assert not server.has_changed()
+    assert f"chmod 600 {secret}" in caplog.text
+    secret.chmod(0o600)
+    assert server.has_changed()
+
+
 def test_a_robot_that_lost_the_next_key_is_not_counted_on_and_is_told_anew(keys: Path):
     next_key = KeyRotation(keys, Registry(keys.parent / "registry")).begin()
     secret = keys / SERVER_SECRET
