@@ -142,7 +142,7 @@ class KeyRotation:
 def _would_lock_out(missing: list[str]) -> str:
     return (
         f"{len(missing)} robots have not stored the next key and would be locked out: "
-        f"{', '.join(missing)}. Switch them on and wait until 'fleet rotate-key status' no longer "
-        "names them, revoke those that are gone, or use --force and copy the new server.public to "
-        "them afterwards"
+        f"{', '.join(missing)}. Switch them on (update agents older than wire version 2: they "
+        "cannot be told) and wait until 'fleet rotate-key status' no longer names them, revoke "
+        "those that are gone, or use --force and copy the new server.public to them afterwards"
     )

@@ -171,7 +171,7 @@ def test_robots_that_are_on_follow_the_learner_to_its_next_key(
 def test_a_robot_that_was_off_at_first_learns_the_key_before_it_is_in_use(lab: Lab):
     Robot(lab, "arm").switch_off()
     lab.rotation.begin()
-    with pytest.raises(ConfigurationError, match=r"1 robots .* locked out: arm\. Switch them on"):
+    with pytest.raises(ConfigurationError, match=r"1 robots .* locked out: arm\. .*wire version 2"):
         lab.rotation.finish()
     Robot(lab, "arm")
     wait_for_confirmation(lab, "arm")
