@@ -64,6 +64,7 @@ class Demo:
         self._folder = RunFolder(root=plan.out.resolve())
         self._began = time.monotonic()
         self._status: StatusReply | None = None
+        self._status_at = self._began
         self._fleet = LocalFleet(
             self._folder, [robot_name(index) for index in range(plan.robots)], say=monitor.note
         )
@@ -158,8 +159,12 @@ class Demo:
             self._record.release_latency_ms += self._status.release_latency_ms
 
     def _look(self, left_s: float) -> None:
-        self._status = self._fleet.status(timeout_s=2.0) or self._status
-        self._monitor.show(Progress(phase="learning", left_s=left_s), self._status)
+        status = self._fleet.status(timeout_s=2.0)
+        if status is not None:
+            self._status, self._status_at = status, time.monotonic()
+        silent_s = time.monotonic() - self._status_at
+        detail = "" if status is not None else f"no answer for {silent_s:.0f} s, figures from then"
+        self._monitor.show(Progress(phase="learning", left_s=left_s, detail=detail), self._status)
         if time.monotonic() - self._recorded_at > _RECORD_INTERVAL_S:
             self._recorded_at = time.monotonic()
             self._record.extend_session()

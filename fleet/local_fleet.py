@@ -100,6 +100,9 @@ class LocalFleet:
         try:
             return self._status.fetch(timeout_s)
         except TransientError:
+            # The learner's key may have been changed: its new one is in the folder.
+            self._status.close()
+            self._status = StatusClient(*operator_connection(self._folder))
             return None
 
     def tend(self) -> None:

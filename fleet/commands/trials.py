@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from fleet.commands.output import console, print_json
@@ -39,10 +40,10 @@ def demo(
     from fleet.evaluation import EvaluationPlan
     from fleet.toml_text import load_table
 
-    if robots < 1 or minutes <= 0 or seed < 0:
+    if robots < 1 or not 0 < minutes < math.inf or seed < 0:
         raise ConfigurationError(
             f"--robots {robots} --minutes {minutes:g} --seed {seed}: robots and minutes must be "
-            "above zero, the seed not below"
+            "above zero and finite, the seed not below"
         )
     plan = DemoPlan(
         robots=robots,

@@ -46,6 +46,8 @@ def test_command_line_answers_a_mistake_with_one_clear_line_and_status_two(tmp_p
     for arguments, says in (
         (("status", "--run", str(tmp_path)), "not a fleet's run folder"),
         (("demo", "--robots", "0"), "robots and minutes must be above zero"),
+        (("demo", "--minutes", "nan"), "robots and minutes must be above zero"),
+        (("demo", "--minutes", "inf"), "robots and minutes must be above zero and finite"),
         (("evaluate", "--run", str(tmp_path)), "not a fleet's run folder"),
         (("revoke", "nobody", "--run", str(tmp_path)), "not a fleet's run folder"),
     ):

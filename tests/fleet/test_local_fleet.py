@@ -7,10 +7,17 @@ import time
 import psutil
 import pytest
 
+from fleet.key_rotation import KeyRotation
 from fleet.local_fleet import FleetEndedError, LocalFleet
+from fleet.operator import operator_connection
 from fleet.run_folder import RunFolder
+from fleet.status import StatusClient
+from learner.config import LearnerConfig
+from learner.ingestion.gateway import Gateway
 from protocol.configuration import load_toml
+from protocol.registry import Registry
 from robot_agent.config import AgentConfig
+from tests.delivery_site import wait_until
 
 
 def test_a_robot_with_a_safety_fault_is_left_to_a_person(folder: RunFolder):
@@ -33,3 +40,21 @@ def test_a_robot_with_a_safety_fault_is_left_to_a_person(folder: RunFolder):
 
     assert any("robot-01 ended with status 3; not starting it again" in line for line in said)
     fleet.kill()
+
+
+def test_the_fleets_status_goes_on_when_the_learner_has_changed_its_key(folder: RunFolder):
+    config = load_toml(folder.learner_config, LearnerConfig)
+    gateway = Gateway(config.gateway, config.keys.server_secret, config.keys.registry)
+    gateway.start()
+    fleet = LocalFleet(folder, [], say=lambda _: None)
+    fleet._status = StatusClient(*operator_connection(folder))
+    try:
+        wait_until(lambda: fleet.status(2.0) is not None, "the gateway answers")
+        rotation = KeyRotation(folder.keys, Registry(folder.registry))
+        rotation.begin()
+        rotation.finish(force=True)
+        wait_until(lambda: fleet.status(0.5) is None, "the gateway has the next key")
+        wait_until(lambda: fleet.status(2.0) is not None, "the gateway answers again")
+    finally:
+        fleet.kill()
+        gateway.stop()
