@@ -51,6 +51,12 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     damaged_pages: int
 
     @property
+    def is_empty(self) -> bool:
+        """True when nothing was found, nor anything known to be lost."""
+        found = self.exported, self.conflicts, self.retired, self.tombstoned, self.lost_episodes
+        return not any(found)
+
+    @property
     def is_whole(self) -> bool:
         """True when nothing was lost."""
         return not self.lost_episodes and not self.damaged_pages
@@ -65,7 +71,8 @@ def export_store(
     numbers stay as they are. A lost sequence that is known gets a tombstone that says so.
 
     Raises:
-        ConfigurationError: ``target`` is there already, or its folder cannot be written.
+        ConfigurationError: ``target`` is there already, its folder cannot be written, or there is
+            nothing of ``robot``.
         StoreFullError: the target's disk is full; nothing is left of the copy.
         StoreError: there is no source, or it cannot be read at all.
     """
@@ -80,6 +87,12 @@ def export_store(
             report = _Export(pages, copy, on_progress).run()
         finally:
             copy.close()
+        if robot is not None and report.is_empty:
+            names = sorted({row.key.decode(errors="replace") for row in pages.rows("tallies")})
+            raise ConfigurationError(
+                f"episode store {source}: holds nothing of a robot {robot!r}; it knows "
+                f"{', '.join(names) or 'none'}"
+            )
     return report
 
 

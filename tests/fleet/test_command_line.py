@@ -142,6 +142,19 @@ def test_command_line_exports_what_is_whole_and_names_what_is_not(folder, tmp_pa
     assert "every one of them whole" in verified
 
 
+@pytest.mark.parametrize("robot", ["nobody", ""])
+def test_command_line_exports_nothing_of_a_robot_that_the_store_does_not_know(
+    folder, tmp_path, fleet_tool, robot
+):
+    deliver(folder, "robot-01")
+    to = tmp_path / "new"
+    export = ("episodes", "export", "--run", str(folder.root), "--to", str(to), "--robot", robot)
+    status, out, said = fleet_tool(*export)
+    assert (status, out) == (2, "")
+    assert f"holds nothing of a robot {robot!r}; it knows robot-01" in said
+    assert not to.exists()
+
+
 def test_command_line_exports_one_robot_of_a_store_that_is_cut(folder, tmp_path, fleet_tool):
     deliver(folder, "robot-01")
     deliver(folder, "robot-02", seed=100)
