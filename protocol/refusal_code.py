@@ -22,6 +22,7 @@ class RefusalCode(StrEnum):
     RECORD = "record"
     ROBOT_NAME = "robot-name"
     PICTURE_SIZE = "picture-size"
+    CONFLICTS = "conflicts"
     STORE_FULL = "store-full"
     STORE_UNAVAILABLE = "store-unavailable"
     RELEASE_NOT_SERVED = "release-not-served"

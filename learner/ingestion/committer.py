@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from learner.ingestion.admission import ImageSize, Refused, admit
 from learner.ingestion.fleet_state import FleetState
 from learner.store.episode_store import EpisodeStore
-from learner.store.stored_episode import Arrival, Burial
+from learner.store.stored_episode import Arrival, Burial, Verdict
+from learner.store.transaction import CONFLICTS_KEPT
 from protocol.errors import StoreError, StoreFullError
 from protocol.messages import Ack, EpisodeSubmission, Refusal, Tombstone
 from protocol.refusal_code import RefusalCode
@@ -194,9 +195,10 @@ class Committer:
         return answers + self._commit(accepted)
 
     def _commit(self, accepted: list[tuple[Delivery, Arrival | Burial]]) -> list[Answer]:
+        verdicts: list[Verdict] = []
         try:
             if accepted:
-                self._store.commit([item for _, item in accepted])
+                verdicts = self._store.commit([item for _, item in accepted])
         except (StoreFullError, StoreError) as error:
             robots = {delivery.sender.robot_id for delivery, _ in accepted}
             if isinstance(error, StoreError) and len(robots) > 1:
@@ -212,7 +214,18 @@ class Committer:
                     )
                 ]
             return self._try_later({d.sender for d, _ in accepted}, error)
-        return _acks([delivery for delivery, _ in accepted])
+        deliveries = [delivery for delivery, _ in accepted]
+        refused = [
+            self._refusal(delivery, _too_many_conflicts(delivery))
+            for delivery, verdict in zip(deliveries, verdicts, strict=True)
+            if verdict is Verdict.REFUSED
+        ]
+        taken = [
+            delivery
+            for delivery, verdict in zip(deliveries, verdicts, strict=True)
+            if verdict is not Verdict.REFUSED
+        ]
+        return refused + _acks(taken)
 
     def _admit(self, delivery: Delivery) -> Arrival | Burial | Refused:
         message, robot_id = delivery.message, delivery.sender.robot_id
@@ -249,6 +262,15 @@ class Committer:
             self._refusals.warn(sender.robot_id, code, str(error))
         message = Refusal(code=code, reason=str(error)[:512])
         return [Answer(sender=sender, message=message) for sender in senders]
+
+
+def _too_many_conflicts(delivery: Delivery) -> Refused:
+    return Refused(
+        code=RefusalCode.CONFLICTS,
+        reason=f"sequence {delivery.message.sequence}: the store holds another episode under it, "
+        f"and {CONFLICTS_KEPT} such conflicts of this robot are kept already: was its disk copied "
+        "to another robot, or restored from a backup?",
+    )
 
 
 def _acks(stored: list[Delivery]) -> list[Answer]:

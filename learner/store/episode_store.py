@@ -201,7 +201,7 @@ class EpisodeStore(StoreAccounts):
             if isinstance(error, lmdb.MapFullError) or self._lacks_room_for(needed_bytes):
                 raise StoreFullError(
                     f"episode store {self._folder}: full at {self.size_bytes()} bytes ({error}); "
-                    "make room, raise gateway.max_store_bytes or set gateway.keep_bytes"
+                    f"{self._retention.advice}"
                 ) from error
             raise StoreError(f"episode store {self._folder}: write failed: {error}") from error
         except (msgspec.MsgspecError, struct.error, SystemError) as error:

@@ -71,6 +71,14 @@ class Retention:
         self.damage = ""
         """Why nothing is retired any more, until a learner starts with a sound store."""
 
+    @property
+    def advice(self) -> str:
+        """What to do when the store is full."""
+        if self.damage:
+            return self.damage
+        more = "make room or raise gateway.max_store_bytes"
+        return more if self._limits.log_bytes else f"{more}, or set gateway.keep_bytes"
+
     def retire_some(self, at_most: int = PIECE) -> Retirement | None:
         """Retire up to ``at_most`` records; return what was done, None when nothing was due.
 

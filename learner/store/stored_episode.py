@@ -121,12 +121,14 @@ class Burial:
 
 
 class Verdict(StrEnum):
-    """What became of an arrival or a burial; all of them are acked."""
+    """What became of an arrival or a burial; all but the refused are acked."""
 
     STORED = "stored"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     BURIED = "buried"
+    REFUSED = "refused"
+    """A conflict beyond those that are kept of one robot; nothing was stored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,6 +24,9 @@ from protocol.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
+CONFLICTS_KEPT = 200
+"""Of one robot. Nothing retires them, so without a limit one robot could fill the store of all."""
+
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -64,9 +67,10 @@ class StoreTransaction:
         if number is None:
             self._append(key, arrival)
             return Verdict.STORED
-        first_digest = self._first_digest(number, arrival)
-        if first_digest != arrival.digest and self._keep_conflict(key, arrival):
-            return Verdict.CONFLICT
+        if self._first_digest(number, arrival) != arrival.digest:
+            kept = self._transaction.get(key + arrival.digest, db=self._file.conflicts)
+            if kept is None:
+                return self._keep_conflict(key, arrival)
         tally = self._tally(arrival.key.robot_id)
         self._set_tally(
             arrival.key, msgspec.structs.replace(tally, duplicates=tally.duplicates + 1)
@@ -118,25 +122,21 @@ class StoreTransaction:
             highest=max(spool.highest, arrival.key.sequence),
         )
 
-    def _keep_conflict(self, key: bytes, arrival: Arrival) -> bool:
-        """Keep a second record under a taken key; False when this one is kept already."""
-        is_new: bool = self._transaction.put(
-            key + arrival.digest,
-            self._value(key, arrival, 0),
-            db=self._file.conflicts,
-            overwrite=False,
+    def _keep_conflict(self, key: bytes, arrival: Arrival) -> Verdict:
+        """Keep a second record under a taken key, unless the robot has too many of them."""
+        tally = self._tally(arrival.key.robot_id)
+        if tally.conflicts >= CONFLICTS_KEPT:
+            return Verdict.REFUSED
+        self._transaction.put(
+            key + arrival.digest, self._value(key, arrival, 0), db=self._file.conflicts
         )
-        if is_new:
-            tally = self._tally(arrival.key.robot_id)
-            self._set_tally(
-                arrival.key, msgspec.structs.replace(tally, conflicts=tally.conflicts + 1)
-            )
-            logger.error(
-                "two different episodes under the key %s; both are kept. Was the robot's disk "
-                "copied to another robot, or restored from a backup?",
-                arrival.key,
-            )
-        return is_new
+        self._set_tally(arrival.key, msgspec.structs.replace(tally, conflicts=tally.conflicts + 1))
+        logger.error(
+            "two different episodes under the key %s; both are kept. Was the robot's disk "
+            "copied to another robot, or restored from a backup?",
+            arrival.key,
+        )
+        return Verdict.CONFLICT
 
     def _bury(self, burial: Burial) -> Verdict:
         name = spool_prefix(burial.robot_id, burial.spool_id)

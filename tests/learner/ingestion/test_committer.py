@@ -44,8 +44,11 @@ class Desk:
         with self._lock:
             self.answers += self.committer.take_answers()
 
-    def submit(self, sequence: int, robot: str = "arm", *, side_px: int = 64) -> None:
-        record = encode_episode(make_episode(robot, seed=sequence, side_px=side_px))
+    def submit(
+        self, sequence: int, robot: str = "arm", *, side_px: int = 64, seed: int | None = None
+    ) -> None:
+        seed = sequence if seed is None else seed
+        record = encode_episode(make_episode(robot, seed=seed, side_px=side_px))
         message = EpisodeSubmission(spool_id=SPOOL, sequence=sequence, digest=digest(record))
         sender = Sender(routing_id=robot.encode(), robot_id=robot)
         self.committer.submit(Delivery(sender=sender, message=message, record=record))
@@ -100,6 +103,23 @@ def test_pictures_of_another_size_are_refused_by_sequence_so_that_the_robot_keep
     (refusal,) = desk.refusals()
     assert (refusal.code, refusal.sequence, refusal.spool_id) == ("picture-size", 1, SPOOL)
     assert desk.fleet.refusals() == {"picture-size": 1}
+
+
+def test_more_conflicts_of_a_robot_than_are_kept_are_refused_so_that_it_sets_them_aside(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("learner.store.transaction.CONFLICTS_KEPT", 3)
+    for seed in range(1, 7):
+        desk.submit(1, seed=seed)
+    desk.submit(1, seed=2)
+    desk.submit(2)
+    desk.submit(1, robot="leg")
+    wait_until(lambda: desk.acked() == {1, 2} and desk.acked("leg") == {1}, "the others are taken")
+    wait_until(lambda: len(desk.refusals()) == 2, "two were too many")
+    assert {(one.code, one.sequence) for one in desk.refusals()} == {("conflicts", 1)}
+    ledger = desk.store.ledger("arm")
+    assert (ledger.stored, ledger.conflicts, ledger.duplicates) == (2, 3, 1)
+    assert len(desk.store.conflicts()) == 3
 
 
 def test_damage_to_a_running_store_is_said_to_the_robots_and_loses_nothing_silently(
