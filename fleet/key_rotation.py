@@ -70,10 +70,12 @@ class KeyRotation:
             )
         signing_key = load_release_secret(self._keys / RELEASE_SECRET)
         load_curve_keys(self._secret)
+        # Left by a begin or a cancel that was killed: a key that was given up must not come back.
+        self._next_secret.unlink(missing_ok=True)
+        shutil.rmtree(self._confirmed, ignore_errors=True)
         self._confirmed.mkdir(exist_ok=True)
-        if not self._next_secret.exists():
-            secret = zmq.curve_keypair()[1]
-            write_new(self._next_secret, curve_secret_line(secret), mode=SECRET_MODE)
+        secret = zmq.curve_keypair()[1]
+        write_new(self._next_secret, curve_secret_line(secret), mode=SECRET_MODE)
         public = load_curve_keys(self._next_secret).public
         write_key_notice(self._notice, sign_key_notice(public, signing_key))
         return public.decode("ascii")

@@ -22,6 +22,7 @@ from protocol.errors import ConfigurationError
 from protocol.key_notice import sign_key_notice
 from protocol.registry import Registry
 from protocol.security import load_curve_keys, load_release_public, load_release_secret
+from protocol.server_key import mark_confirmed
 from robot_agent.config import OutboxConfig
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox
@@ -306,6 +307,17 @@ def run_until_killed(folder: Path, command: str, calls: int) -> bool:
     )
     assert done.returncode in {0, -9}
     return done.returncode == 0
+
+
+def test_a_key_that_was_given_up_does_not_come_back_although_cancel_was_killed(tmp_path: Path):
+    (tmp_path / "registry").mkdir()
+    create_learner_keys(tmp_path / "keys")
+    rotation = KeyRotation(tmp_path / "keys", Registry(tmp_path / "registry"))
+    first = rotation.begin()
+    mark_confirmed(tmp_path / "keys" / "server.secret", "arm", first)
+    rotation._notice.unlink()  # as far as cancel came
+    assert rotation.begin() != first
+    assert not any(rotation._confirmed.iterdir())
 
 
 @pytest.mark.parametrize("command", ["begin", "finish"])
