@@ -12,12 +12,13 @@ import zmq
 
 from protocol.codec import encode_message
 from protocol.errors import AuthenticationError, RejectedMessageError, TransientError
+from protocol.limits import MAX_STATUS_BYTES
 from protocol.messages import Refusal
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits, connect, make_dealer
 
 ANSWER_WITHIN_S = 5.0
-_LIMITS = SocketLimits(frame_bytes=16 * 2**20)
+_LIMITS = SocketLimits(frame_bytes=MAX_STATUS_BYTES)
 _Answer = TypeVar("_Answer", bound=msgspec.Struct)
 _NOT_ALLOWED = {"not-enrolled", "not-an-operator"}
 

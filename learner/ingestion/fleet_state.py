@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from learner.store.ledger import RobotLedger
+from protocol.limits import MAX_WARNINGS_BYTES
 from protocol.messages import Heartbeat, RobotStatus
 from protocol.refusal_log import printable
 
@@ -18,6 +19,8 @@ LIVE_S = 5.0
 _KEPT_LATENCIES = 1000
 _MOST_ROLLOUTS = 20
 """Releases whose way to the robots is measured at a time."""
+_NAME_CHARS = 64
+"""Of a digest or a version in a status; no honest robot has longer ones."""
 _REMEMBER_REFUSAL_S = 60.0
 """How long a robot's status says why it was refused last."""
 
@@ -74,7 +77,7 @@ class FleetState:
             robot = self._robot(robot_id)
             robot.last_seen_s = self._clock()
             robot.wire_version = wire_version
-            robot.software_version = printable(software_version)
+            robot.software_version = printable(software_version)[:_NAME_CHARS]
             robot.address = address
 
     def beat(self, robot_id: str, heartbeat: Heartbeat) -> None:
@@ -150,7 +153,8 @@ class FleetState:
         beat = robot.heartbeat
         warnings = [printable(warning) for warning in beat.warnings] if beat else []
         if now_s - robot.refused_s <= _REMEMBER_REFUSAL_S:
-            warnings.append(robot.refusal)
+            # First: what the robot itself says must not crowd it out.
+            warnings.insert(0, robot.refusal)
         return RobotStatus(
             robot_id=robot_id,
             last_seen_s=silent_s if math.isfinite(silent_s) else -1.0,
@@ -168,8 +172,8 @@ class FleetState:
             outbox_episodes=beat.outbox_episodes if beat else 0,
             decision_ms_p50=beat.decision_ms_p50 if beat else 0.0,
             decision_ms_p99=beat.decision_ms_p99 if beat else 0.0,
-            warnings=warnings,
-            policy_digest=beat.policy_digest if beat else "",
+            warnings=_cut(warnings, MAX_WARNINGS_BYTES),
+            policy_digest=beat.policy_digest[:_NAME_CHARS] if beat else "",
             wire_version=robot.wire_version,
             software_version=robot.software_version,
             address=robot.address,
@@ -188,3 +192,15 @@ class FleetState:
             if not rollout.waiting and rollout.last_use_s is not None:
                 self._latencies_ms.append((rollout.last_use_s - rollout.published_s) * 1e3)
         self._rollouts = [rollout for rollout in self._rollouts if rollout.waiting]
+
+
+def _cut(warnings: list[str], limit_bytes: int) -> list[str]:
+    """Return the first warnings that fit within ``limit_bytes`` of UTF-8, the last one cut."""
+    kept: list[str] = []
+    for warning in warnings:
+        text = warning.encode()[:limit_bytes].decode(errors="ignore")
+        if not text:
+            break
+        kept.append(text)
+        limit_bytes -= len(text.encode())
+    return kept

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import msgspec
 import pytest
 
 from learner.ingestion.fleet_state import LIVE_S, FleetState
 from learner.store.ledger import RobotLedger
+from protocol.limits import MAX_STATUS_BYTES
 from tests.delivery_site import make_heartbeat
 
 NOTHING = RobotLedger(
@@ -130,3 +134,17 @@ def test_a_robot_that_never_takes_a_release_is_not_waited_for_without_end(
         clock.now_s += 0.01
     beat(fleet, "stubborn", 49)
     assert 0 < len(fleet.release_latencies_ms()) < 30
+
+
+def test_robots_that_say_as_much_as_they_can_do_not_make_a_status_too_large(fleet: FleetState):
+    loud = "\N{ROBOT FACE}" * 512
+    heartbeat = msgspec.structs.replace(make_heartbeat(), warnings=[loud] * 16, policy_digest=loud)
+    name = "r" * 64
+    fleet.greeted(name, wire_version=2, software_version=loud, address="255.255.255.255")
+    fleet.beat(name, heartbeat)
+    fleet.refuse(name, "record", "the record is no record")
+    ledger = dataclasses.replace(NOTHING, recent="S" * 200)
+    status = fleet.status_of(name, ledger)
+    assert 2_500 * len(msgspec.msgpack.encode(status)) < MAX_STATUS_BYTES
+    assert status.warnings[0] == "the record is no record"
+    assert set(status.warnings[1]) == {"\N{ROBOT FACE}"}
