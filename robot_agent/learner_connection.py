@@ -13,7 +13,7 @@ from zmq.utils.monitor import recv_monitor_message
 from protocol.codec import encode_message
 from protocol.errors import ConfigurationError
 from protocol.security import CurveKeys
-from protocol.sockets import SocketLimits, connect, make_dealer
+from protocol.sockets import SILENCE_S, SocketLimits, connect, make_dealer
 from protocol.wakeup import Wakeup
 from robot_agent.learner_keys import LearnerKeys
 
@@ -58,6 +58,7 @@ class LearnerConnection:
         self._opened = ExitStack()
         self._retry_at: float | None = None
         self._doubts = 0
+        self._answer_due_since_s: float | None = None
         self.refusal = ""
         """Why the learner does not let this robot in; "" when it does."""
         self.is_connected = False
@@ -91,16 +92,26 @@ class LearnerConnection:
         if self._wakeup is not None:
             self._poller.register(self._wakeup, zmq.POLLIN)
 
-    def send(self, message: msgspec.Struct, *bodies: bytes) -> bool:
-        """Send a message; return False when there is no connection to send it on."""
+    def send(self, message: msgspec.Struct, *bodies: bytes, is_answered: bool = True) -> bool:
+        """Send a message; return False when there is no connection to send it on.
+
+        Args:
+            message: the header.
+            bodies: frames behind it.
+            is_answered: the learner answers it. When it does not for SILENCE_S, and says nothing
+                else either, the connection is made anew.
+        """
         try:
             self._socket.send_multipart([encode_message(message), *bodies], zmq.NOBLOCK)
         except zmq.Again:
             return False
+        if is_answered and self._answer_due_since_s is None:
+            self._answer_due_since_s = time.monotonic()
         return True
 
     def receive(self, timeout_s: float) -> list[bytes] | None:
         """Return the frames of the next message, or None when none came in time."""
+        self._retry_if_silent()
         self._retry_if_due()
         ready = dict(self._poller.poll(int(timeout_s * 1e3)))
         if self._wakeup is not None:
@@ -109,6 +120,7 @@ class LearnerConnection:
             self._note_event()
         if self._socket not in ready:
             return None
+        self._answer_due_since_s = None
         return self._socket.recv_multipart()
 
     def close(self) -> None:
@@ -119,6 +131,7 @@ class LearnerConnection:
     def _note_event(self) -> None:
         event = recv_monitor_message(self._monitor)["event"]
         self.is_connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        self._answer_due_since_s = None
         if self.is_connected:
             self.refusal = ""
             self.connections += 1
@@ -165,6 +178,17 @@ class LearnerConnection:
             logger.warning("%s; trying again", refusal)
         self.refusal = refusal
 
+    def _retry_if_silent(self) -> None:
+        since_s = self._answer_due_since_s
+        if since_s is not None and time.monotonic() - since_s > SILENCE_S:
+            logger.warning(
+                "%s said nothing for %.0f s although an answer is due: connecting anew",
+                *(self._endpoint, SILENCE_S),
+            )
+            self._answer_due_since_s = None
+            self._key_to_try = self._learner_key
+            self._retry_at = time.monotonic()
+
     def _retry_if_due(self) -> None:
         # libzmq does not come back to a server that refused the key; a new socket does.
         if self._retry_at is None or time.monotonic() < self._retry_at:
@@ -179,4 +203,5 @@ class LearnerConnection:
 
     def _close_socket(self) -> None:
         self.is_connected = False
+        self._answer_due_since_s = None
         self._opened.close()

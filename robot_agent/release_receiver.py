@@ -191,7 +191,8 @@ class ReleaseReceiver:
         if time.monotonic() < self._subscribe_at:
             return
         subscription = ReleaseSubscription(have_version=self.version, wire_version=WIRE_VERSION)
-        if self._connection.send(subscription):
+        # A server that has no release yet has nothing to announce.
+        if self._connection.send(subscription, is_answered=self.version > 0):
             self._subscribe_at = time.monotonic() + self._subscribe_every_s
             self._subscribed_since_request = True
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from protocol.sockets import SILENCE_MS
+from protocol.sockets import SILENCE_S
 
 logger = logging.getLogger(__name__)
 
-LONGEST_WAIT_S = SILENCE_MS / 1e3
+LONGEST_WAIT_S = SILENCE_S
 """The longest wait for an ack; a connection without any sign of life is given up after as long."""
 
 

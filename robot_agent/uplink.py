@@ -241,7 +241,7 @@ class Uplink:
             logger.exception("no heartbeat: begins anew in %.0f s", PAUSE_S)
             self._beat_due_s = now_s + PAUSE_S
         else:
-            self._connection.send(heartbeat)
+            self._connection.send(heartbeat, is_answered=False)
 
     def _send_tombstones(self, now_s: float) -> None:
         for tombstone in self._tombstones.next_messages(now_s):

@@ -87,9 +87,9 @@ class FaultyLink:
 
     def _reset(self) -> None:
         for transport in self._transports:
-            transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE
-            )
+            near = transport.get_extra_info("socket")
+            if near.fileno() >= 0:  # not closed yet
+                near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             transport.abort()
         self._transports.clear()
 

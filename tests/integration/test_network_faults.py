@@ -154,7 +154,7 @@ def test_a_connection_that_died_without_a_word_is_given_up_and_made_anew(
     outbox: Outbox,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("protocol.sockets.SILENCE_MS", 3_000)
+    monkeypatch.setattr("robot_agent.learner_connection.SILENCE_S", 3.0)
     uplink = site.uplink("arm", outbox)
     uplink.start()
     put(outbox, 5)
