@@ -8,8 +8,6 @@ MAX_HEADER_BYTES = 65_536
 """Largest message header but for a fleet status."""
 MAX_STATUS_BYTES = 8 * 2**20
 """Largest fleet status: 2,500 robots that all have as much to say as they may."""
-MAX_WARNINGS_BYTES = 2048
-"""Of one robot in a fleet status, together."""
 MAX_TOMBSTONE_RANGE = 4096
 """Sequences that one tombstone may cover; as many as one ack may name."""
 MAX_QUEUED_BYTES = 256 * 2**20

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from learner.store.ledger import RobotLedger
-from protocol.limits import MAX_WARNINGS_BYTES
 from protocol.messages import Heartbeat, RobotStatus
 from protocol.refusal_log import printable
 
@@ -19,6 +18,8 @@ LIVE_S = 5.0
 _KEPT_LATENCIES = 1000
 _MOST_ROLLOUTS = 20
 """Releases whose way to the robots is measured at a time."""
+_WARNINGS_BYTES = 2048
+"""Of one robot in a status, together: see MAX_STATUS_BYTES."""
 _NAME_CHARS = 64
 """Of a digest or a version in a status; no honest robot has longer ones."""
 _REMEMBER_REFUSAL_S = 60.0
@@ -172,7 +173,7 @@ class FleetState:
             outbox_episodes=beat.outbox_episodes if beat else 0,
             decision_ms_p50=beat.decision_ms_p50 if beat else 0.0,
             decision_ms_p99=beat.decision_ms_p99 if beat else 0.0,
-            warnings=_cut(warnings, MAX_WARNINGS_BYTES),
+            warnings=_cut(warnings, _WARNINGS_BYTES),
             policy_digest=beat.policy_digest[:_NAME_CHARS] if beat else "",
             wire_version=robot.wire_version,
             software_version=robot.software_version,
