@@ -28,7 +28,7 @@ _HEADINGS = (
     *("outbox", "decision", "all", "tombstoned", "wire", "version"),
 )
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
-_QUIET = {"missing", "conflicts", "outbox", "decision", "tombstoned"}
+_QUIET = {"missing", "conflicts", "outbox", "decision", "tombstoned", "wire", "version"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +132,7 @@ def plain_line(progress: Progress, status: StatusReply | None, rate: float) -> s
             f"{attempts} attempts",
             f"{status.episodes_stored} stored",
             f"{rate:.1f}/s",
-            f"release {status.release_version}",
+            f"release {status.release_version or 'none'}",
             f"greedy success {greedy}"
             if greedy.attempts
             else f"random success {_sum(rolling_success(robot) for robot in status.robots)}",
@@ -208,10 +208,15 @@ def _seen(robot: RobotStatus) -> str:
     """Say when a robot was heard last."""
     if robot.last_seen_s < 0:
         return "never"
-    fitting = (one for one in _UNITS if robot.last_seen_s >= 2 * one[0])
-    unit_s, unit = next(fitting, (1, "s"))
-    ago = f"{robot.last_seen_s / unit_s:.0f} {unit} ago"
+    ago = f"{duration(robot.last_seen_s)} ago"
     return ago if robot.connected else f"gone {ago}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the largest unit of which it has two at least."""
+    fitting = (one for one in _UNITS if seconds >= 2 * one[0])
+    unit_s, unit = next(fitting, (1, "s"))
+    return f"{seconds / unit_s:.0f} {unit}"
 
 
 def status_warnings(status: StatusReply) -> list[str]:

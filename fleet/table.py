@@ -43,7 +43,7 @@ def plain_table(
     for row in zip(*(said[heading] for heading in shown), strict=True):
         table.add_row(*row)
     if left_out := [heading for heading in said if heading not in shown]:
-        table.caption = f"no room for: {', '.join(left_out)}; --json has everything"
+        table.caption = f"no room for: {', '.join(left_out)}"
         table.caption_justify = "left"
     return table
 

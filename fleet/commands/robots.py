@@ -69,7 +69,7 @@ def status(run: Path = Path("runs/demo"), json: bool = False) -> int:
         run: folder with learner.toml and keys.
         json: machine-readable.
     """
-    from fleet.monitor import robot_table, status_warnings
+    from fleet.monitor import duration, robot_table, status_warnings
     from fleet.operator import operator_connection, registry_of, release_connection
     from fleet.releases import ReleaseClient
     from fleet.run_folder import RunFolder
@@ -84,9 +84,10 @@ def status(run: Path = Path("runs/demo"), json: bool = False) -> int:
     if json:
         print_json(in_full(reply, listing, members))
         return 0
+    newest = listing.current if listing else reply.release_version
     say(
-        f"release {reply.release_version or 'none yet'}, {reply.episodes_stored} episodes stored, "
-        f"learner up {reply.uptime_s:.0f} s"
+        f"release {newest or 'none yet'}, {reply.episodes_stored} episodes stored, "
+        f"learner up {duration(reply.uptime_s)}"
     )
     screen = console()
     screen.print(robot_table(reply.robots, listing, members, width=screen.width))

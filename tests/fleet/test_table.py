@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from fleet.monitor import robot_table
+from fleet.monitor import duration, robot_table
 from fleet.table import plain_table
 from protocol.messages import RobotStatus
 
@@ -64,6 +64,14 @@ def test_a_column_that_says_nothing_is_left_out_without_a_word():
     assert [line.split() for line in lines] == [["robot", "stored"], ["a", "5"], ["b", "0"]]
 
 
-def test_a_robot_that_has_been_silent_for_days_is_not_counted_in_seconds():
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.3, "0 s"), (119.0, "119 s"), (120.0, "2 min"), (7200.0, "2 h"), (259_200.0, "3 d")],
+)
+def test_a_long_time_is_not_counted_in_seconds(seconds: float, words: str):
+    assert duration(seconds) == words
+
+
+def test_a_robot_that_has_been_silent_for_days_is_gone():
     shown = drawn(robot_table([robot(1)], width=160), 160)
     assert "gone 3 d ago" in shown
