@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from fleet.enrolment import OPERATOR_SECRET, LearnerAddress
 from fleet.run_folder import RunFolder
@@ -44,7 +45,8 @@ def learner_address(folder: RunFolder, host: str | None) -> LearnerAddress:
         host: under which the robot reaches it; None for the one it binds to.
 
     Raises:
-        ConfigurationError: a file is missing or wrong, or ``host`` is no host.
+        ConfigurationError: a file is missing or wrong, or ``host`` is no host, or none is named
+            and the learner binds to every address.
     """
     config = _config(folder)
     return LearnerAddress(
@@ -52,6 +54,11 @@ def learner_address(folder: RunFolder, host: str | None) -> LearnerAddress:
         episodes=_at(host, config.gateway.bind),
         releases=_at(host, config.releases.bind),
     )
+
+
+def keys_of(folder: RunFolder) -> Path:
+    """Return the folder of the learner's keys."""
+    return _config(folder).keys.server_secret.parent
 
 
 def registry_of(folder: RunFolder) -> Registry:
@@ -77,5 +84,10 @@ def _at(host: str | None, bind: str) -> str:
     if host is not None and not _HOST.fullmatch(host):
         raise ConfigurationError(
             f"host {host!r}: a name, an IPv4 address or an IPv6 one in [ ], and no port"
+        )
+    if host is None and _EVERYWHERE.match(bind):
+        raise ConfigurationError(
+            f"the learner listens at {bind}, which is every address it has: say with --host under "
+            "which one the robot reaches it"
         )
     return bind if host is None else f"tcp://{host}:{bind.rpartition(':')[2]}"

@@ -81,8 +81,8 @@ def cancel(run: Path = Path("runs/demo")) -> int:
 
 def _rotation(run: Path) -> KeyRotation:
     from fleet.key_rotation import KeyRotation
-    from fleet.operator import learner_address, registry_of
+    from fleet.operator import keys_of, registry_of
     from fleet.run_folder import RunFolder
 
     folder = RunFolder.existing(run)
-    return KeyRotation(learner_address(folder, None).keys, registry_of(folder))
+    return KeyRotation(keys_of(folder), registry_of(folder))

@@ -111,6 +111,22 @@ def test_command_line_takes_no_host_that_is_none(folder, tmp_path, fleet_tool, h
     assert not bundle.exists()
 
 
+@pytest.mark.parametrize("everywhere", ["0.0.0.0", "*"])
+def test_command_line_asks_for_the_host_of_a_learner_that_listens_everywhere(
+    folder, tmp_path, fleet_tool, everywhere
+):
+    toml = folder.learner_config
+    toml.write_text(toml.read_text().replace("127.0.0.1", everywhere))
+    bundle = tmp_path / "bundle"
+    run = ("--run", str(folder.root), "--bundle", str(bundle))
+    status, _, said = fleet_tool("enrol", "arm-1", *run)
+    assert status == 2
+    assert "say with --host under which one the robot reaches it" in said
+    assert fleet_tool("enrol", "arm-1", *run, "--host", "[fe80::1]")[0] == 0
+    assert "tcp://[fe80::1]:" in (bundle / "robot-part.toml").read_text()
+    assert fleet_tool("rotate-key", "begin", "--run", str(folder.root))[0] == 0
+
+
 def test_command_line_counts_a_record_whose_bytes_were_changed(folder, fleet_tool):
     deliver(folder, "robot-01")
     data = folder.store / "data.mdb"
