@@ -266,9 +266,13 @@ def export_lines(report: ExportReport, target: Path) -> list[str]:
         f"{_counted(report.tombstoned, 'tombstone')}, "
         f"{_counted(report.conflicts, 'conflicting record')}"
     ]
+    if report.is_cut_short:
+        lines.append(f"{report.file_bytes} of {report.needed_bytes} bytes of the file are there")
     if report.damaged_pages:
         lines.append(f"{_counted(report.damaged_pages, 'page')} of the file could not be read")
-    if report.lost_episodes:
+    if report.lost_episodes is None:
+        lines.append("how many were lost is not known: the file's own count cannot be read")
+    elif report.lost_episodes:
         lines.append(
             f"{_counted(report.lost_episodes, 'episode')} lost; those whose names are known:"
         )

@@ -46,9 +46,13 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     tombstoned: int
     lost: dict[str, dict[str, list[str]]]
     """Robot -> spool -> ranges of sequences that were stored and cannot be read any more."""
-    lost_episodes: int
-    """Records that the store says it had and that were not found, named in ``lost`` or not."""
+    lost_episodes: int | None
+    """Records that the store says it had and that were not found, named in ``lost`` or not.
+    None when how many it had cannot be read."""
     damaged_pages: int
+    file_bytes: int
+    needed_bytes: int
+    """How long the file is, and how long it says it must be; 0 when that cannot be read."""
 
     @property
     def is_empty(self) -> bool:
@@ -59,7 +63,12 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_whole(self) -> bool:
         """True when nothing was lost."""
-        return not self.lost_episodes and not self.damaged_pages
+        return self.lost_episodes == 0 and not self.damaged_pages and not self.is_cut_short
+
+    @property
+    def is_cut_short(self) -> bool:
+        """True when the file's end is not there."""
+        return self.file_bytes < self.needed_bytes
 
 
 def export_store(
@@ -110,7 +119,7 @@ class _Export:
         retired = copy.take_retired(pages.rows("index"))
         exported = self._copy_log()
         conflicts = self._copy_conflicts()
-        if pages.damaged_pages or exported < self._expected:
+        if pages.damaged_pages or self._expected is None or exported < self._expected:
             found, found_conflicts = self._copy_strays()
             exported += found
             conflicts += found_conflicts
@@ -120,7 +129,8 @@ class _Export:
         named = sum(
             len(gap) for spools in lost.values() for gaps in spools.values() for gap in gaps
         )
-        unnamed = self._expected - exported if copy.robot is None else 0
+        # Of one robot's part the file does not say how many it had.
+        expected = self._expected if copy.robot is None else exported
         return ExportReport(
             exported=exported,
             conflicts=conflicts,
@@ -132,8 +142,10 @@ class _Export:
                 }
                 for robot, found in lost.items()
             },
-            lost_episodes=max(named, unnamed, 0),
+            lost_episodes=None if expected is None else max(named, expected - exported),
             damaged_pages=len(pages.damaged_pages),
+            file_bytes=pages.size_bytes,
+            needed_bytes=pages.needed_bytes,
         )
 
     def _copy_log(self) -> int:
@@ -173,7 +185,7 @@ class _Export:
     def _report_progress(self) -> None:
         self._read += 1
         if self._on_progress is not None:
-            self._on_progress(self._read, max(self._read, self._expected))
+            self._on_progress(self._read, max(self._read, self._expected or 0))
 
 
 def range_text(sequences: range) -> str:

@@ -110,11 +110,16 @@ class PageFile:
         """True when LMDB can open the file, and nothing is cut off at its end."""
         if len(self._metas) < 2:
             return False
-        return self.size_bytes >= (self._metas[0].last_page + 1) * self._page_bytes
+        return self.size_bytes >= self.needed_bytes
 
-    def entries(self, table: str) -> int:
-        """Return how many entries a table has by its own account."""
-        return next((state[table].entries for state in self._states if table in state), 0)
+    @property
+    def needed_bytes(self) -> int:
+        """How long the file must be by its own account; 0 when that cannot be read."""
+        return (self._metas[0].last_page + 1) * self._page_bytes if self._metas else 0
+
+    def entries(self, table: str) -> int | None:
+        """Return how many entries a table has by its own account; None if that cannot be read."""
+        return next((state[table].entries for state in self._states if table in state), None)
 
     def rows(self, table: str) -> Iterator[Row]:
         """Yield what can be read of a table, in the order of its keys.

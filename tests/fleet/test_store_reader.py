@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import pytest
 
-from fleet.episodes import verify
+from fleet.episodes import export_lines, verify
 from fleet.film_strip import draw_film_strip
 from fleet.fleet_files import agent_config
 from fleet.store_reader import find_episode, open_store, stored_attempts
@@ -19,6 +19,7 @@ from robot_agent.config import OutboxConfig
 from robot_agent.outbox import Outbox
 from tests.episodes import make_episode
 from tests.fleet.deliveries import EPISODES, deliver
+from tests.stored_records import PAGE, tree_pages
 
 
 def test_what_was_sent_is_found_stored_once(folder):
@@ -97,6 +98,21 @@ def test_what_an_export_lost_is_accounted_for_in_the_new_store(folder, tmp_path)
     counts = verification.robots["robot-01"]
     assert (counts.stored, counts.tombstoned, counts.missing) == (EPISODES - 1, 1, 0)
     assert verification.sound
+
+
+def test_an_export_of_a_file_without_its_end_says_so(folder, tmp_path):
+    deliver(folder, "robot-01")
+    data = folder.store / "data.mdb"
+    content = data.read_bytes()
+    half = bytearray(content[: len(content) // 2 // PAGE * PAGE])
+    for at in tree_pages(half):
+        if b"tombstones" in half[at : at + PAGE]:
+            half[at : at + PAGE] = bytes(PAGE)  # the table of tables
+    data.write_bytes(half)
+    report = export_store(folder.store, tmp_path / "new")
+    said = export_lines(report, tmp_path / "new")
+    assert f"{len(half)} of {len(content)} bytes of the file are there" in said
+    assert "how many were lost is not known: the file's own count cannot be read" in said
 
 
 def test_an_alarm_is_said_when_two_records_share_a_key(folder):
