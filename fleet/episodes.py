@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fleet.store_reader import (
     Ranges,
     StoredAttempt,
     count_episodes,
+    newest_attempts,
     open_store,
     stored_attempts,
 )
@@ -61,8 +62,8 @@ def newest(folder: Path, *, robot: str | None, last: int) -> list[StoredAttempt]
             raise ConfigurationError(
                 f"the store knows no robot {robot!r}; it knows {', '.join(known) or 'none'}"
             )
-        wanted = (one for one in stored_attempts(store) if robot in (None, one.attempt.robot_id))
-        return list(deque(wanted, maxlen=last))
+        wanted = (one for one in newest_attempts(store) if robot in (None, one.attempt.robot_id))
+        return list(islice(wanted, last))[::-1]
 
 
 def episode_table(found: list[StoredAttempt], *, width: int) -> Table:

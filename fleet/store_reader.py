@@ -59,6 +59,17 @@ def stored_attempts(store: EpisodeStore) -> Iterator[StoredAttempt]:
         after = batch[-1][0]
 
 
+def newest_attempts(store: EpisodeStore) -> Iterator[StoredAttempt]:
+    """Yield every sound record, the newest first."""
+    through, first = store.last_commit(), store.first_commit()
+    while through >= max(1, first):
+        after = max(0, through - _BATCH)
+        for number, stored in reversed(store.tail(after, _BATCH)):
+            if number <= through:
+                yield _stored_attempt(number, stored)
+        through = after
+
+
 def find_episode(store: EpisodeStore, episode_id: str) -> tuple[Episode, str]:
     """Return the episode whose id begins like this, and the robot that delivered it.
 

@@ -123,7 +123,8 @@ def export_episodes(
 
     The copy has the ledger, tombstones, conflicts and retired keys as far as they can be read; a
     learner goes on with it under the same configuration once gateway.store names it. Exits with 1
-    when something was lost.
+    when something was lost. While it runs, a learner that writes to the store cannot use the room
+    of retired episodes again: the store grows by what comes in meanwhile.
 
     Args:
         to: the new store's folder; must not be there yet.

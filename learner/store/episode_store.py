@@ -120,6 +120,15 @@ class EpisodeStore(StoreAccounts):
         damage = f"{self._retention.damage}; {found.damage or RESCUE_ADVICE}"
         return dataclasses.replace(found, damage=damage)
 
+    def first_commit(self) -> int:
+        """Return the number of the oldest record that is kept; 0 when it cannot be found."""
+        try:
+            with self._reading() as transaction:
+                cursor = transaction.cursor(self._file.log)
+                return int(SEQUENCE.unpack(cursor.key())[0]) if cursor.first() else 0
+        except StoreError:
+            return 0
+
     def tail(self, after: int, limit: int) -> list[tuple[int, StoredEpisode]]:
         """Return up to ``limit`` episodes with their commit numbers, all above ``after``.
 
@@ -219,7 +228,7 @@ class EpisodeStore(StoreAccounts):
         found: list[tuple[int, bytes]] = []
         with self._reading() as transaction:
             last = last_number(transaction, self._file.log)
-        number = max(after, self._first_number() - 1)
+        number = max(after, self.first_commit() - 1)
         while number < last and len(found) < limit:
             try:
                 with self._file.environment.begin(db=self._file.log) as transaction:
@@ -231,14 +240,6 @@ class EpisodeStore(StoreAccounts):
             except lmdb.Error as error:
                 self._note_damage(number, str(error))
         return found
-
-    def _first_number(self) -> int:
-        try:
-            with self._reading() as transaction:
-                cursor = transaction.cursor(self._file.log)
-                return int(SEQUENCE.unpack(cursor.key())[0]) if cursor.first() else 0
-        except StoreError:
-            return 0
 
     def _sound(self, number: int, packed: bytes) -> StoredEpisode | None:
         try:

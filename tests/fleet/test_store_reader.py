@@ -5,12 +5,13 @@ from __future__ import annotations
 import cv2
 import pytest
 
-from fleet.episodes import export_lines, verify
+from fleet.episodes import export_lines, newest, verify
 from fleet.film_strip import draw_film_strip
 from fleet.fleet_files import agent_config
 from fleet.store_reader import find_episode, open_store, stored_attempts
 from learner.store.episode_store import EpisodeStore
 from learner.store.export import export_store
+from learner.store.lmdb_pages import PageFile
 from learner.store.retention import RetentionLimits
 from learner.store.stored_episode import Arrival, RecordKey
 from protocol.codec import digest, encode_episode
@@ -141,6 +142,27 @@ def test_attempts_are_read_in_the_order_in_which_they_came(folder):
     assert [one.sequence for one in found] == [1, 2, 3, 4, 5]
     assert [one.attempt.success for one in found] == [True, False, True, False, True]
     assert all(len(one.attempt.decision_ms) == 4 for one in found)
+
+
+def test_the_newest_episodes_are_found_without_reading_the_old_ones(folder, caplog):
+    record = encode_episode(make_episode("robot-01", steps=1))
+    store = EpisodeStore(folder.store, 2**28)
+    for sequence in range(1, 601):
+        robot = "robot-02" if sequence in (20, 580) else "robot-01"
+        key = RecordKey(robot_id=robot, spool_id=bytes(16), sequence=sequence)
+        store.commit([Arrival(key=key, digest=digest(record), record=record, letter="s")])
+    store.close()
+    with PageFile(folder.store / "data.mdb") as pages:
+        rotten = next(row.offset for row in pages.rows("log")) + 500
+    with (folder.store / "data.mdb").open("r+b") as file:
+        file.seek(rotten)
+        file.write(b"rotten")
+    found = newest(folder.store, robot=None, last=20)
+    assert [one.number for one in found] == list(range(581, 601))
+    assert caplog.text == "", "the oldest record was not read"
+    found = newest(folder.store, robot="robot-02", last=20)
+    assert [one.number for one in found] == [20, 580]
+    assert "commit 1 is left out" in caplog.text
 
 
 def test_an_episode_is_found_by_how_its_id_begins_and_only_if_no_other_does(folder):
