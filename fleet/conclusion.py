@@ -11,7 +11,6 @@ from fleet.attempts import in_order
 from fleet.camera_description import HandEyeErrors, error_mm, workspace_points
 from fleet.curve_picture import CurveData, draw_learning_curve
 from fleet.environment import environment
-from fleet.episodes import run_outboxes
 from fleet.evaluation_result import Evaluation
 from fleet.film_strip import draw_film_strip
 from fleet.fleet_files import agent_config, camera_record
@@ -26,6 +25,7 @@ from fleet.store_reader import (
     stored_attempts,
 )
 from fleet.summary import RunFacts, Summary, summarise
+from fleet.verification import run_outboxes
 from learner.store.episode_store import EpisodeStore
 from protocol.episode import Label, Mode
 from protocol.errors import StoreError

@@ -18,6 +18,7 @@ from fleet.proportion import Proportion
 from fleet.releases import in_words
 from fleet.status import rolling_greedy, rolling_success
 from fleet.table import plain_table
+from fleet.words import duration
 from protocol.messages import ReleaseList, RobotStatus, StatusReply
 
 _LINE_INTERVAL_S = 10.0
@@ -27,7 +28,6 @@ _HEADINGS = (
     *("robot", "seen", "release", "attempts", "greedy", "missing", "conflicts"),
     *("outbox", "decision", "all", "tombstoned", "wire", "version"),
 )
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 _QUIET = {"missing", "conflicts", "outbox", "decision", "tombstoned", "wire", "version"}
 
 
@@ -210,13 +210,6 @@ def _seen(robot: RobotStatus) -> str:
         return "never"
     ago = f"{duration(robot.last_seen_s)} ago"
     return ago if robot.connected else f"gone {ago}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the largest unit of which it has two at least."""
-    fitting = (one for one in _UNITS if seconds >= 2 * one[0])
-    unit_s, unit = next(fitting, (1, "s"))
-    return f"{seconds / unit_s:.0f} {unit}"
 
 
 def status_warnings(status: StatusReply) -> list[str]:

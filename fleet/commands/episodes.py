@@ -98,7 +98,7 @@ def verify_episodes(
         store: an episode store's folder, instead of a run's.
         json: machine-readable.
     """
-    from fleet.episodes import verify
+    from fleet.verification import verify
 
     verification = verify(_store_folder(run, store), run if store is None else None)
     if json:

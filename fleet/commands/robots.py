@@ -69,11 +69,12 @@ def status(run: Path = Path("runs/demo"), json: bool = False) -> int:
         run: folder with learner.toml and keys.
         json: machine-readable.
     """
-    from fleet.monitor import duration, robot_table, status_warnings
+    from fleet.monitor import robot_table, status_warnings
     from fleet.operator import operator_connection, registry_of, release_connection
     from fleet.releases import ReleaseClient
     from fleet.run_folder import RunFolder
     from fleet.status import StatusClient, in_full
+    from fleet.words import duration
 
     folder = RunFolder.existing(run)
     with StatusClient(*operator_connection(folder)) as client:

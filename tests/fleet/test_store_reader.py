@@ -5,10 +5,11 @@ from __future__ import annotations
 import cv2
 import pytest
 
-from fleet.episodes import export_lines, newest, verify
+from fleet.episodes import export_lines, newest
 from fleet.film_strip import draw_film_strip
 from fleet.fleet_files import agent_config
 from fleet.store_reader import find_episode, open_store, stored_attempts
+from fleet.verification import verify
 from learner.store.episode_store import EpisodeStore
 from learner.store.export import export_store
 from learner.store.lmdb_pages import PageFile

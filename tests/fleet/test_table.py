@@ -7,8 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from fleet.monitor import duration, robot_table
+from fleet.monitor import robot_table
 from fleet.table import plain_table
+from fleet.words import duration
 from protocol.messages import RobotStatus
 
 
