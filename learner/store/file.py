@@ -67,6 +67,8 @@ def open_store_file(folder: Path, *, max_bytes: int, readonly: bool) -> StoreFil
     data = folder / "data.mdb"
     if readonly and not data.exists():
         raise StoreError(f"episode store {folder}: there is none yet")
+    if readonly and not data.stat().st_size:
+        raise StoreError(f"episode store {data}: the file is empty")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         environment = lmdb.open(

@@ -256,6 +256,9 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path):
 def test_reading_where_there_is_no_store_is_said_in_words(tmp_path: Path):
     with pytest.raises(StoreError, match="there is none yet"):
         EpisodeStore(tmp_path, MAX_BYTES, readonly=True)
+    (tmp_path / "data.mdb").touch()
+    with pytest.raises(StoreError, match="the file is empty"):
+        EpisodeStore(tmp_path, MAX_BYTES, readonly=True)
 
 
 def test_a_page_that_hides_records_hides_no_others(
