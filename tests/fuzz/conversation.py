@@ -60,9 +60,11 @@ def turns_of(data: bytes) -> Iterator[Turn]:
             who, header, bodies = turn
             parts = bodies if isinstance(bodies, list) else []
             found = [body for body in parts if isinstance(body, bytes)]
-            yield Turn(
-                who=who if isinstance(who, int) else 0, header=_header(header, found), bodies=found
-            )
+            try:
+                written_header = _header(header, found)
+            except ValueError as error:
+                raise RejectedMessageError("no conversation") from error
+            yield Turn(who=who if isinstance(who, int) else 0, header=written_header, bodies=found)
 
 
 def mutate_conversation(data: bytes, random: Random) -> bytes:

@@ -54,16 +54,23 @@ def unpack(data: bytes) -> Any:
         raise ValueError(str(error)) from error
 
 
-def pack(node: Any) -> bytes:
-    """Write a tree as MessagePack."""
+def pack(tree: Any) -> bytes:
+    """Write a tree as MessagePack; raise ValueError when it is too deep for that."""
+    try:
+        return _packed(tree)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+
+
+def _packed(node: Any) -> bytes:
     if isinstance(node, Broken):
         return bytes(node)
     if isinstance(node, Pairs):
         head = struct.pack(">BI", 0xDF, len(node)) if len(node) > 15 else bytes([0x80 | len(node)])
-        return head + b"".join(pack(key) + pack(value) for key, value in node)
+        return head + b"".join(_packed(key) + _packed(value) for key, value in node)
     if isinstance(node, list):
         head = struct.pack(">BI", 0xDD, len(node)) if len(node) > 15 else bytes([0x90 | len(node)])
-        return head + b"".join(map(pack, node))
+        return head + b"".join(map(_packed, node))
     return bytes(msgpack.packb(node, unicode_errors="surrogateescape"))
 
 
