@@ -120,7 +120,7 @@ class Campaign:
     def _fuzz(self, target: FuzzTarget, result: TargetResult) -> None:
         seeds, corpus = self._seeds(target), self._made("corpus", target.name)
         crashes = self._made("crashes", target.name)
-        before = set(crashes.iterdir())
+        before = _times_in(crashes)
         seconds = min(self._slice_s, self._end_s - time.monotonic())
         log = self._made("logs") / f"{target.name}.log"
         options = [
@@ -145,7 +145,8 @@ class Campaign:
             ).returncode
         result.seconds += time.monotonic() - began_s
         _add_log(result, log.read_bytes())
-        found = sorted(str(path) for path in set(crashes.iterdir()) - before)
+        # The same input may be found, and written, once more.
+        found = sorted(str(path) for path, _ in _times_in(crashes) - before)
         if code != 0 and not found:
             found = [f"{log} (exit status {code}, no input kept)"]
         result.crashes += found
@@ -160,6 +161,10 @@ class Campaign:
         folder = self._folder.joinpath(*parts).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def _times_in(folder: Path) -> set[tuple[Path, int]]:
+    return {(path, path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
 def regressions(name: str) -> list[bytes]:
