@@ -61,8 +61,9 @@ def make_dealer(
     """Return an unconnected DEALER that speaks only to the owner of ``server_public``."""
     socket = context.socket(zmq.DEALER)
     _limit(socket, limits)
-    # Queue nothing for a learner that is not there: the outbox is the only queue.
-    socket.setsockopt(zmq.IMMEDIATE, 1)
+    # Not IMMEDIATE, although nothing shall be queued for a learner that is not there: with it,
+    # libzmq 4.3.5 ends the process when a connection breaks while a message of several frames is
+    # being read.
     socket.setsockopt(zmq.RECONNECT_IVL, 200)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 5_000)
     socket.setsockopt(zmq.CONNECT_TIMEOUT, 10_000)

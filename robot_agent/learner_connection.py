@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_REFUSED_AFTER_S = 5.0
 TRY_OTHER_KEY_AFTER_S = 0.5
+CONNECT_ANEW_AFTER_S = 0.2
 _FAILURES = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -29,7 +30,11 @@ _FAILURES = (
 
 
 class LearnerConnection:
-    """A DEALER that reconnects by itself. Belongs to one thread."""
+    """A DEALER that reconnects by itself. Belongs to one thread.
+
+    Every connection has a socket of its own: what an old one had queued must not go out on a new
+    one ahead of the greeting.
+    """
 
     def __init__(
         self,
@@ -101,6 +106,8 @@ class LearnerConnection:
             is_answered: the learner answers it. When it does not for SILENCE_S, and says nothing
                 else either, the connection is made anew.
         """
+        if not self.is_connected:
+            return False
         try:
             self._socket.send_multipart([encode_message(message), *bodies], zmq.NOBLOCK)
         except zmq.Again:
@@ -120,8 +127,13 @@ class LearnerConnection:
             self._note_event()
         if self._socket not in ready:
             return None
+        try:
+            frames = self._socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            # It went with its connection.
+            return None
         self._answer_due_since_s = None
-        return self._socket.recv_multipart()
+        return frames
 
     def close(self) -> None:
         """Disconnect."""
@@ -141,9 +153,13 @@ class LearnerConnection:
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._doubts = 0
             self._say_refused("this robot's key is not enrolled there, or was revoked")
-            self._try_again_with(self._learner_key)
+            self._try_again_with(self._learner_key, RETRY_REFUSED_AFTER_S)
         elif event & _FAILURES:
             self._doubt_key()
+        elif self._retry_at is None:
+            # Before libzmq connects this socket again, with all that it has queued.
+            self._socket.disconnect(self._endpoint)
+            self._try_again_with(self._learner_key, CONNECT_ANEW_AFTER_S)
 
     def _doubt_key(self) -> None:
         if self._retry_at is not None:
@@ -161,12 +177,11 @@ class LearnerConnection:
             self._say_refused("it does not answer to the key in use; trying the other one known")
         else:
             self._say_refused("it broke off while the connection was being made")
-        self._try_again_with(other)
+        is_other = other != self._learner_key
+        self._try_again_with(other, TRY_OTHER_KEY_AFTER_S if is_other else RETRY_REFUSED_AFTER_S)
 
-    def _try_again_with(self, learner_key: bytes) -> None:
+    def _try_again_with(self, learner_key: bytes, wait_s: float) -> None:
         if self._retry_at is None:
-            is_other = learner_key != self._learner_key
-            wait_s = TRY_OTHER_KEY_AFTER_S if is_other else RETRY_REFUSED_AFTER_S
             self._retry_at = time.monotonic() + wait_s
             self._key_to_try = learner_key
 

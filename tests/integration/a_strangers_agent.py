@@ -31,6 +31,13 @@ from zmq.utils.monitor import recv_monitor_message
 
 MAX_HEADER_BYTES = 65_536
 MAX_RELEASE_BYTES = 536_870_912
+_WATCHED = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_DISCONNECTED
+)
 CHUNK_BYTES = 500  # small, so that even a test's release comes in several
 RELEASE_MAGIC = bytes.fromhex("474652454c010d0a")
 RANDOM_POLICY = hashlib.sha256(b"graspfleet random policy").hexdigest()
@@ -227,13 +234,14 @@ class Link:
         self._key = bundle.server
         self._reopen: tuple[float, bytes] | None = None
         self.connections = 0
+        self._is_connected = False
         self._open()
 
     def _open(self) -> None:
         self.socket = self._context.socket(zmq.DEALER)
         options = {
             zmq.LINGER: 0,
-            zmq.IMMEDIATE: 1,
+            zmq.IMMEDIATE: 0,
             zmq.RECONNECT_IVL: 200,
             zmq.RECONNECT_IVL_MAX: 5000,
             zmq.HANDSHAKE_IVL: 10_000,
@@ -248,10 +256,12 @@ class Link:
         }
         for option, value in options.items():
             self.socket.setsockopt(option, value)
-        self._monitor = self.socket.get_monitor_socket()
+        self._monitor = self.socket.get_monitor_socket(_WATCHED)
         self.socket.connect(self._endpoint)
 
     def send(self, message: dict[str, Any], *body: bytes) -> bool:
+        if not self._is_connected:
+            return False
         try:
             self.socket.send_multipart([msgpack.packb(message), *body], zmq.NOBLOCK)
         except zmq.Again:
@@ -277,6 +287,7 @@ class Link:
             self._open()
 
     def _note(self, event: int, now_s: float) -> None:
+        self._is_connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.connections += 1
             self._bundle.worked(self._key)
@@ -291,6 +302,9 @@ class Link:
         }:
             other = self._bundle.other_than(self._key)
             self._reopen = (now_s + (5.0 if other == self._key else 0.5), other)
+        elif event == zmq.EVENT_DISCONNECTED:
+            self.socket.disconnect(self._endpoint)
+            self._reopen = (now_s + 0.2, self._key)
 
 
 class Deliverer:
