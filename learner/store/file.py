@@ -77,7 +77,6 @@ def open_store_file(folder: Path, *, max_bytes: int, readonly: bool) -> StoreFil
             max_dbs=len(TABLES) + 1,
             max_readers=_MAX_READERS,
             readonly=readonly,
-            meminit=False,
             # Replay reads at random; reading ahead would evict what it needs.
             readahead=False,
         )

