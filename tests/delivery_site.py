@@ -185,7 +185,8 @@ def run_robot(site: DeliverySite, name: str, episodes: int) -> None:
         outbox.put(encode_episode(make_episode(name, seed=written + 1)))
         uplink.notify()
         time.sleep(0.002)
-    sys.exit(0 if uplink.close(60.0) else 1)
+    # Longer than any fault that a test lets it live through.
+    sys.exit(0 if uplink.close(240.0) else 1)
 
 
 if __name__ == "__main__":
