@@ -157,9 +157,9 @@ class LearnerConnection:
         elif event & _FAILURES:
             self._doubt_key()
         elif self._retry_at is None:
+            self._try_again_with(self._learner_key, CONNECT_ANEW_AFTER_S)
             # Before libzmq connects this socket again, with all that it has queued.
             self._socket.disconnect(self._endpoint)
-            self._try_again_with(self._learner_key, CONNECT_ANEW_AFTER_S)
 
     def _doubt_key(self) -> None:
         if self._retry_at is not None:
