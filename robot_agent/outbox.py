@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 from protocol.codec import digest as digest_of
 from protocol.errors import OutboxFullError
@@ -136,10 +137,14 @@ class Outbox:
         return chosen
 
     def forget(self, sequences: Iterable[int]) -> None:
-        """Delete what the learner has on disk: acked records, and tombstones it has noted."""
+        """Delete what the learner has on disk: acked records, and tombstones it has noted.
+
+        On disk with the next ``put``. After a loss of power they may wait here again; they are sent
+        again then, and the learner recognises them.
+        """
         keys = [(sequence,) for sequence in sequences]
         with self._lock:
-            with self._transaction():
+            with self._transaction(synchronous="NORMAL"):
                 freed_bytes, count = self._delete_waiting(keys)
                 self._database.executemany("DELETE FROM tombstones WHERE sequence = ?", keys)
                 self._database.execute("UPDATE outbox SET acked = acked + ?", (count,))
@@ -273,9 +278,10 @@ class Outbox:
         return freed_bytes, count
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All or nothing, and on disk when it ends."""
+    def _transaction(self, *, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> Iterator[None]:
+        """All or nothing; on disk when it ends if FULL, with the next one that is if NORMAL."""
         try:
+            self._database.execute(f"PRAGMA synchronous = {synchronous}")
             self._database.execute("BEGIN IMMEDIATE")
             yield
             self._database.execute("COMMIT")

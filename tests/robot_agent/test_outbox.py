@@ -16,6 +16,7 @@ from protocol.errors import ConfigurationError, OutboxFullError
 from protocol.limits import MAX_TOMBSTONE_RANGE
 from robot_agent.config import OutboxConfig
 from robot_agent.outbox import Outbox, outbox_counts
+from robot_agent.outbox_file import PAGE_BYTES
 from tests.delivery_site import ROOT
 from tests.disks import small_disk
 
@@ -255,6 +256,52 @@ def test_an_outbox_of_another_format_is_refused(tmp_path: Path):
         database.execute("UPDATE outbox SET format = 2")
     with pytest.raises(ConfigurationError, match="format 2"):
         Outbox(tmp_path, OutboxConfig())
+
+
+def make_large_pages(file: Path) -> None:
+    """Turn an outbox into one as agents made them before pages were small."""
+    with sqlite3.connect(file) as database:
+        database.execute("PRAGMA journal_mode = DELETE")
+        database.execute("PRAGMA page_size = 4096")
+        database.execute("VACUUM")
+
+
+def page_bytes(file: Path) -> int:
+    with sqlite3.connect(file) as database:
+        return int(database.execute("PRAGMA page_size").fetchone()[0])
+
+
+def test_an_older_outbox_is_given_small_pages_and_keeps_all_it_holds(tmp_path: Path):
+    outbox = Outbox(tmp_path, OutboxConfig())
+    for number in range(1, 6):
+        outbox.put(record(number))
+    outbox.forget([1])
+    outbox.set_aside(2, "digest", "it was altered")
+    before = outbox.counts()
+    outbox.close()
+    make_large_pages(tmp_path / "outbox.sqlite3")
+    outbox = Outbox(tmp_path, OutboxConfig())
+    assert page_bytes(tmp_path / "outbox.sqlite3") == PAGE_BYTES
+    assert outbox.counts() == before
+    assert [episode.record for episode in outbox.unsent(0, 10**9)] == [
+        record(3),
+        record(4),
+        record(5),
+    ]
+    assert outbox.put(record(6)) == 6
+    outbox.close()
+
+
+def test_an_older_outbox_that_holds_much_stays_as_it_is(tmp_path: Path):
+    outbox = Outbox(tmp_path, OutboxConfig())
+    outbox.put(bytes(17 * 2**20))
+    outbox.close()
+    make_large_pages(tmp_path / "outbox.sqlite3")
+    outbox = Outbox(tmp_path, OutboxConfig())
+    assert outbox.put(record(2)) == 2
+    assert sequences(outbox) == [1, 2]
+    outbox.close()
+    assert page_bytes(tmp_path / "outbox.sqlite3") == 4096
 
 
 def test_a_full_disk_is_said_in_words_and_nothing_is_lost(tmp_path: Path):
