@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from contextlib import ExitStack
 
@@ -33,7 +34,7 @@ class LearnerConnection:
     """A DEALER that reconnects by itself. Belongs to one thread.
 
     Every connection has a socket of its own: what an old one had queued must not go out on a new
-    one ahead of the greeting.
+    one ahead of the greeting. All of a process share one ZeroMQ context, with its two threads.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class LearnerConnection:
         self._learner_key = self._key_to_try = learner_keys.in_use
         self._limits = limits
         self._wakeup = wakeup
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._opened = ExitStack()
         self._retry_at: float | None = None
         self._doubts = 0
@@ -117,10 +118,16 @@ class LearnerConnection:
         return True
 
     def receive(self, timeout_s: float) -> list[bytes] | None:
-        """Return the frames of the next message, or None when none came in time."""
+        """Return the frames of the next message, or None when none came in time.
+
+        It may return None earlier, when the connection itself had something to do.
+        """
         self._retry_if_silent()
         self._retry_if_due()
-        ready = dict(self._poller.poll(int(timeout_s * 1e3)))
+        if self._retry_at is not None:
+            timeout_s = min(timeout_s, max(0.0, self._retry_at - time.monotonic()))
+        # Rounded up: a thread that wakes a moment too early would turn until it is time.
+        ready = dict(self._poller.poll(math.ceil(timeout_s * 1e3)))
         if self._wakeup is not None:
             self._wakeup.clear()
         if self._monitor in ready:
@@ -138,7 +145,6 @@ class LearnerConnection:
     def close(self) -> None:
         """Disconnect."""
         self._close_socket()
-        self._context.term()
 
     def _note_event(self) -> None:
         event = recv_monitor_message(self._monitor)["event"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ from protocol.refusal_log import printable
 from protocol.release import Release, unpack_release
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits
+from protocol.wakeup import Wakeup
 from robot_agent.last_good_release import LastGoodRelease
 from robot_agent.learner_connection import LearnerConnection
 from robot_agent.learner_keys import LearnerKeys
@@ -37,7 +39,6 @@ from robot_agent.release_orders import ReleaseOrders
 logger = logging.getLogger(__name__)
 
 MAX_CHUNK_BYTES = 4 * 2**20
-_POLL_S = 0.2
 _AFTER_ERROR_S = 1.0
 _NO_SUCH_BYTES = {RefusalCode.RELEASE_NOT_SERVED, RefusalCode.OUT_OF_RANGE}
 """What the server says when a download cannot go on; after any other refusal it can."""
@@ -82,11 +83,13 @@ class ReleaseReceiver:
             chunk_bytes: bytes asked for at once, at most MAX_CHUNK_BYTES.
             subscribe_every_s: time between keep-alives.
         """
+        self._wakeup = Wakeup()
         self._connection = LearnerConnection(
             endpoint,
             keys,
             learner_keys,
             SocketLimits(frame_bytes=MAX_CHUNK_BYTES + MAX_HEADER_BYTES),
+            wakeup=self._wakeup,
         )
         self._verify_key = verify_key
         self._last_good = LastGoodRelease(state_folder / "release")
@@ -148,9 +151,13 @@ class ReleaseReceiver:
 
     def close(self) -> None:
         """Stop listening. May be called twice, and without ``start``."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
+        self._wakeup.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._wakeup.close()
 
     def _load_last_good(self) -> None:
         data = self._last_good.read()
@@ -183,17 +190,20 @@ class ReleaseReceiver:
 
     def _turn(self) -> None:
         self._subscribe_if_due()
-        frames = self._connection.receive(_POLL_S)
+        due_s = self._subscribe_at if self._connection.is_connected else math.inf
+        wait_s = min(self._subscribe_every_s, max(0.0, due_s - time.monotonic()))
+        frames = self._connection.receive(wait_s)
         if frames is not None:
             self._handle(frames)
 
     def _subscribe_if_due(self) -> None:
-        if time.monotonic() < self._subscribe_at:
+        now_s = time.monotonic()
+        if not self._connection.is_connected or now_s < self._subscribe_at:
             return
+        self._subscribe_at = now_s + self._subscribe_every_s
         subscription = ReleaseSubscription(have_version=self.version, wire_version=WIRE_VERSION)
         # A server that has no release yet has nothing to announce.
         if self._connection.send(subscription, is_answered=self.version > 0):
-            self._subscribe_at = time.monotonic() + self._subscribe_every_s
             self._subscribed_since_request = True
 
     def _handle(self, frames: list[bytes]) -> None:

@@ -51,7 +51,7 @@ time, up to LONGEST_PAUSE_S."""
 LONGEST_PAUSE_S = 60.0
 REFUSED_PAUSE_S = 1.0
 """How long to wait where another agent holds the robot's place."""
-_IDLE_S = 0.25
+_AFTER_ERROR_S = 0.25
 _READ_BYTES = 2**20
 _TEMPORARY = {RefusalCode.RATE, RefusalCode.STORE_FULL, RefusalCode.STORE_UNAVAILABLE}
 """What the learner takes another time, from a robot that is welcome."""
@@ -180,15 +180,27 @@ class Uplink:
         sent = False
         while not self._may_end():
             try:
-                sent = self._turn(wait_s=0.0 if sent else _IDLE_S)
+                sent = self._turn(wait_s=0.0 if sent else self._idle_s())
             except Exception:
                 # The control loop must not suffer; what was under way is sent again.
                 logger.exception("uplink: begins anew in %.0f s", PAUSE_S)
                 self._is_welcome = False
                 self._hello_due_s = time.monotonic() + PAUSE_S
                 sent = False
-                time.sleep(_IDLE_S)
+                time.sleep(_AFTER_ERROR_S)
         self._connection.close()
+
+    def _idle_s(self) -> float:
+        """Return how long nothing is due, unless something comes or wakes this thread."""
+        now_s = time.monotonic()
+        due_s = [now_s + HEARTBEAT_S]
+        if self._connection.is_connected:
+            due_s.append(self._beat_due_s if self._is_welcome else self._hello_due_s)
+        if now_s < self._paused_until_s:
+            due_s.append(self._paused_until_s)
+        if self._close_by_s is not None:
+            due_s.append(self._close_by_s)
+        return max(0.0, min(due_s) - now_s)
 
     def _turn(self, wait_s: float) -> bool:
         """Do what is due; return True if there may be more to send at once."""
