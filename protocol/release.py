@@ -31,6 +31,8 @@ _MAX_MANIFEST_BYTES = 4 * 2**20
 _LENGTH = struct.Struct("<I")
 _SIGNATURE_BYTES = 64
 _HEAD_BYTES = len(MAGIC) + _LENGTH.size
+MAX_HEAD_BYTES = _HEAD_BYTES + _MAX_MANIFEST_BYTES
+"""Of what stands before the graphs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +103,17 @@ def unpack_release(data: bytes, verify_key: Ed25519PublicKey) -> Release:
         score_graph=bytes(graphs[manifest.encode_bytes :]),
         digest=digest.hexdigest(),
     )
+
+
+def head_bytes(data: bytes) -> int:
+    """Return where the graphs of a release file begin; the file need not be verified.
+
+    Raises:
+        RejectedReleaseError: it is too short to have any, or its manifest too long.
+    """
+    _check_size(len(data))
+    encoded, _ = _split(memoryview(data)[:-_SIGNATURE_BYTES])
+    return _HEAD_BYTES + len(encoded)
 
 
 def policy_digest(release: Release, hand_eye_map: HandEyeMap) -> str:

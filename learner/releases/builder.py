@@ -1,7 +1,7 @@
 """Turns trained weights into a signed release that a robot can run.
 
-The graphs are exported once per architecture. Each release replaces their weights, runs in ONNX
-Runtime on random inputs against torch, and only then is signed.
+The graphs are exported once per architecture. Each release replaces their weights, rounded to
+bfloat16, runs in ONNX Runtime on random inputs against torch, and only then is signed.
 """
 
 from __future__ import annotations
@@ -82,14 +82,20 @@ class ReleaseBuilder:
         return encode | self._score.weights_in(release.score_graph)
 
     def _load(self, state: Mapping[str, torch.Tensor]) -> None:
-        for key, tensor in state.items():
+        """Load the weights as the release will hold them: what is trained in bfloat16."""
+        trained = dict(self._network.named_parameters())
+        rounded = {
+            key: tensor.bfloat16().float() if key in trained else tensor
+            for key, tensor in state.items()
+        }
+        for key, tensor in rounded.items():
             bad = int((~torch.isfinite(tensor)).sum())
             if bad:
                 raise RejectedReleaseError(
                     f"release: {bad} of {tensor.numel()} values of {key!r} are NaN or infinite"
                 )
         try:
-            self._network.load_state_dict(dict(state), strict=True)
+            self._network.load_state_dict(rounded, strict=True)
         except RuntimeError as error:
             raise RejectedReleaseError(f"release: {error}") from error
 

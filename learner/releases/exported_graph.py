@@ -3,6 +3,9 @@
 Exporting takes seconds, replacing weights less than a millisecond. The exporter's optimisation is
 off: it folds whatever depends on weights alone into new constants, so that a replaced weight would
 silently change nothing. The graph is simplified here instead, with its weights out of sight.
+
+What is trained is stored as bfloat16, and a Cast, which ONNX Runtime folds away when it loads the
+graph, makes float32 of it: half the bytes. Buffers, such as grids and running means, stay exact.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import numpy as np
 import onnx
 import onnx_ir
 import torch
+from onnx import TensorProto
 from onnxscript import optimizer
 from torch import nn
 
@@ -49,11 +53,7 @@ class ExportedGraph:
     def weights_in(self, data: bytes) -> dict[str, torch.Tensor]:
         """Return, by state_dict key, the weights of an ONNX file that ``with_weights`` made."""
         found = {tensor.name: tensor for tensor in onnx.load_from_string(data).graph.initializer}
-        return {
-            key: torch.from_numpy(onnx.numpy_helper.to_array(found[name]).copy())
-            for name, key in self._sources.items()
-            if name in found
-        }
+        return {key: _content(found[name]) for name, key in self._sources.items() if name in found}
 
 
 def export_graph(
@@ -95,6 +95,8 @@ def export_graph(
     names = set(program.model.graph.initializers) - set(program.exported_program.constants)
     sources = _sources(names, part, network)
     model = _simplified(program.model)
+    trained = {key for key, _ in network.named_parameters()}
+    _halve(model.graph, {name for name, key in sources.items() if key in trained})
     _strip(model)
     kept = {tensor.name for tensor in model.graph.initializer}
     return ExportedGraph(model, {name: key for name, key in sources.items() if name in kept})
@@ -133,21 +135,52 @@ def _simplified(model: onnx_ir.Model) -> onnx.ModelProto:
     return onnx_ir.to_proto(model)
 
 
-def _replace(target: onnx.TensorProto, key: str, tensor: torch.Tensor) -> None:
-    array = np.ascontiguousarray(tensor.detach().cpu().numpy())
-    if list(array.shape) != list(target.dims):
+def _halve(graph: onnx.GraphProto, trained: set[str]) -> None:
+    """Make initialisers bfloat16, and cast them to float32 where the graph begins."""
+    halved = [tensor for tensor in graph.initializer if tensor.name in trained]
+    full = {tensor.name: f"{tensor.name}_float32" for tensor in halved}
+    for tensor in halved:
+        tensor.data_type = TensorProto.BFLOAT16
+    for node in graph.node:
+        inputs = [full.get(name, name) for name in node.input]
+        del node.input[:]
+        node.input.extend(inputs)
+    casts = [
+        onnx.helper.make_node("Cast", [half], [single], to=TensorProto.FLOAT)
+        for half, single in full.items()
+    ]
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _replace(target: TensorProto, key: str, tensor: torch.Tensor) -> None:
+    tensor = tensor.detach().cpu()
+    if list(tensor.shape) != list(target.dims):
         raise RejectedReleaseError(
-            f"release: weight {key!r} has shape {list(array.shape)}, the graph {list(target.dims)}"
+            f"release: weight {key!r} has shape {list(tensor.shape)}, the graph {list(target.dims)}"
         )
+    for other in ("float_data", "int32_data", "int64_data", "double_data"):
+        target.ClearField(other)
+    if target.data_type == TensorProto.BFLOAT16:
+        # As words of 16 bits, because numpy has no bfloat16.
+        target.raw_data = tensor.bfloat16().contiguous().view(torch.uint16).numpy().tobytes()
+        return
+    array = np.ascontiguousarray(tensor.numpy())
     kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
     if kind != target.data_type:
         raise RejectedReleaseError(
             f"release: weight {key!r} is {array.dtype}, the graph expects"
             f" {onnx.helper.tensor_dtype_to_np_dtype(target.data_type)}"
         )
-    for other in ("float_data", "int32_data", "int64_data", "double_data"):
-        target.ClearField(other)
     target.raw_data = array.tobytes()
+
+
+def _content(tensor: TensorProto) -> torch.Tensor:
+    if tensor.data_type == TensorProto.BFLOAT16:
+        halves = torch.frombuffer(bytearray(tensor.raw_data), dtype=torch.bfloat16)
+        return halves.reshape(tuple(tensor.dims)).float()
+    return torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
 
 
 def _strip(model: onnx.ModelProto) -> None:

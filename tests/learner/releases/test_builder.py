@@ -86,6 +86,9 @@ def fresh(name: str, seed: int) -> GraspNetwork:
                 tensor.mul_(1 + 0.2 * torch.rand_like(tensor))
             elif tensor.is_floating_point():
                 tensor.add_(0.02 * torch.randn_like(tensor))
+        for parameter in network.parameters():
+            # What a release can hold exactly.
+            parameter.copy_(parameter.bfloat16())
     return network.eval()
 
 
@@ -149,8 +152,9 @@ def test_the_graphs_carry_the_weights_and_little_else(
 ):
     network = fresh(name, 1)
     data = build(builders[name], network)
-    weights = sum(tensor.numel() * 4 for tensor in network.state_dict().values())
-    assert len(data) < weights + 50_000
+    trained = sum(parameter.numel() for parameter in network.parameters())
+    others = sum(buffer.numel() for buffer in network.buffers())
+    assert len(data) < 2 * trained + 4 * others + 50_000
     release = unpack_release(data, SIGNING_KEY.public_key())
     for graph in (release.encode_graph, release.score_graph):
         model = onnx.load_from_string(graph)
@@ -191,6 +195,24 @@ def test_weights_in_half_precision_are_released_in_full(builders: dict[str, Rele
     expected = torch_success(network.float(), inputs)
     q_function = load(data, inputs["hand_eye_map"])
     np.testing.assert_allclose(robot_success(q_function, inputs), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_trained_is_released_in_bfloat16_and_read_back_as_robots_have_it(
+    builders: dict[str, ReleaseBuilder], name: str
+):
+    network = fresh(name, 1)
+    exact = network.state_dict()
+    trained = {key for key, _ in network.named_parameters()}
+    between = {key: exact[key] * (1 + 2**-12) for key in trained}
+    release = unpack_release(
+        build(builders[name], network, state=between), SIGNING_KEY.public_key()
+    )
+    found = builders[name].weights_of(release)
+    assert trained <= found.keys()
+    for key, tensor in found.items():
+        assert tensor.dtype == exact[key].dtype
+        torch.testing.assert_close(tensor, exact[key], rtol=0, atol=0)
 
 
 def test_a_manifest_of_another_image_size_is_refused(builders: dict[str, ReleaseBuilder]):
