@@ -1,167 +1,254 @@
-"""Durable, encrypted ingestion at eight agents, against bare sockets on the same machine.
+"""How many episodes a second a learner takes: ours, bare sockets, and peers, on the same episodes.
 
-    python -m tests.benchmarks.bench_ingestion [SECONDS]
+    python -m tests.benchmarks.bench_ingestion --seconds 900 --out FILE
 
-Every side moves the same JPEG episode records with the same window. ``gateway`` is the whole
-learner's side: CURVE, per-message authentication, digest, header checks, LMDB commit, then the
-ack. ``bare CURVE`` and ``bare`` are a ROUTER that answers every message at once.
+Every system gets the same episodes of ten 64x64 pictures, as JPEG records and as pixels, from 1, 8
+and 32 agents, each a process with a window of unacked episodes. All systems take turns within a
+round, each in fresh processes; what is compared is compared within a round. The learner's CPU is
+that of the process which acks. Peers are installed into environments of their own; one that cannot
+be installed or fails is listed with what it said.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
+import argparse
 import sys
 import tempfile
 import time
-from multiprocessing.synchronize import Event
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import zmq
+import numpy as np
 
-from protocol.codec import decode_message, digest, encode_episode, encode_message
-from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES
-from protocol.messages import WIRE_VERSION, Ack, EpisodeSubmission, FromGateway, Hello, Welcome
-from protocol.security import CurveKeys
-from protocol.sockets import SocketLimits, connect, make_dealer
-from tests.delivery_site import DeliverySite, make_site
-from tests.episodes import make_episode
+from protocol.codec import decode_episode, encode_episode
+from tests.benchmarks.episodes import EPISODES, PICTURES, SIDE_PX, benchmark_episode, write_all
+from tests.benchmarks.figures import Figure, Findings, add_out_option, figure_of, report
+from tests.benchmarks.peers.contract import Count, Kind, Load, episodes_file, read_episodes
+from tests.benchmarks.peers.environments import EnvironmentFailedError
+from tests.benchmarks.peers.measurement import SystemFailedError, measure
+from tests.benchmarks.peers.systems import (
+    BARE,
+    BARE_COMMIT,
+    BARE_CURVE,
+    OURS,
+    RAY_ACTOR,
+    REVERB,
+    REVERB_INSERT,
+    SYSTEMS,
+    System,
+)
 
-AGENTS = 8
 WINDOW = 64
-LIMITS = SocketLimits(frame_bytes=EPISODE_LIMITS.record_bytes + MAX_HEADER_BYTES)
-
-Context = multiprocessing.get_context("spawn")
-
-
-def serve_gateway(site: DeliverySite, ready: Event, stop: Event, cpu_s: object) -> None:
-    gateway = site.gateway()
-    gateway.start()
-    started_s = time.process_time()
-    ready.set()
-    stop.wait()
-    cpu_s.value = time.process_time() - started_s
-    gateway.stop()
+WARM_UP_S = 0.5
+ROUNDS = 3
+MEASURED_S = 2.0
+_ENVIRONMENTS = Path("runs/bench/environments")
+_BOUNDS = {
+    BARE_CURVE.name: ">= 0.6",
+    REVERB.name: ">= 2",
+    REVERB_INSERT.name: ">= 2",
+    RAY_ACTOR.name: ">= 5",
+}
+_RATIO = Callable[[Count, Count], float]
 
 
-def serve_bare(site: DeliverySite, secure: bool, ready: Event, stop: Event, cpu_s: object) -> None:
-    router = zmq.Context().socket(zmq.ROUTER)
-    router.setsockopt(zmq.RCVHWM, LIMITS.receive_queue)
-    if secure:
-        keys = site.keys_of("learner")
-        router.setsockopt(zmq.CURVE_SERVER, 1)
-        router.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
-        router.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
-    router.bind(site.endpoint)
-    started_s = time.process_time()
-    ready.set()
-    while not stop.is_set():
-        if router.poll(100):
-            frames = router.recv_multipart(copy=False)
-            router.send_multipart([frames[0], frames[1]], copy=False)
-    cpu_s.value = time.process_time() - started_s
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One load that every system is put under in turn."""
+
+    kind: Kind
+    agents: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}, {self.agents} agent{'s' * (self.agents > 1)}"
+
+    def takes(self, system: System) -> bool:
+        """Say whether a system is measured here; a peer's slower way only with 8 agents."""
+        return self.agents == _JUDGED.agents or system is not REVERB_INSERT
 
 
-def run_agent(site: DeliverySite, name: str, kind: str, seconds: float, acked: object) -> None:
-    """Keep ``WINDOW`` records under way; count the acks that came within ``seconds``."""
-    keys = site.keys_of(name)
-    dealer = _dealer(site, keys, secure=kind != "bare")
-    # Different records: a store must not be able to gain from repetition.
-    records = [encode_episode(make_episode(name, seed)) for seed in range(16)]
-    digests = [digest(record) for record in records]
-    spool_id = name.encode().ljust(16, b"\0")
-    if kind == "gateway":
-        _greet(dealer, name, spool_id)
-    sequence = under_way = count = 0
-    end_s = time.monotonic() + seconds
-    while time.monotonic() < end_s:
-        while under_way < WINDOW:
-            sequence += 1
-            header = EpisodeSubmission(
-                spool_id=spool_id, sequence=sequence, digest=digests[sequence % 16]
-            )
-            dealer.send_multipart([encode_message(header), records[sequence % 16]])
-            under_way += 1
-        if dealer.poll(1000):
-            answered = 1
-            frame = dealer.recv()
-            if kind == "gateway":
-                ack: Ack = decode_message(frame, FromGateway)
-                answered = len(ack.sequences)
-            under_way -= answered
-            count += answered
-    acked.value = count
+_JUDGED = Row(kind="jpeg", agents=8)
+"""The load that the bounds are about."""
 
 
-def _dealer(site: DeliverySite, keys: CurveKeys, *, secure: bool) -> zmq.Socket[bytes]:
-    context = zmq.Context()
-    if secure:
-        dealer = make_dealer(context, keys, site.server_public(), LIMITS)
-    else:
-        dealer = context.socket(zmq.DEALER)
-        dealer.setsockopt(zmq.LINGER, 0)
-    connect(dealer, site.endpoint)
-    return dealer
+class Rounds:
+    """What every system did in every round."""
 
+    def __init__(self) -> None:
+        self._counts: dict[tuple[Row, str], dict[int, Count]] = defaultdict(dict)
+        self.failures: dict[str, str] = {}
 
-def _greet(dealer: zmq.Socket[bytes], name: str, spool_id: bytes) -> None:
-    hello = Hello(
-        wire_version=WIRE_VERSION,
-        software_version="benchmark",
-        claimed_name=name,
-        spool_id=spool_id,
-        next_sequence=1,
-    )
-    dealer.send(encode_message(hello))
-    answer = decode_message(dealer.recv(), FromGateway)
-    assert isinstance(answer, Welcome), answer
+    def note(self, row: Row, system: System, turn: int, count: Count) -> None:
+        self._counts[row, system.name][turn] = count
 
+    def counts(self, row: Row, system: System) -> list[Count]:
+        return list(self._counts[row, system.name].values())
 
-def measure(folder: Path, kind: str, seconds: float) -> tuple[float, float]:
-    """Return acked episodes per second of all agents, and the server's CPU us for each."""
-    site = make_site(folder)
-    names = [f"agent-{index}" for index in range(AGENTS)]
-    for name in names:
-        site.enrol(name)
-    ready, stop, cpu_s = Context.Event(), Context.Event(), Context.Value("d", 0.0)
-    if kind == "gateway":
-        server = Context.Process(target=serve_gateway, args=(site, ready, stop, cpu_s))
-    else:
-        server = Context.Process(
-            target=serve_bare, args=(site, kind == "bare CURVE", ready, stop, cpu_s)
-        )
-    server.start()
-    ready.wait()
-    counts = [Context.Value("q", 0) for _ in names]
-    agents = [
-        Context.Process(target=run_agent, args=(site, name, kind, seconds, count))
-        for name, count in zip(names, counts, strict=True)
-    ]
-    for agent in agents:
-        agent.start()
-    for agent in agents:
-        agent.join()
-    stop.set()
-    server.join()
-    episodes = sum(count.value for count in counts)
-    return episodes / seconds, cpu_s.value / episodes * 1e6
+    def ratios(self, row: Row, system: System, other: System, ratio: _RATIO) -> list[float]:
+        """Return ``ratio(of system, of other)`` for every round that has both."""
+        ours, theirs = self._counts[row, system.name], self._counts[row, other.name]
+        return [ratio(ours[turn], theirs[turn]) for turn in ours.keys() & theirs.keys()]
 
 
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 4.0
-    result: dict[str, float] = {
-        "agents": AGENTS,
-        "record_bytes": len(encode_episode(make_episode("agent-0", 0))),
-    }
-    for kind in ("bare", "bare CURVE", "gateway"):
-        with tempfile.TemporaryDirectory() as folder:
-            rate, cpu_us = measure(Path(folder), kind, seconds)
-        result[f"{kind}, episodes/s"] = round(rate)
-        result[f"{kind}, server CPU us per episode"] = round(cpu_us, 1)
-    ours = result["gateway, episodes/s"]
-    result["ratio to bare CURVE"] = round(ours / result["bare CURVE, episodes/s"], 3)
-    result["ratio to bare"] = round(ours / result["bare, episodes/s"], 3)
-    print(json.dumps(result, indent=2))
+    arguments = _parser().parse_args()
+    rows = _rows(arguments.kinds, arguments.agents)
+    systems = [one for one in SYSTEMS if not arguments.systems or one.name in arguments.systems]
+    with tempfile.TemporaryDirectory(prefix="bench-episodes-") as name:
+        episodes = Path(name)
+        write_all(episodes, max(arguments.agents))
+        rounds = _measure(rows, systems, episodes, arguments)
+        record_bytes = [len(one) for one in read_episodes(episodes_file(episodes, "jpeg", 0))]
+    figures = [*_rates(rounds, rows, systems), *_comparisons(rounds), _decoding()]
+    findings = Findings(
+        title="Ingestion: episodes acked per second",
+        settings={
+            "pictures": PICTURES,
+            "side_px": SIDE_PX,
+            "jpeg_record_bytes": int(np.median(record_bytes)),
+            "different_episodes": EPISODES,
+            "window": WINDOW,
+            "rounds": arguments.rounds,
+            "measured_s": arguments.measured_s,
+            "warm_up_s": WARM_UP_S,
+        },
+        figures=figures,
+        failures=[f"{where}: {why}" for where, why in rounds.failures.items()],
+    )
+    report(findings, arguments.out)
+    indispensable = {one.name for one in systems if one.is_ours}
+    if any(where.split(" | ")[0] in indispensable for where in rounds.failures):
+        sys.exit("bench_ingestion: a side that nothing can be compared without failed")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=1200.0, help="begin nothing new after so long (1200)"
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rounds ({ROUNDS})")
+    parser.add_argument(
+        "--measured-s", type=float, default=MEASURED_S, help="of every system in every row (2)"
+    )
+    parser.add_argument("--kinds", nargs="+", choices=("jpeg", "raw"), default=["jpeg", "raw"])
+    parser.add_argument("--agents", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument(
+        "--systems", nargs="+", choices=[one.name for one in SYSTEMS], help="only these (all)"
+    )
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=_ENVIRONMENTS,
+        help=f"where peers are installed and kept ({_ENVIRONMENTS})",
+    )
+    add_out_option(parser)
+    return parser
+
+
+def _rows(kinds: Sequence[Kind], agents: Sequence[int]) -> list[Row]:
+    rows = [Row(kind=kind, agents=count) for kind in kinds for count in agents]
+    # The one with the bounds first: should the time not suffice, it has the most rounds.
+    return sorted(rows, key=lambda row: row != _JUDGED)
+
+
+def _measure(
+    rows: Sequence[Row], systems: Sequence[System], episodes: Path, arguments: argparse.Namespace
+) -> Rounds:
+    rounds, end_s = Rounds(), time.monotonic() + arguments.seconds
+    for turn, row, system in _turns(arguments.rounds, rows, systems):
+        if time.monotonic() > end_s:
+            where = f"{row.name} of round {turn + 1}"
+            rounds.failures["time"] = f"{arguments.seconds:.0f} s were over before {where}"
+            break
+        where = f"{system.name} | {row.name}"
+        load = Load(
+            kind=row.kind,
+            agents=row.agents,
+            window=WINDOW,
+            warm_up_s=WARM_UP_S,
+            seconds=arguments.measured_s,
+            episodes=str(episodes),
+        )
+        try:
+            count = measure(system, load, arguments.environments)
+        except (EnvironmentFailedError, SystemFailedError) as error:
+            rounds.failures[where] = str(error)
+            print(f"round {turn + 1}  {where:52} FAILED: {error}", flush=True)
+        else:
+            rounds.note(row, system, turn, count)
+            print(f"round {turn + 1}  {where:52} {_rate(count):9.0f} episodes/s", flush=True)
+    return rounds
+
+
+def _turns(
+    rounds: int, rows: Sequence[Row], systems: Sequence[System]
+) -> Iterator[tuple[int, Row, System]]:
+    for turn in range(rounds):
+        for row in rows:
+            for system in systems:
+                if row.takes(system):
+                    yield turn, row, system
+
+
+def _rate(count: Count) -> float:
+    return count.episodes / count.seconds
+
+
+def _cpu_per_1000(count: Count) -> float:
+    return 1000 * count.server_cpu_s / count.episodes
+
+
+def _rates(rounds: Rounds, rows: Sequence[Row], systems: Sequence[System]) -> Iterator[Figure]:
+    for row in rows:
+        for system in systems:
+            rates = [_rate(count) for count in rounds.counts(row, system)]
+            if rates:
+                labels = {"system": system.name, "agents": row.agents, "kind": row.kind}
+                yield figure_of(
+                    f"{row.name}: {system.name}",
+                    rates,
+                    "episodes/s",
+                    note=system.guarantee,
+                    labels=labels,
+                )
+
+
+def _comparisons(rounds: Rounds) -> Iterator[Figure]:
+    """Yield what ours is judged by."""
+    for other in (BARE, BARE_CURVE, BARE_COMMIT, REVERB, REVERB_INSERT, RAY_ACTOR):
+        found = rounds.ratios(_JUDGED, OURS, other, lambda a, b: _rate(a) / _rate(b))
+        if found:
+            bound = _BOUNDS.get(other.name, "")
+            yield figure_of(f"{_JUDGED.name}: ours to {other.name}", found, "x", bound=bound)
+    for system in (BARE_CURVE, BARE_COMMIT, OURS):
+        costs = [_cpu_per_1000(count) for count in rounds.counts(_JUDGED, system)]
+        if costs:
+            yield figure_of(f"{_JUDGED.name}: CPU per 1,000 episodes, {system.name}", costs, "s")
+    found = rounds.ratios(
+        _JUDGED, OURS, BARE_COMMIT, lambda a, b: _cpu_per_1000(a) / _cpu_per_1000(b)
+    )
+    if found:
+        name = f"{_JUDGED.name}: CPU of ours to {BARE_COMMIT.name}"
+        yield figure_of(name, found, "x", bound="<= 1.5")
+
+
+def _decoding() -> Figure:
+    """Return what replay spends on every episode, after the ack."""
+    records = [encode_episode(benchmark_episode("agent-0", seed)) for seed in range(EPISODES)]
+    costs = []
+    for _ in range(5):
+        began_s = time.process_time()
+        for record in records:
+            decode_episode(record)
+        costs.append(1000 * (time.process_time() - began_s) / len(records))
+    return figure_of(
+        "CPU of decoding 1,000 episodes, in replay", costs, "s", note="not before the ack"
+    )
 
 
 if __name__ == "__main__":

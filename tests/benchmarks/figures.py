@@ -6,6 +6,7 @@ import argparse
 import operator
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,6 +28,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     bound: str = ""
     """``">= 0.6"`` or ``"<= 1.5"``; empty where nothing is promised."""
     note: str = ""
+    labels: dict[str, str | int] = {}
+    """What it was measured on, for a picture to sort by: system, agents, kind of episode."""
 
     @property
     def is_met(self) -> bool | None:
@@ -43,9 +46,11 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     settings: dict[str, str | int | float]
     figures: list[Figure]
+    failures: list[str] = []
+    """What could not be measured, and why."""
 
 
-def figure_of(name: str, rounds: Sequence[float], unit: str, **rest: str) -> Figure:
+def figure_of(name: str, rounds: Sequence[float], unit: str, **rest: Any) -> Figure:
     """Return the median of ``rounds`` with their spread."""
     low, high = float(np.min(rounds)), float(np.max(rounds))
     return Figure(name=name, value=float(np.median(rounds)), unit=unit, low=low, high=high, **rest)
@@ -62,6 +67,8 @@ def report(findings: Findings, out: Path | None) -> None:
     print("  " + ", ".join(f"{name} {value}" for name, value in findings.settings.items()))
     for figure in findings.figures:
         print(f"  {_line(figure)}")
+    for failure in findings.failures:
+        print(f"  FAILED {failure}")
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(msgspec.json.format(msgspec.json.encode(findings), indent=2))

@@ -23,7 +23,12 @@ ROOT = Path(__file__).parents[3]
 START_S = 60.0
 STOP_S = 10.0
 _SHOWN_LINES = 8
-_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+_SETTINGS = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "CUDA_VISIBLE_DEVICES": "",
+    # Every agent is a driver of its own, and the token that one process makes is not the others'.
+    "RAY_AUTH_MODE": "disabled",
+}
 
 
 class SystemFailedError(Exception):
@@ -95,7 +100,7 @@ def _adapter(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
-            env=os.environ | _QUIET,
+            env=os.environ | _SETTINGS,
         )
     try:
         name = f"{system.name}, {command}"

@@ -5,6 +5,7 @@ Arrays above 100 KB travel through Ray's shared memory, smaller ones with the ca
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -47,7 +48,6 @@ class RayActor:
             namespace=_NAMESPACE,
             log_to_driver=False,
             logging_level="ERROR",
-            _node_ip_address="127.0.0.1",
         )
         receiver = Receiver.options(name="receiver").remote()
         pid = ray.get(receiver.pid.remote())
@@ -57,7 +57,13 @@ class RayActor:
     def deliver(
         self, address: str, agent: int, load: contract.Load, episodes: Sequence[bytes]
     ) -> Iterator[int]:
-        ray.init(address=address, namespace=_NAMESPACE, log_to_driver=False, logging_level="ERROR")
+        # One after another: Ray ends a driver whose connection to the shared memory is not taken
+        # at once, as happens when many come together.
+        with contract.episodes_file(Path(load.episodes), "raw", 0).open("rb") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            ray.init(
+                address=address, namespace=_NAMESPACE, log_to_driver=False, logging_level="ERROR"
+            )
         receiver = ray.get_actor("receiver")
         values: list[Any] = list(episodes)
         if load.kind == "raw":

@@ -41,9 +41,10 @@ class ReverbTables:
         self, address: str, agent: int, load: contract.Load, episodes: Sequence[bytes]
     ) -> Iterator[int]:
         variant, endpoint = address.split()
-        values = [np.frombuffer(one, np.uint8) for one in episodes]
+        # A string: arrays of one column must be of one shape.
+        values: list[Any] = list(episodes)
         if load.kind == "raw":
-            values = [value.reshape(10, 64, 64, 3) for value in values]
+            values = [np.frombuffer(one, np.uint8).reshape(10, 64, 64, 3) for one in episodes]
         client = reverb.Client(endpoint)
         if variant == "insert":
             return _insert(client, values)
