@@ -14,9 +14,11 @@ from typing import Annotated
 import tyro
 from ray.exceptions import RayError
 
+from learner.cluster import ray_of
 from learner.config import LearnerConfig
-from learner.learner import Learner, ray_of
+from learner.learner import Learner
 from learner.logs import configure_logs
+from learner.readiness import await_cluster
 from protocol.configuration import load_toml
 from protocol.errors import ConfigurationError, GraspFleetError
 
@@ -55,7 +57,8 @@ def run(config: LearnerConfig) -> None:
         # Only now: starting Ray replaces the handler of SIGTERM with its own.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
-        serve(config, stopping)
+        if await_cluster(config, stopping):
+            serve(config, stopping)
 
 
 def serve(config: LearnerConfig, stopping: threading.Event) -> None:
@@ -65,6 +68,11 @@ def serve(config: LearnerConfig, stopping: threading.Event) -> None:
         while not stopping.wait(STATUS_INTERVAL_S):
             learner.check()
             status = learner.status()
+            if status is None:
+                logger.warning(
+                    "the gateway does not answer; Ray starts it anew once its node is up"
+                )
+                continue
             logger.info(
                 "%.0f s: %d robots, %d episodes stored, release %d",
                 time.monotonic() - began,

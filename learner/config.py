@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from protocol.configuration import (
     Fraction,
@@ -16,6 +18,10 @@ from protocol.configuration import (
 
 _MOST_KEPT = 0.9
 """Share of the store's file that episodes may take up."""
+
+Place = Annotated[str, msgspec.Meta(pattern=r"^([a-z][a-z0-9-]{0,62})?$")]
+"""Nodes of a Ray cluster: those that were started with a custom resource of this name. "" is the
+node that the learner is started on. A learner with a Ray of its own is in every place at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +41,8 @@ class GatewayConfig:
     """Where robots deliver their episodes."""
 
     bind: str = "tcp://127.0.0.1:5701"
+    place: Place = ""
+    """Where it runs: on the node whose disk holds the store, whatever else is lost."""
     store: Path = Path("episodes")
     """Folder of the episode store, relative to this file."""
     max_store_bytes: PositiveInt = 200_000_000_000
@@ -62,6 +70,8 @@ class ReleasesConfig:
     """Where robots fetch releases, and how often there is a new one."""
 
     bind: str = "tcp://127.0.0.1:5702"
+    place: Place = ""
+    """Where it runs: on the node whose disk holds the releases."""
     folder: Path = Path("releases")
     interval_s: PositiveFloat = 5.0
     """Shortest time between two releases."""
@@ -73,6 +83,8 @@ class ReleasesConfig:
 class TrainingConfig:
     """How the Q-function is fitted."""
 
+    place: Place = ""
+    """Where training runs, and where the run folder is."""
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 2e-3
     final_learning_rate: PositiveFloat = 2e-4
@@ -111,9 +123,14 @@ class RayConfig:
     """Which Ray the learner runs on."""
 
     address: str = ""
-    """"" starts a Ray of its own; "auto" joins the one on this machine."""
+    """"" starts a Ray of its own. "auto" joins the one on this machine, or starts one where there
+    is none: the same file will do for a cluster and for a workstation. Otherwise ``host:port``."""
+    nodes_within_s: NonNegativeFloat = 600.0
+    """How long to wait for nodes of every place: in a cloud they come minutes after the head."""
     dashboard: bool = False
+    """Of a Ray of its own."""
     object_store_bytes: PositiveInt = 100_000_000
+    """Shared memory of a Ray of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -31,7 +28,11 @@ _OWN_ERROR = re.compile(r"^protocol\.errors\.(\w+): (.+)$", re.MULTILINE)
 
 
 class Learner:
-    """A context manager, entered within ``ray_of``: inside it the learner serves its fleet."""
+    """A context manager, entered within ``ray_of``: inside it the learner serves its fleet.
+
+    Its actors end with the process that entered it, however that ends: what they must keep is on
+    disk, and no learner is left behind that nobody knows of.
+    """
 
     def __init__(self, config: LearnerConfig) -> None:
         self._config = config
@@ -51,10 +52,12 @@ class Learner:
             self._gateway = GatewayHandle(config)
             self._releases = ReleaseServerHandle(config)
             self._training = TrainingHandle(config, self._gateway, self._releases)
+            # All three are starting by now: what comes last takes longest to load.
+            logger.info("robots deliver to %s", self._gateway.await_endpoint())
+            logger.info("robots fetch releases from %s", self._releases.await_endpoint())
+            self._training.await_start()
         except ray.exceptions.RayError as error:
             raise _own_cause(error) from error
-        logger.info("robots deliver to %s", self._gateway.endpoint)
-        logger.info("robots fetch releases from %s", self._releases.endpoint)
         return self
 
     def __exit__(
@@ -67,17 +70,17 @@ class Learner:
         with ExitStack() as ending:
             # Last in, first out; whatever one of them raises, the others are ended too.
             if self._gateway is not None:
-                ending.callback(self._gateway.close)
+                ending.callback(self._gateway.close, _STOP_S)
             if self._releases is not None:
                 ending.callback(self._releases.close)
             if self._training is not None:
                 ending.callback(self._training.stop, _STOP_S)
 
-    def status(self) -> StatusReply:
-        """Return the fleet as the learner knows it."""
+    def status(self) -> StatusReply | None:
+        """Return the fleet as the learner knows it; None while the gateway is started anew."""
         assert self._gateway is not None
         try:
-            return self._gateway.status()
+            return self._gateway.status(_CHECK_S)
         except ray.exceptions.RayError as error:
             raise _own_cause(error) from error
 
@@ -95,36 +98,6 @@ class Learner:
             self._releases.check(_CHECK_S)
         except ray.exceptions.RayError as error:
             raise _own_cause(error) from error
-
-
-@contextmanager
-def ray_of(config: LearnerConfig) -> Iterator[None]:
-    """Start Ray, or join the one that the configuration names, for the time of the block."""
-    _connect_ray(config)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _connect_ray(config: LearnerConfig) -> None:
-    # Ray runs its workers at niceness 15; beside a simulated fleet training would starve.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    # Actors import this project as it stands here; on a cluster it is installed on every node.
-    root = str(Path(__file__).resolve().parent.parent)
-    environment = {"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}}
-    if config.ray.address:
-        ray.init(address=config.ray.address, runtime_env=environment, log_to_driver=True)
-        return
-    # Telling Ray the address keeps it from probing a public one to find its own.
-    ray.init(
-        num_cpus=os.cpu_count(),
-        include_dashboard=config.ray.dashboard,
-        object_store_memory=config.ray.object_store_bytes,
-        runtime_env=environment,
-        _node_ip_address="127.0.0.1",
-        log_to_driver=True,
-    )
 
 
 def _own_cause(error: BaseException) -> BaseException:

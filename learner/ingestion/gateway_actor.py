@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -13,6 +14,7 @@ import ray
 from learner.config import LearnerConfig
 from learner.ingestion.gateway import Gateway
 from learner.logs import configure_logs
+from learner.placement import actor_options
 from protocol.messages import StatusReply
 from protocol.sockets import raise_descriptor_limit
 
@@ -64,21 +66,31 @@ class GatewayHandle:
     """The gateway as the learner sees it."""
 
     def __init__(self, config: LearnerConfig) -> None:
-        """Start the actor and wait until it listens.
+        """Start the actor, on the node whose disk holds the store."""
+        options = actor_options(config.gateway.place)
+        actor_class: Any = ray.remote(max_task_retries=3, **options)(GatewayActor)
+        self._actor: Any = actor_class.remote(config)
+
+    def await_endpoint(self) -> str:
+        """Wait until the gateway listens; return where.
 
         Raises:
             ConfigurationError, StoreError: a key file is missing, the port is in use, the store
                 is damaged (as the cause of Ray's own error).
         """
-        actor_class: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(GatewayActor)
-        self._actor: Any = actor_class.remote(config)
-        self.endpoint: str = ray.get(self._actor.endpoint.remote())
-        """Where robots deliver."""
+        endpoint: str = ray.get(self._actor.endpoint.remote())
+        return endpoint
 
-    def status(self) -> StatusReply:
-        """Return the fleet as the learner knows it."""
-        status: StatusReply = ray.get(self._actor.status.remote())
-        return status
+    def status(self, timeout_s: float) -> StatusReply | None:
+        """Return the fleet as the learner knows it; None while the gateway is being started anew.
+
+        Raises:
+            ray.exceptions.RayError: it is gone for good.
+        """
+        with suppress(ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
+            status: StatusReply = ray.get(self._actor.status.remote(), timeout=timeout_s)
+            return status
+        return None
 
     def refusals(self) -> dict[str, int]:
         """Return how many messages and connections were refused, by reason."""
@@ -94,7 +106,9 @@ class GatewayHandle:
         """
         self._actor.release_published.remote(version, pinned)
 
-    def close(self) -> None:
-        """Store and ack what was received, then end the actor."""
-        ray.get(self._actor.stop.remote())
-        ray.kill(self._actor, no_restart=True)
+    def close(self, timeout_s: float) -> None:
+        """Store and ack what was received, then end the actor, also one whose node is gone."""
+        try:
+            ray.get(self._actor.stop.remote(), timeout=timeout_s)
+        finally:
+            ray.kill(self._actor, no_restart=True)

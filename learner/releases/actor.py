@@ -11,6 +11,7 @@ import ray
 
 from learner.config import LearnerConfig
 from learner.logs import configure_logs
+from learner.placement import actor_options
 from learner.releases.server import ReleaseServer
 from protocol.registry import Registry
 from protocol.security import load_release_secret
@@ -76,16 +77,20 @@ class ReleaseServerHandle:
     """The release server as the learner sees it."""
 
     def __init__(self, config: LearnerConfig) -> None:
-        """Start the actor and wait until it serves.
+        """Start the actor, on the node whose disk holds the releases."""
+        options = actor_options(config.releases.place)
+        actor_class: Any = ray.remote(max_task_retries=3, **options)(ReleaseActor)
+        self._actor: Any = actor_class.remote(config)
+
+    def await_endpoint(self) -> str:
+        """Wait until the server listens; return where robots fetch releases.
 
         Raises:
             ConfigurationError: a key file is missing or the port is in use (as the cause of Ray's
                 own error).
         """
-        actor_class: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(ReleaseActor)
-        self._actor: Any = actor_class.remote(config)
-        self.endpoint: str = ray.get(self._actor.endpoint.remote())
-        """Where robots fetch releases."""
+        endpoint: str = ray.get(self._actor.endpoint.remote())
+        return endpoint
 
     def publish(self, data: bytes) -> None:
         """Make a release current and announce it; returns when it is on disk.

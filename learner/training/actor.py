@@ -13,6 +13,7 @@ import ray
 from learner.config import LearnerConfig
 from learner.ingestion.gateway_actor import GatewayHandle
 from learner.logs import configure_logs
+from learner.placement import actor_options
 from learner.releases.actor import ReleaseServerHandle
 from learner.training.trainer import Trainer
 
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Outlet:
-    """See trainer.Outlet: the release server, and the gateway that measures arrival."""
+    """See release_maker.Outlet: the release server, and the gateway that measures arrival."""
 
     def __init__(self, gateway: GatewayHandle, releases: ReleaseServerHandle) -> None:
         self._gateway = gateway
@@ -42,6 +43,8 @@ class TrainingActor:
         self, config: LearnerConfig, gateway: GatewayHandle, releases: ReleaseServerHandle
     ) -> None:
         configure_logs(config.log_level)
+        # Until here this process has loaded torch, while the gateway made or opened its store.
+        gateway.await_endpoint()
         self._trainer = Trainer(config, _Outlet(gateway, releases))
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
@@ -71,13 +74,16 @@ class TrainingHandle:
     def __init__(
         self, config: LearnerConfig, gateway: GatewayHandle, releases: ReleaseServerHandle
     ) -> None:
-        """Start the actor and wait until it trains.
+        """Start the actor, where training is to run."""
+        actor_class: Any = ray.remote(**actor_options(config.training.place))(TrainingActor)
+        self._actor: Any = actor_class.remote(config, gateway, releases)
+
+    def await_start(self) -> None:
+        """Wait until it trains.
 
         Raises:
             ray.exceptions.RayError: with the ConfigurationError or StoreError as its cause.
         """
-        actor_class: Any = ray.remote(num_cpus=0, max_restarts=-1)(TrainingActor)
-        self._actor: Any = actor_class.remote(config, gateway, releases)
         ray.get(self._actor.is_training.remote())
 
     def check(self, timeout_s: float) -> None:
@@ -90,6 +96,8 @@ class TrainingHandle:
             ray.get(self._actor.is_training.remote(), timeout=timeout_s)
 
     def stop(self, timeout_s: float) -> None:
-        """End training after a checkpoint, then the actor."""
-        ray.get(self._actor.stop.remote(), timeout=timeout_s)
-        ray.kill(self._actor, no_restart=True)
+        """End training after a checkpoint, then the actor, also one whose node is gone."""
+        try:
+            ray.get(self._actor.stop.remote(), timeout=timeout_s)
+        finally:
+            ray.kill(self._actor, no_restart=True)

@@ -1,0 +1,74 @@
+"""The Ray that a learner runs on: joined, or started and ended with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from learner.config import LearnerConfig
+from learner.placement import places_of
+from protocol.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+_SUBMITTED = "RAY_ADDRESS"
+"""Set for whatever runs as a Ray job: the cluster that it was submitted to."""
+
+
+@contextmanager
+def ray_of(config: LearnerConfig) -> Iterator[None]:
+    """Join the Ray that the configuration names, or start one, for the time of the block.
+
+    Raises:
+        ConfigurationError: no Ray answers at that address, or one of another version.
+    """
+    address = config.ray.address or os.environ.get(_SUBMITTED, "")
+    if not (address and _join(address)):
+        _start(config)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str) -> bool:
+    """Join a Ray that runs; False where "auto" finds none on this machine."""
+    try:
+        ray.init(address=address, runtime_env=_environment(), log_to_driver=True)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if address == "auto" and isinstance(error, ConnectionError):
+            logger.info("no Ray runs on this machine: starting one for this learner alone")
+            return False
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"ray.address {address!r}: cannot be joined: {reason}") from error
+    return True
+
+
+def _start(config: LearnerConfig) -> None:
+    # Ray runs its workers at niceness 15; beside a simulated fleet training would starve.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    # Telling Ray the node's address keeps it from probing a public one to find its own; "local"
+    # keeps it from joining whatever else runs on this machine.
+    ray.init(
+        address="local",
+        num_cpus=os.cpu_count(),
+        resources=dict.fromkeys(places_of(config), 1),
+        include_dashboard=config.ray.dashboard,
+        object_store_memory=config.ray.object_store_bytes,
+        runtime_env=_environment(),
+        _node_ip_address="127.0.0.1",
+        log_to_driver=True,
+    )
+
+
+def _environment() -> dict[str, Any]:
+    """Return what actors inherit: this project as it stands here, before a node's own paths."""
+    root = Path(__file__).resolve().parent.parent
+    paths = f"{root}:${{PYTHONPATH}}"
+    return {"env_vars": {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}}

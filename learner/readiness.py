@@ -1,0 +1,117 @@
+"""Whether the cluster has what a configuration asks for, found out before anything starts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+import ray
+
+from learner.config import LearnerConfig
+from learner.placement import Node, live_nodes, nodes_in, places_of
+from learner.provenance import software_versions
+from protocol.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 1.0
+_ANSWER_S = 120.0
+"""A node's first task starts a process there, on an SD card perhaps."""
+_ALWAYS_DIFFERS = "commit"
+"""Known in a checkout, and not where the package was installed from one."""
+
+
+def await_cluster(config: LearnerConfig, stopping: threading.Event) -> bool:
+    """Wait for nodes in every place, then look whether each can do its part.
+
+    Returns False when ``stopping`` was set meanwhile.
+
+    Raises:
+        ConfigurationError: a place without a node, a node with fewer cores than threads are asked
+            for, or with other software than this one.
+    """
+    if not _await_places(config, stopping):
+        return False
+    _check_cores(config)
+    _check_software(places_of(config))
+    return True
+
+
+def _await_places(config: LearnerConfig, stopping: threading.Event) -> bool:
+    end_s = time.monotonic() + config.ray.nodes_within_s
+    said = False
+    while missing := {place for place in places_of(config) if not nodes_in(place)}:
+        names = ", ".join(sorted(missing))
+        if time.monotonic() >= end_s:
+            raise ConfigurationError(
+                f"no node of the cluster is in place {names} after "
+                f"{config.ray.nodes_within_s:.0f} s; there are {_described()}; start one with "
+                f"ray start --resources '{{\"{min(missing)}\": 1}}'"
+            )
+        if not said:
+            logger.info("waiting for nodes in place %s; there are %s", names, _described())
+            said = True
+        if stopping.wait(_POLL_S):
+            return False
+    return True
+
+
+def _check_cores(config: LearnerConfig) -> None:
+    wanted = config.training.threads
+    for node in nodes_in(config.training.place):
+        cores = int(node["Resources"].get("CPU", 0))
+        if wanted > cores:
+            raise ConfigurationError(
+                f"training.threads {wanted} exceeds the {cores} cores of node {_name(node)}"
+            )
+
+
+def _check_software(places: set[str]) -> None:
+    """Compare what is installed here with every other node of these places."""
+    own = ray.get_runtime_context().get_node_id()
+    nodes = {node["NodeID"]: node for place in places for node in nodes_in(place)}
+    answers = {
+        node_id: _versions_on(node_id) for node_id in nodes if node_id != own
+    }  # all are under way before the first is waited for
+    for node_id, answer in answers.items():
+        _compare(_name(nodes[node_id]), answer)
+
+
+def _versions_on(node_id: str) -> Any:  # noqa: ANN401 - Ray's reference
+    there = {"ray.io/node-id": node_id}
+    task = ray.remote(num_cpus=0, max_retries=0, label_selector=there)(software_versions)
+    return task.remote()
+
+
+def _compare(node: str, answer: Any) -> None:  # noqa: ANN401
+    try:
+        there: dict[str, str] = ray.get(answer, timeout=_ANSWER_S)
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ConfigurationError(f"node {node} cannot run the learner: {reason}") from error
+    here = software_versions()
+    differing = [
+        f"{name} {there.get(name)} instead of {version}"
+        for name, version in here.items()
+        if name != _ALWAYS_DIFFERS and there.get(name) != version
+    ]
+    if differing:
+        raise ConfigurationError(
+            f"node {node} has {', '.join(differing)}; install the same versions on every node"
+        )
+
+
+def _described() -> str:
+    return ", ".join(f"{_name(node)} ({_places(node)})" for node in live_nodes())
+
+
+def _places(node: Node) -> str:
+    known = {"CPU", "GPU", "memory", "object_store_memory"}
+    names = [name for name in node["Resources"] if name not in known and ":" not in name]
+    return ", ".join(sorted(names)) or "no place"
+
+
+def _name(node: Node) -> str:
+    return f"{node['NodeName']} of {node['NodeID'][:8]}"
