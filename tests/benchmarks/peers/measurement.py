@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,12 @@ from tests.benchmarks.peers.environments import python_for
 from tests.benchmarks.peers.systems import System
 
 ROOT = Path(__file__).parents[3]
+WORK = ROOT / "runs" / "bench" / "work"
+"""Not the system's folder for temporary files: that may be in RAM, where a sync costs nothing."""
 START_S = 60.0
 STOP_S = 10.0
 _SHOWN_LINES = 8
+_SITE = "site"
 _SETTINGS = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "CUDA_VISIBLE_DEVICES": "",
@@ -43,16 +47,37 @@ def measure(system: System, load: Load, environments: Path) -> Count:
         SystemFailedError: it did not start, crashed, or did not answer in time.
     """
     python = python_for(system.pins, environments)
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
-        site = folder / "site"
-        site.mkdir()
-        with _adapter(system, python, folder, "serve", str(site), system.variant) as server:
-            address = server.answer(START_S)
-            load_s = START_S + CONNECT_S + load.warm_up_s + load.seconds
-            given = json.dumps(asdict(load)), json.dumps(address)
-            with _adapter(system, python, folder, "load", *given) as agents:
-                return Count(**agents.answer(load_s))
+    with _folder() as folder, _server(system, python, folder) as server:
+        address = server.answer(START_S)
+        load_s = START_S + CONNECT_S + load.warm_up_s + load.seconds
+        given = json.dumps(asdict(load)), json.dumps(address)
+        with _adapter(system, python, folder, "load", *given) as agents:
+            return Count(**agents.answer(load_s))
+
+
+@contextmanager
+def served(system: System) -> Iterator[Path]:
+    """Serve one of our own systems; give the folder of its site.
+
+    Raises:
+        SystemFailedError: it did not start.
+    """
+    with _folder() as folder, _server(system, Path(sys.executable), folder) as server:
+        server.answer(START_S)
+        yield folder / _SITE
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    WORK.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=WORK) as name:
+        yield Path(name)
+
+
+def _server(system: System, python: Path, folder: Path) -> AbstractContextManager[_Running]:
+    site = folder / _SITE
+    site.mkdir()
+    return _adapter(system, python, folder, "serve", str(site), system.variant)
 
 
 @dataclass(frozen=True, kw_only=True)
