@@ -34,6 +34,7 @@ _SETTLES_IN_S = 0.1
 of the file system."""
 _AGAIN = "~"
 """No name has it: ``NAME~2.revoked`` is the second key of NAME that was revoked."""
+_KEY, _REVOKED = ".key", ".revoked"
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 _LOOK_AT_FILES_S = 1.0
 """A file that is edited in place does not change its folder, and is noticed within this time."""
@@ -60,6 +61,18 @@ class Member:
     role: Role
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Reading:
+    """What was found in one file, so that one that did not change need not be read again."""
+
+    changed_ns: int
+    seen_s: float
+    """When it was first seen to have been changed then."""
+    entry: RegistryEntry | None
+    is_settled: bool
+    """It was read so long after its change that another one would have another time."""
+
+
 class Registry:
     """The enrolled and the revoked keys of one folder. Any thread may ask."""
 
@@ -71,6 +84,7 @@ class Registry:
         self._settles_at_s = 0.0
         self._is_settled = False
         self._files: dict[str, int] = {}
+        self._readings: dict[str, _Reading] = {}
         self._look_at_files_s = 0.0
         self._members: dict[str, Member] = {}
         self._revoked: dict[str, str] = {}
@@ -184,7 +198,7 @@ class Registry:
     def _changed_files(self) -> dict[str, int]:
         """Return when every file of the folder was changed last."""
         with os.scandir(self._folder_path) as files:
-            return {file.name: file.stat(follow_symlinks=False).st_mtime_ns for file in files}
+            return {file.name: file.stat(follow_symlinks=False).st_ctime_ns for file in files}
 
     def _read(self) -> None:
         # Taken before the files are read: whatever changes meanwhile makes it outdated.
@@ -195,32 +209,64 @@ class Registry:
             self._settles_at_s = now_s + _SETTLES_IN_S
         is_settled = now_s >= self._settles_at_s
         files = self._changed_files()
-        members = self._read_members()
+        entries = self._read_entries(files, now_s)
+        self._members = _members(
+            {name.removesuffix(_KEY): entry for name, entry in entries.items() if _is_key(name)}
+        )
         self._revoked = {
-            entry.public_key: path.stem.partition(_AGAIN)[0]
-            for path in self._folder.glob("*.revoked")
-            if (entry := _read_entry(path)) is not None
+            entry.public_key: name.removesuffix(_REVOKED).partition(_AGAIN)[0]
+            for name, entry in entries.items()
+            if name.endswith(_REVOKED)
         }
-        self._members, self._files = members, files
+        self._files = files
         self._is_settled = is_settled
         # Last, so that no other thread takes the new time for the new content.
         self._folder_changed_ns = changed_ns
 
-    def _read_members(self) -> dict[str, Member]:
-        entries = [
-            (path.stem, entry)
-            for path in sorted(self._folder.glob("*.key"))
-            if _NAME.fullmatch(path.stem) and (entry := _read_entry(path)) is not None
-        ]
-        holders = Counter(entry.public_key for _, entry in entries)
-        shared = [name for name, entry in entries if holders[entry.public_key] > 1]
-        if shared:
-            logger.error("several names share one key; all of them are refused: %s", shared)
-        return {
-            entry.public_key: Member(name=name, role=entry.role)
-            for name, entry in entries
-            if name not in shared
+    def _read_entries(self, files: dict[str, int], now_s: float) -> dict[str, RegistryEntry]:
+        """Return the entries of all files that hold one, by name."""
+        self._readings = {
+            name: self._reading(name, changed_ns, now_s)
+            for name, changed_ns in sorted(files.items())
+            if name.endswith((_KEY, _REVOKED))
         }
+        return {
+            name: reading.entry
+            for name, reading in self._readings.items()
+            if reading.entry is not None
+        }
+
+    def _reading(self, name: str, changed_ns: int, now_s: float) -> _Reading:
+        before = self._readings.get(name)
+        if before is None or before.changed_ns != changed_ns:
+            seen_s = now_s
+        elif before.is_settled:
+            return before
+        else:
+            seen_s = before.seen_s
+        return _Reading(
+            changed_ns=changed_ns,
+            seen_s=seen_s,
+            entry=_read_entry(self._folder / name),
+            is_settled=now_s - seen_s >= _SETTLES_IN_S,
+        )
+
+
+def _is_key(name: str) -> bool:
+    return name.endswith(_KEY) and _NAME.fullmatch(name.removesuffix(_KEY)) is not None
+
+
+def _members(entries: dict[str, RegistryEntry]) -> dict[str, Member]:
+    """Return who may speak, by public key."""
+    holders = Counter(entry.public_key for entry in entries.values())
+    shared = [name for name, entry in entries.items() if holders[entry.public_key] > 1]
+    if shared:
+        logger.error("several names share one key; all of them are refused: %s", shared)
+    return {
+        entry.public_key: Member(name=name, role=entry.role)
+        for name, entry in entries.items()
+        if holders[entry.public_key] == 1
+    }
 
 
 def _read_entry(path: Path) -> RegistryEntry | None:

@@ -5,14 +5,17 @@ libzmq ignores most options on a socket that is already bound or connected, with
 
 from __future__ import annotations
 
+import logging
 import resource
 from dataclasses import dataclass
 
 import zmq
 
 from protocol.errors import ConfigurationError
-from protocol.limits import HANDSHAKE_MS, MAX_DESCRIPTORS
+from protocol.limits import HANDSHAKE_MS, LISTEN_BACKLOG, MAX_DESCRIPTORS
 from protocol.security import CurveKeys
+
+logger = logging.getLogger(__name__)
 
 ZAP_DOMAIN = "graspfleet"
 
@@ -44,6 +47,9 @@ def make_router(
     """Return an unbound ROUTER that admits only clients whose key the ZAP domain accepts."""
     socket = context.socket(zmq.ROUTER)
     _limit(socket, limits)
+    # A fleet comes back all at once after a restart; libzmq's own 100 would leave most of it to
+    # TCP's slow second tries. The system may allow less (net.core.somaxconn).
+    socket.setsockopt(zmq.BACKLOG, LISTEN_BACKLOG)
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
     socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
@@ -107,12 +113,15 @@ def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
 def raise_descriptor_limit() -> None:
     """Let this process have MAX_DESCRIPTORS open, or as many as the system allows.
 
-    A process that has run out accepts no robot until others' handshakes have timed out.
+    A process that has run out accepts no robot until others' handshakes have timed out. Every
+    robot takes one; a few dozen are the process's own.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MAX_DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    logger.info("this process may have %d files open, one for each robot's connection", allowed)
 
 
 def _limit(socket: zmq.Socket[bytes], limits: SocketLimits) -> None:
