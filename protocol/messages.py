@@ -14,7 +14,7 @@ from typing import Annotated
 
 import msgspec
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 OLDEST_WIRE_VERSION = 1
 """The oldest version that is still served."""
 
@@ -220,6 +220,20 @@ class SignedOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Over ``b"graspfleet release order\\0"`` and ``order``."""
 
 
+class ReleasePacking(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """Fewer bytes than the release's file, which give the same file (protocol.release_packing)."""
+
+    size_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    base_version: Count = 0
+    """The release that it is packed against; 0 for none."""
+    base_digest: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
+    """Of that release; empty without one."""
+    follows_bytes: Count = 0
+    """So many of its first bytes come in a chunk that need not be asked for."""
+
+
 class ReleaseAnnouncement(_Message, frozen=True, kw_only=True, tag="release_announcement"):
     """Release server to robot: use this release; fetch it when it suits you."""
 
@@ -228,6 +242,8 @@ class ReleaseAnnouncement(_Message, frozen=True, kw_only=True, tag="release_anno
     size_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
     order: SignedOrder | None = None
     """With an order the release may be older than the one in use. Since version 2."""
+    packing: ReleasePacking | None = None
+    """What may be fetched instead of the file. Since version 3."""
 
 
 class ChunkRequest(_Message, frozen=True, kw_only=True, tag="chunk_request"):
@@ -236,6 +252,9 @@ class ChunkRequest(_Message, frozen=True, kw_only=True, tag="chunk_request"):
     version: Sequence
     offset: Count
     length: Annotated[int, msgspec.Meta(ge=1, le=4 * 2**20)]
+    packed_from: Count | None = None
+    """None for bytes of the file; otherwise of the packing against this release, 0 for none.
+    Since version 3."""
 
 
 class Chunk(_Message, frozen=True, kw_only=True, tag="chunk"):
@@ -243,6 +262,8 @@ class Chunk(_Message, frozen=True, kw_only=True, tag="chunk"):
 
     version: Sequence
     offset: Count
+    packed_from: Count | None = None
+    """As in the request. Since version 3."""
 
 
 class ReleaseListRequest(_Message, frozen=True, kw_only=True, tag="release_list_request"):

@@ -39,7 +39,7 @@ def pack_release_file(data: bytes, base: bytes = b"") -> bytes:
     if len(data) > MAX_UNPACKED_BYTES:
         raise RejectedReleaseError(f"release: {len(data)} bytes exceeds {MAX_UNPACKED_BYTES}")
     end = head_bytes(data)
-    head = zlib.compressobj(9, **_dictionary(base))
+    head = zlib.compressobj(9, zdict=_dictionary(base))
     differences = _bytes_of(data[end:]) - _base_bytes(base, len(data) - end)
     # Runs and frequencies alone: what repeats in weights repeats by chance, and is not looked for.
     rest = zlib.compressobj(strategy=zlib.Z_RLE)
@@ -62,7 +62,7 @@ def unpack_release_file(packed: bytes, size_bytes: int, base: bytes = b"") -> by
         rest_bytes = size_bytes - len(head)
         if rest_bytes <= 0:
             raise RejectedReleaseError(f"packed release: a head of {len(head)} bytes is too large")
-        planes, remainder = _inflated(remainder, rest_bytes, {})
+        planes, remainder = _inflated(remainder, rest_bytes)
     except zlib.error as error:
         raise RejectedReleaseError(f"packed release: {error}") from error
     if len(planes) != rest_bytes or remainder:
@@ -74,9 +74,9 @@ def unpack_release_file(packed: bytes, size_bytes: int, base: bytes = b"") -> by
     return head + rest.tobytes()
 
 
-def _inflated(stream: bytes, limit: int, options: dict[str, bytes]) -> tuple[bytes, bytes]:
+def _inflated(stream: bytes, limit: int, dictionary: bytes = b"") -> tuple[bytes, bytes]:
     """Return what a zlib stream holds and what stands behind it."""
-    inflater = zlib.decompressobj(**options)
+    inflater = zlib.decompressobj(zdict=dictionary)
     content = inflater.decompress(stream, limit)
     if not inflater.eof:
         # At the limit its checksum may still be unread.
@@ -86,8 +86,8 @@ def _inflated(stream: bytes, limit: int, options: dict[str, bytes]) -> tuple[byt
     return content, inflater.unused_data
 
 
-def _dictionary(base: bytes) -> dict[str, bytes]:
-    return {"zdict": base[: head_bytes(base)][-_DICTIONARY_BYTES:]} if base else {}
+def _dictionary(base: bytes) -> bytes:
+    return base[: head_bytes(base)][-_DICTIONARY_BYTES:] if base else b""
 
 
 def _base_bytes(base: bytes, wanted: int) -> NDArray[np.uint8]:

@@ -18,6 +18,8 @@ class LastGoodRelease:
         self.file = file
         self.is_current = True
         """False when the release in use could not be written: the file holds an earlier one."""
+        self.digest = b""
+        """Of the release in the file, once it was verified or written; empty for none."""
 
     def read(self) -> bytes | None:
         """Return the release file; None when there is none, or it cannot be read."""
@@ -29,8 +31,13 @@ class LastGoodRelease:
             logger.warning("last good release %s cannot be read: %s", self.file, error)
             return None
 
-    def write(self, data: bytes) -> None:
-        """Keep a release in place of the one before; on a full disk that one stays."""
+    def write(self, data: bytes, digest: bytes) -> None:
+        """Keep a release in place of the one before; on a full disk that one stays.
+
+        Args:
+            data: the release's file.
+            digest: of the release.
+        """
         try:
             write_over(self.file, data, mode=PUBLIC_MODE)
         except ConfigurationError as error:
@@ -38,3 +45,4 @@ class LastGoodRelease:
             logger.warning("release is used but not kept on disk: %s", error)
         else:
             self.is_current = True
+            self.digest = digest

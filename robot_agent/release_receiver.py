@@ -33,7 +33,7 @@ from robot_agent.learner_connection import LearnerConnection
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.q_function import QFunction
 from robot_agent.refused_offers import RefusedOffers
-from robot_agent.release_download import ReleaseDownload
+from robot_agent.release_fetcher import FetchedRelease, ReleaseFetcher
 from robot_agent.release_orders import ReleaseOrders
 
 logger = logging.getLogger(__name__)
@@ -96,8 +96,13 @@ class ReleaseReceiver:
         self._orders = ReleaseOrders(state_folder / "release-order", verify_key, robot_id)
         self._robot_id = robot_id
         self._calibration = calibration
+        self._fetcher = ReleaseFetcher(
+            self._connection,
+            verify_key=verify_key,
+            last_good=self._last_good,
+            chunk_bytes=min(chunk_bytes, MAX_CHUNK_BYTES),
+        )
         self._image_size = (height_px, width_px)
-        self._chunk_bytes = min(chunk_bytes, MAX_CHUNK_BYTES)
         self._subscribe_every_s = subscribe_every_s
 
         self.version = 0
@@ -106,14 +111,9 @@ class ReleaseReceiver:
         """Releases refused since the start."""
         self.last_refusal = ""
         """Why the newest release offered is not in use, in words; "" when it is."""
-        self.requested_bytes = 0
-        """Bytes of releases asked for since the start, repetitions included."""
         self._server_refusal = ""
         self._newest: QFunction | None = None
         self._newest_lock = threading.Lock()
-        self._download: ReleaseDownload | None = None
-        self._abandoned_last = False
-        self._subscribed_since_request = False
         self._subscribe_at = 0.0
         self._refused_offers = RefusedOffers()
         self._stopping = threading.Event()
@@ -126,6 +126,11 @@ class ReleaseReceiver:
         if is_started and not self.alive and not self._stopping.is_set():
             return "no release is received any more: start the agent again"
         return self.connection_refusal or self._server_refusal or self.last_refusal
+
+    @property
+    def requested_bytes(self) -> int:
+        """Bytes of releases asked for since the start, repetitions included."""
+        return self._fetcher.requested_bytes
 
     @property
     def connection_refusal(self) -> str:
@@ -164,7 +169,9 @@ class ReleaseReceiver:
         if data is None:
             return
         try:
-            self._offer(self._load(data))
+            release = unpack_release(data, self._verify_key)
+            self._last_good.digest = bytes.fromhex(release.digest)
+            self._offer(self._load(release))
         except RejectedReleaseError as error:
             self._count_refusal(f"last good release {self._last_good.file}: {error}")
 
@@ -185,7 +192,7 @@ class ReleaseReceiver:
         except Exception:
             # No error may end the robot's learning; the release is announced again.
             logger.exception("releases: begins anew in %.0f s", _AFTER_ERROR_S)
-            self._download = None
+            self._fetcher.abandon()
             self._stopping.wait(_AFTER_ERROR_S)
 
     def _turn(self) -> None:
@@ -204,7 +211,7 @@ class ReleaseReceiver:
         subscription = ReleaseSubscription(have_version=self.version, wire_version=WIRE_VERSION)
         # A server that has no release yet has nothing to announce.
         if self._connection.send(subscription, is_answered=self.version > 0):
-            self._subscribed_since_request = True
+            self._fetcher.note_subscription()
 
     def _handle(self, frames: list[bytes]) -> None:
         try:
@@ -226,7 +233,7 @@ class ReleaseReceiver:
             logger.warning("%s", printable(reason))
         self._server_refusal = reason
         if refusal.code in _NO_SUCH_BYTES:
-            self._download = None
+            self._fetcher.abandon()
 
     def _handle_announcement(self, announcement: ReleaseAnnouncement) -> None:
         if announcement.version == self.version:
@@ -236,10 +243,11 @@ class ReleaseReceiver:
 
     def _stay(self, announcement: ReleaseAnnouncement) -> None:
         self._server_refusal = ""
-        if self._download is not None:
-            version = self._download.announcement.version
-            logger.info("release %d abandoned, release %d shall stay", version, self.version)
-            self._download = None
+        if (fetching := self._fetcher.announcement) is not None:
+            logger.info(
+                "release %d abandoned, release %d shall stay", fetching.version, self.version
+            )
+            self._fetcher.abandon()
         if self._last_good.is_current:
             self._orders.note(announcement)
 
@@ -256,66 +264,29 @@ class ReleaseReceiver:
         return True
 
     def _fetch(self, announcement: ReleaseAnnouncement) -> None:
-        download = self._download
-        if download is None:
-            self._begin(announcement)
-        elif announcement.digest == download.announcement.digest:
-            download.renew_order(announcement.order)
-            self._ask_again(download)
-        elif self._may_abandon(announcement, download):
-            logger.info(
-                "release %d abandoned at %d bytes for release %d",
-                download.announcement.version,
-                download.received_bytes,
-                announcement.version,
-            )
-            self._abandoned_last = True
-            self._begin(announcement)
-        else:
-            self._ask_again(download)
-
-    def _ask_again(self, download: ReleaseDownload) -> None:
-        # ZeroMQ keeps the order within a connection: an answer to a later subscription means
-        # that the chunk asked for before it was lost, with its connection or to a full queue.
-        if self._subscribed_since_request:
-            self._request_chunk(download)
-
-    def _may_abandon(self, announcement: ReleaseAnnouncement, download: ReleaseDownload) -> bool:
-        """A slow network finishes every second release, or it would never finish one."""
-        rebuilt = announcement.version == download.announcement.version
-        return rebuilt or not self._abandoned_last
-
-    def _begin(self, announcement: ReleaseAnnouncement) -> None:
         try:
-            self._download = ReleaseDownload(announcement, self._chunk_bytes)
+            self._fetcher.fetch(announcement)
         except RejectedReleaseError as error:
             self._refuse(announcement, str(error))
-            return
-        self._request_chunk(self._download)
-
-    def _request_chunk(self, download: ReleaseDownload) -> None:
-        request = download.next_request()
-        if self._connection.send(request):
-            self.requested_bytes += request.length
-            self._subscribed_since_request = False
 
     def _handle_chunk(self, chunk: Chunk, body: bytes) -> None:
-        download = self._download
-        if download is None or not download.accept(chunk, body):
+        announced = self._fetcher.announcement
+        if announced is None:
             return
-        if not download.complete:
-            self._request_chunk(download)
-            return
-        self._download = None
-        self._abandoned_last = False
-        self._finish(download)
-        self._subscribe_at = 0.0
-
-    def _finish(self, download: ReleaseDownload) -> None:
-        announced = download.announcement
         try:
-            q_function = self._load(download.data)
-            _check_announced(q_function, announced)
+            fetched = self._fetcher.take(chunk, body)
+        except RejectedReleaseError as error:
+            self._refuse(announced, str(error))
+            self._subscribe_at = 0.0
+            return
+        if fetched is not None:
+            self._finish(fetched)
+            self._subscribe_at = 0.0
+
+    def _finish(self, fetched: FetchedRelease) -> None:
+        announced = fetched.announcement
+        try:
+            q_function = self._load(fetched.release)
         except RejectedReleaseError as error:
             self._refuse(announced, str(error))
             return
@@ -324,15 +295,14 @@ class ReleaseReceiver:
             logger.exception("release %d cannot be used", announced.version)
             self._refuse(announced, f"release {announced.version}: {error!r}")
             return
-        self._last_good.write(download.data)
+        self._last_good.write(fetched.data, announced.digest)
         self._offer(q_function)
         if self._last_good.is_current:
             # After the release itself: with the order alone on disk, a restarted robot would
             # neither have the release nor obey the order again.
             self._orders.note(announced)
 
-    def _load(self, data: bytes) -> QFunction:
-        release = unpack_release(data, self._verify_key)
+    def _load(self, release: Release) -> QFunction:
         self._check_image_size(release)
         return QFunction(release, robot_id=self._robot_id, calibration=self._calibration)
 
@@ -362,12 +332,3 @@ class ReleaseReceiver:
         self.refused += 1
         self.last_refusal = reason
         logger.warning("release refused, release %d stays: %s", self.version, reason)
-
-
-def _check_announced(q_function: QFunction, announced: ReleaseAnnouncement) -> None:
-    found = (q_function.version, q_function.release.digest)
-    if found != (announced.version, announced.digest.hex()):
-        raise RejectedReleaseError(
-            f"release {announced.version} ({announced.digest.hex()[:12]}) was announced,"
-            f" but release {found[0]} ({found[1][:12]}) was sent"
-        )

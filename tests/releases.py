@@ -55,9 +55,13 @@ def make_release(
     padding_bytes: int = 0,
     **changes: object,
 ) -> bytes:
-    """Return a release file; ``padding_bytes`` of noise make it as large as a real one."""
+    """Return a release file; ``padding_bytes`` of noise make it as large as a real one.
+
+    The noise is another one in every version: no packing makes it smaller.
+    """
     manifest = make_manifest(version, **changes)
-    return pack_release(manifest, make_encode_graph(), make_score_graph(bias, padding_bytes), key)
+    score = make_score_graph(bias, np.random.default_rng(version).bytes(padding_bytes))
+    return pack_release(manifest, make_encode_graph(), score, key)
 
 
 def make_encode_graph(size_px: int = SIZE_PX) -> bytes:
@@ -78,7 +82,7 @@ def make_encode_graph(size_px: int = SIZE_PX) -> bytes:
     )
 
 
-def make_score_graph(bias: float = 0.1, padding_bytes: int = 0) -> bytes:
+def make_score_graph(bias: float = 0.1, padding: bytes = b"") -> bytes:
     """success[N]: sigmoid of bias + sum of the action + x of the pose + last value of the map."""
     nodes = [
         helper.make_node("ReduceSum", ["actions", "one"], ["sum"], keepdims=0),
@@ -94,7 +98,6 @@ def make_score_graph(bias: float = 0.1, padding_bytes: int = 0) -> bytes:
         helper.make_node("Add", ["c", "d"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["success"]),
     ]
-    noise = np.random.default_rng(0).random(padding_bytes // 4).astype(np.float32)
     return _model(
         nodes,
         inputs={
@@ -111,7 +114,7 @@ def make_score_graph(bias: float = 0.1, padding_bytes: int = 0) -> bytes:
             "one": np.array([1]),
             "eleven": np.array([11]),
             "twelve": np.array([12]),
-            "noise": noise,
+            "padding": np.frombuffer(padding, np.uint8),
         },
     )
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from learner.releases.folder import ReleaseFolder, describe
+from learner.releases.packings import PUSHED_BYTES, HeldRelease, ReleasePackings
 from learner.releases.pins import ReleasePins
 from protocol.errors import ConfigurationError, RejectedReleaseError
 from protocol.messages import (
@@ -45,7 +48,8 @@ class ReleaseCatalogue:
         self._verify_key = signing_key.public_key()
         self._folder = ReleaseFolder(folder, keep, self._verify_key)
         self._pins = ReleasePins(folder / "pins.json")
-        self._files: dict[int, bytes] = {}
+        self._held: dict[int, HeldRelease] = {}
+        self._packings = ReleasePackings()
         self._current: ReleaseEntry | None = None
         self._changing = threading.Lock()
         self._withheld: deque[str] = deque(maxlen=_KEPT_REASONS)
@@ -59,21 +63,26 @@ class ReleaseCatalogue:
     @property
     def newest(self) -> bytes | None:
         """The newest release's file; None before the first one."""
-        return self._files.get(self.current_version)
+        held = self._held.get(self.current_version)
+        return None if held is None else held.data
 
     def load(self) -> None:
-        """Read the newest release and the pins from disk.
+        """Read the newest releases and the pins from disk.
 
         Raises:
             ConfigurationError: the file of pins is damaged.
         """
         self._pins.load()
-        stored = self._folder.newest()
-        if stored is not None:
+        for stored in reversed(self._folder.newest(_IN_MEMORY)):
             self.make_current(*stored)
 
-    def publish(self, data: bytes) -> bool:
-        """Make a release current; return False when it is already.
+    def publish(self, data: bytes, announce: Callable[[], None]) -> None:
+        """Make a release current, unless it is already, and keep it on disk.
+
+        Args:
+            data: the release's file.
+            announce: called as soon as it is served, before it is on disk. Should the learner
+                lose it in between, versions go on above what its robots have.
 
         Raises:
             RejectedReleaseError: robots would refuse it: not signed by the release key, damaged,
@@ -83,25 +92,26 @@ class ReleaseCatalogue:
             release = unpack_release(data, self._verify_key)
             version = release.manifest.version
             if data == self.newest:
-                return False
+                return
             if version <= self.current_version:
                 raise RejectedReleaseError(
                     f"release {version}: not newer than the current one, {self.current_version}"
                 )
+            self.make_current(release, data)
+            announce()
             try:
                 self._folder.store(version, data, pinned=set(self._pins.versions.values()))
             except ConfigurationError as error:
                 # The fleet learns on; only a restarted learner would begin with an older one.
                 logger.warning("release %d is announced but not kept on disk: %s", version, error)
-            self.make_current(release, data)
-            return True
 
     def make_current(self, release: Release, data: bytes) -> None:
         """Offer a release that has been verified, from memory."""
         version = release.manifest.version
-        kept = sorted({*self._files, version})[-_IN_MEMORY:]
+        held = {**self._held, version: HeldRelease(data=data, digest=bytes.fromhex(release.digest))}
         # Replaced as a whole: the server's thread reads it without a lock.
-        self._files = {key: self._files.get(key, data) for key in kept}
+        self._held = {key: held[key] for key in sorted(held)[-_IN_MEMORY:]}
+        self._packings.add(version, self._held)
         self._current = describe(release, len(data))
 
     def withhold(self, reason: str) -> None:
@@ -150,12 +160,37 @@ class ReleaseCatalogue:
             order=self._order(robot_id, entry.version, digest),
         )
 
-    def read(self, version: int, offset: int, length: int) -> bytes | None:
-        """Return a part of a release's file; None when there is no such release."""
-        data = self._files.get(version)
-        if data is not None:
-            return data[offset : offset + length]
-        return self._folder.read(version, offset, length)
+    def with_packing(
+        self, offer: ReleaseAnnouncement, have_version: int, *, is_news: bool
+    ) -> ReleaseAnnouncement:
+        """Return an offer with the packing for a robot that has ``have_version``, if there is one.
+
+        Args:
+            offer: what the robot shall use.
+            have_version: what it has.
+            is_news: it has just been published. To a robot that was up to date until then the
+                packing's first bytes are due without being asked for: that saves it a round trip.
+        """
+        packing = self._packings.offer(offer.version, have_version)
+        if packing is None:
+            return offer
+        if is_news and packing.base_version and packing.base_version == self._previous_version:
+            follows = min(PUSHED_BYTES, packing.size_bytes)
+            packing = msgspec.structs.replace(packing, follows_bytes=follows)
+        return msgspec.structs.replace(offer, packing=packing)
+
+    def read(
+        self, version: int, offset: int, length: int, packed_from: int | None = None
+    ) -> memoryview | None:
+        """Return a part of a release's file, or of its packing; None when there is no such."""
+        held = self._held.get(version)
+        if packed_from is not None:
+            data = self._packings.get(version, packed_from)
+        elif held is not None:
+            data = held.data
+        else:
+            data, offset = self._folder.read(version, offset, length), 0
+        return None if data is None else memoryview(data)[offset : offset + length]
 
     def listing(self) -> ReleaseList:
         """Return what the operator may want to know."""
@@ -166,6 +201,11 @@ class ReleaseCatalogue:
             pinned=self.pins(),
             withheld=list(self._withheld),
         )
+
+    @property
+    def _previous_version(self) -> int:
+        """The release that was current before; 0 for none."""
+        return max((version for version in self._held if version < self.current_version), default=0)
 
     def _order(self, robot_id: str, version: int, digest: bytes) -> SignedOrder | None:
         if not self._pins.number:

@@ -49,15 +49,21 @@ class ReleaseFolder:
                 self._path(old).unlink(missing_ok=True)
                 self._entries.pop(old, None)
 
-    def newest(self) -> tuple[Release, bytes] | None:
-        """Return the newest whole release and its file; damaged ones are logged and passed over."""
+    def newest(self, count: int) -> list[tuple[Release, bytes]]:
+        """Return the newest whole releases and their files, newest first.
+
+        Damaged ones are logged and passed over.
+        """
+        found: list[tuple[Release, bytes]] = []
         for version in self.versions():
+            if len(found) == count:
+                break
             try:
                 data = self._path(version).read_bytes()
-                return unpack_release(data, self._verify_key), data
+                found.append((unpack_release(data, self._verify_key), data))
             except (OSError, RejectedReleaseError) as error:
                 logger.warning("release file %s is passed over: %s", self._path(version), error)
-        return None
+        return found
 
     def versions(self) -> list[int]:
         """Return what is on disk, newest first."""

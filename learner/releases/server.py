@@ -26,6 +26,7 @@ from protocol.messages import (
     FromReleaseServer,
     Refusal,
     ReleaseListRequest,
+    ReleasePacking,
     ReleasePin,
     ReleaseSubscription,
     ToReleaseServer,
@@ -135,8 +136,7 @@ class ReleaseServer:
             RejectedReleaseError: robots would refuse it: not signed by the release key, damaged,
                 or not newer than the current one. The current one itself is no error.
         """
-        if self.catalogue.publish(data):
-            self._wakeup.set()
+        self.catalogue.publish(data, announce=self._wakeup.set)
 
     def join(self) -> None:
         """Wait until the server has ended, by ``close`` or by an error of its own."""
@@ -172,16 +172,26 @@ class ReleaseServer:
 
     def _announce_to_all(self) -> None:
         for route, subscriber in self._subscribers.all():
-            self._announce(route, subscriber)
+            self._announce(route, subscriber, is_news=True)
 
-    def _announce(self, route: bytes, subscriber: Subscriber) -> None:
+    def _announce(self, route: bytes, subscriber: Subscriber, *, is_news: bool = False) -> None:
         offer = self.catalogue.offer(subscriber.robot_id)
         if offer is None:
             return
         if offer.order is not None and subscriber.cannot_use(offer):
             self._warn_once(subscriber, offer.version)
             return
-        self._send(route, subscriber.as_understood(offer))
+        offer = self.catalogue.with_packing(offer, subscriber.have_version, is_news=is_news)
+        offer = subscriber.as_understood(offer)
+        self._send(route, offer)
+        if offer.packing is not None and offer.packing.follows_bytes:
+            self._push(route, offer.version, offer.packing)
+
+    def _push(self, route: bytes, version: int, packing: ReleasePacking) -> None:
+        base = packing.base_version
+        body = self.catalogue.read(version, 0, packing.follows_bytes, base)
+        if body:
+            self._send(route, Chunk(version=version, offset=0, packed_from=base), body)
 
     def _warn_once(self, subscriber: Subscriber, version: int) -> None:
         if (subscriber.robot_id, version) in self._warned_of:
@@ -252,16 +262,16 @@ class ReleaseServer:
         self._send(route, answer)
 
     def _answer_chunk_request(self, route: bytes, member: Member, request: ChunkRequest) -> None:
-        version, offset = request.version, request.offset
-        body = self.catalogue.read(version, offset, request.length)
+        version, offset, packed_from = request.version, request.offset, request.packed_from
+        body = self.catalogue.read(version, offset, request.length, packed_from)
         if body:
-            self._send(route, Chunk(version=version, offset=offset), body)
+            self._send(route, Chunk(version=version, offset=offset, packed_from=packed_from), body)
             return
         if body is None:
             code = RefusalCode.RELEASE_NOT_SERVED
-            reason = (
-                f"release {version} is not served (any more); current is {self.current_version}"
-            )
+            form = "" if packed_from is None else f", packed against {packed_from},"
+            current = self.current_version
+            reason = f"release {version}{form} is not served (any more); current is {current}"
         else:
             code, reason = RefusalCode.OUT_OF_RANGE, f"release {version} has no bytes at {offset}"
         self._refuse(route, member, Refusal(code=code, reason=reason))
@@ -270,8 +280,10 @@ class ReleaseServer:
         self._refusals.warn(member.name if member else STRANGER, refusal.code, refusal.reason)
         self._send(route, refusal)
 
-    def _send(self, route: bytes, message: FromReleaseServer, *body: bytes) -> None:
-        self._socket.socket.send_multipart([route, encode_message(message), *body], zmq.NOBLOCK)
+    def _send(self, route: bytes, message: FromReleaseServer, *body: memoryview) -> None:
+        frames: list[bytes | memoryview] = [route, encode_message(message), *body]
+        # Large bodies are not copied: one buffer serves every robot.
+        self._socket.socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
 
 
 def _request_in(frames: list[zmq.Frame]) -> ToReleaseServer:

@@ -16,6 +16,8 @@ FORGET_AFTER_S = 60.0
 """A robot silent for so long is announced nothing any more."""
 ORDERS_SINCE = 2
 """The wire version from which on robots know signed orders."""
+PACKINGS_SINCE = 3
+"""The wire version from which on robots know packings."""
 MOST_AHEAD = 1_000_000
 """A robot that says it has a release so far above the newest here is not believed: versions end
 at 2**53, and one robot must not be able to use them up."""
@@ -36,9 +38,11 @@ class Subscriber:
 
     def as_understood(self, offer: ReleaseAnnouncement) -> ReleaseAnnouncement:
         """Return the offer without what this robot's wire version does not know."""
-        if self.wire_version >= ORDERS_SINCE:
-            return offer
-        return msgspec.structs.replace(offer, order=None)
+        if self.wire_version < PACKINGS_SINCE:
+            offer = msgspec.structs.replace(offer, packing=None)
+        if self.wire_version < ORDERS_SINCE:
+            offer = msgspec.structs.replace(offer, order=None)
+        return offer
 
 
 class ReleaseSubscribers:

@@ -1,0 +1,64 @@
+"""The packings of the releases in memory: each made once, whoever fetches it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from protocol.errors import RejectedReleaseError
+from protocol.messages import ReleasePacking
+from protocol.release_packing import pack_release_file
+
+logger = logging.getLogger(__name__)
+
+PUSHED_BYTES = 256 * 2**10
+"""A robot that is known to have the base is sent as much of a new packing unasked."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldRelease:
+    """A release in memory."""
+
+    data: bytes
+    """Its file."""
+    digest: bytes
+
+
+class ReleasePackings:
+    """Replaced as a whole: one thread adds, and any may read meanwhile."""
+
+    def __init__(self) -> None:
+        self._packed: dict[tuple[int, int], bytes] = {}
+        self._held: Mapping[int, HeldRelease] = {}
+
+    def add(self, version: int, held: Mapping[int, HeldRelease]) -> None:
+        """Pack a release alone and against every older one of ``held``; forget all not in it."""
+        data = held[version].data
+        packed = {key: one for key, one in self._packed.items() if key[0] in held}
+        for base in (0, *(older for older in held if older < version)):
+            try:
+                found = pack_release_file(data, held[base].data if base else b"")
+            except RejectedReleaseError as error:
+                # Of another network, or too large: the file itself is fetched then.
+                logger.info("release %d is not packed against %d: %s", version, base, error)
+                continue
+            if len(found) < len(data):
+                packed[version, base] = found
+        self._held, self._packed = held, packed
+
+    def offer(self, version: int, have_version: int) -> ReleasePacking | None:
+        """Return the packing of a release for a robot that has another; None if there is none."""
+        base = have_version if (version, have_version) in self._packed else 0
+        found, held = self._packed.get((version, base)), self._held.get(base)
+        if found is None or (base and held is None):
+            return None
+        return ReleasePacking(
+            size_bytes=len(found),
+            base_version=base,
+            base_digest=held.digest if held else b"",
+        )
+
+    def get(self, version: int, base_version: int) -> bytes | None:
+        """Return a packing; None when there is no such (any more)."""
+        return self._packed.get((version, base_version))
