@@ -196,9 +196,14 @@ class Registry:
             return True
 
     def _changed_files(self) -> dict[str, int]:
-        """Return when every file of the folder was changed last."""
+        """Return when every file of a key was changed last."""
+        # Not of files that are being written: they have other names and may vanish meanwhile.
         with os.scandir(self._folder_path) as files:
-            return {file.name: file.stat(follow_symlinks=False).st_ctime_ns for file in files}
+            return {
+                file.name: file.stat(follow_symlinks=False).st_ctime_ns
+                for file in files
+                if file.name.endswith((_KEY, _REVOKED))
+            }
 
     def _read(self) -> None:
         # Taken before the files are read: whatever changes meanwhile makes it outdated.
@@ -228,7 +233,6 @@ class Registry:
         self._readings = {
             name: self._reading(name, changed_ns, now_s)
             for name, changed_ns in sorted(files.items())
-            if name.endswith((_KEY, _REVOKED))
         }
         return {
             name: reading.entry
