@@ -1,4 +1,7 @@
-"""``python -m learner --config learner.toml``: what ``ray submit`` and ``ray job submit`` run."""
+"""``python -m learner --config learner.toml``: what ``ray submit`` and ``ray job submit`` run.
+
+``python -m learner --offline STORE...`` trains on recorded stores alone.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +21,7 @@ from learner.cluster import ray_of
 from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.logs import configure_logs
+from learner.offline import default_config, train_offline
 from learner.readiness import await_cluster
 from protocol.configuration import load_toml
 from protocol.errors import ConfigurationError, GraspFleetError
@@ -32,21 +36,40 @@ class Arguments:
     """The central learner: receives grasp attempts, trains on them, releases new weights.
 
     Runs until SIGTERM or Ctrl-C, then writes a checkpoint; started again, it resumes from it.
+
+    With --offline it trains on recorded stores instead, without a robot, and ends.
     """
 
-    config: Annotated[Path, tyro.conf.arg(metavar="TOML")]
-    """The learner's configuration file."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="TOML")] = None
+    """The learner's configuration file; --offline does without, and then signs no release."""
+    offline: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="STORE...")] = ()
+    """Folders of episode stores to train on. Robots are told apart by their calibration."""
+    visits: Annotated[float, tyro.conf.arg(metavar="V")] = 10.0
+    """With --offline: how many times each example is used, on average; above 22 it overfits."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """With --offline: folder for release, checkpoints, metrics and the record of the run. A run
+    that was interrupted goes on from there."""
 
 
 def main() -> None:
     """Run the learner; exit status 2 for a wrong configuration, 1 for any other failure."""
     arguments = tyro.cli(Arguments, prog="python -m learner")
     try:
-        run(load_toml(arguments.config, LearnerConfig))
+        run_as_told(arguments)
     except ConfigurationError as error:
         sys.exit(_said(error, 2))
     except (GraspFleetError, RayError) as error:
         sys.exit(_said(error, 1))
+
+
+def run_as_told(arguments: Arguments) -> None:
+    """Serve a fleet, or train on recorded stores."""
+    if arguments.offline:
+        run_offline(arguments)
+    elif arguments.config is None:
+        raise ConfigurationError("--config TOML is needed, or --offline STORE")
+    else:
+        run(load_toml(arguments.config, LearnerConfig))
 
 
 def run(config: LearnerConfig) -> None:
@@ -59,6 +82,19 @@ def run(config: LearnerConfig) -> None:
             signal.signal(number, lambda *_: stopping.set())
         if await_cluster(config, stopping):
             serve(config, stopping)
+
+
+def run_offline(arguments: Arguments) -> None:
+    """Train on recorded stores."""
+    if arguments.out is None:
+        raise ConfigurationError("--offline needs --out DIR")
+    if not arguments.visits >= 0:
+        raise ConfigurationError(f"--visits {arguments.visits}: must be 0 or more")
+    config = default_config(arguments.out)
+    if arguments.config is not None:
+        config = replace(load_toml(arguments.config, LearnerConfig), run_folder=arguments.out)
+    configure_logs(config.log_level)
+    train_offline(config, arguments.offline, arguments.visits)
 
 
 def serve(config: LearnerConfig, stopping: threading.Event) -> None:

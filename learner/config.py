@@ -100,8 +100,39 @@ class TrainingConfig:
     bfloat16: bool = True
     held_out_fraction: Fraction = 0.05
     """Share of episodes kept out of training to measure calibration on."""
+    replay_bytes: PositiveInt = 4_000_000_000
+    """Memory for decoded examples; when it is full, the oldest go. 12.4 KB a picture at 64 px."""
+    replay_attempts: NonNegativeInt = 0
+    """Attempts older than so many newest ones are not trained on; 0: all that memory holds."""
+    most_repeats: PositiveFloat = 4.0
+    """Robots are sampled alike, but no example more than this many times as often as the average
+    one of its outcome."""
+    history: tuple[Path, ...] = ()
+    """Folders of recorded stores that a live run learns from as well."""
+    history_share: Fraction = 0.5
+    """Part of every batch, and of ``replay_bytes``, that comes from ``history``."""
+    checkpoints: str = ""
+    """Where checkpoints go: a folder, relative to ``run_folder``, or a URL that fsspec knows
+    (s3://, gs://, ...); "" for ``run_folder``'s own."""
     checkpoint_interval_s: PositiveFloat = 30.0
+    keep_checkpoints: PositiveInt = 3
+    """Checkpoints kept, newest first."""
     threads: PositiveInt = 1
+    workers: PositiveInt = 1
+    """Processes that train together, under Ray Train if there are more than one."""
+
+    def __post_init__(self) -> None:
+        """Check what no single field can say."""
+        if self.most_repeats < 1:
+            raise ValueError(f"most_repeats {self.most_repeats} is less than 1")
+        if self.batch_size % self.workers:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be split among {self.workers} workers"
+            )
+        if self.history and self.history_share in (0, 1):
+            raise ValueError(
+                f"history_share {self.history_share} with a history: give a part of each batch"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

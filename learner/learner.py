@@ -8,16 +8,15 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-import msgspec
 import ray
 
 from learner.config import LearnerConfig
 from learner.ingestion.gateway_actor import GatewayHandle
-from learner.provenance import software_versions
+from learner.provenance import write_run_record
 from learner.releases.actor import ReleaseServerHandle
 from learner.training.actor import TrainingHandle
 from protocol import errors
-from protocol.errors import ConfigurationError, GraspFleetError
+from protocol.errors import GraspFleetError
 from protocol.messages import StatusReply
 
 logger = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ class Learner:
             GraspFleetError: what an actor's own start-up raised: a key file, a port, a store.
         """
         config = self._config
-        _write_record(config)
+        write_run_record(config)
         try:
             self._gateway = GatewayHandle(config)
             self._releases = ReleaseServerHandle(config)
@@ -110,20 +109,3 @@ def _own_cause(error: BaseException) -> BaseException:
         if isinstance(kind, type) and issubclass(kind, GraspFleetError):
             return kind(text)
     return error
-
-
-def _write_record(config: LearnerConfig) -> None:
-    """Write down what this run is made of.
-
-    Raises:
-        ConfigurationError: the run folder cannot be made or written.
-    """
-    record = {"config": config, "software": software_versions()}
-    content = msgspec.json.encode(record, enc_hook=str)
-    try:
-        config.run_folder.mkdir(parents=True, exist_ok=True)
-        (config.run_folder / "run.json").write_bytes(msgspec.json.format(content) + b"\n")
-    except OSError as error:
-        raise ConfigurationError(
-            f"run_folder {config.run_folder}: cannot be written: {error.strerror}"
-        ) from error

@@ -1,160 +1,197 @@
-"""``python -m learner.offline``: train on recorded stores alone, without a robot."""
+"""Training on recorded stores alone, without a robot: ``python -m learner --offline STORE``."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
 
-import msgspec
 import torch
-import tyro
 
-from learner.config import LearnerConfig
-from learner.logs import configure_logs
+from learner.config import KeysConfig, LearnerConfig
 from learner.networks import build_network
-from learner.provenance import software_versions
+from learner.provenance import software_versions, write_run_record
 from learner.releases.builder import ReleaseBuilder
-from learner.store.episode_store import EpisodeStore
-from learner.training.checkpoints import Checkpoints
-from learner.training.replay import Replay
+from learner.training.batch import Batch
+from learner.training.batches import Batches
+from learner.training.checkpoints import checkpoints_of
+from learner.training.history import History
+from learner.training.log import TrainingLog
+from learner.training.loop import LoopClock, Verdict, train
+from learner.training.release_maker import manifest_of
+from learner.training.replay import replay_of
 from learner.training.step import Training
-from protocol.codec import decode_episode
-from protocol.configuration import load_toml
-from protocol.errors import ConfigurationError, GraspFleetError
-from protocol.release_manifest import CollectionSettings, ReleaseManifest, SearchSettings
+from learner.training.team import Team
+from learner.training.timers import EVALUATION_PAUSE
+from protocol.errors import ConfigurationError
+from protocol.release_manifest import CollectionSettings
 from protocol.security import load_release_secret
 
-logger = logging.getLogger("learner.offline")
+logger = logging.getLogger(__name__)
 
-_READ_AT_ONCE = 256
 _REPORTS = 20
 """Lines of progress in a training, each with an evaluation on what was held out."""
+RELEASE_NAME = "offline.gfrel"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arguments:
-    """Train a network on recorded episode stores and write a signed release.
+def default_config(out: Path) -> LearnerConfig:
+    """Return what an offline training without a configuration file uses; it signs no release."""
+    keys = KeysConfig(
+        server_secret=out / "server.secret",
+        release_secret=out / "release.secret",
+        registry=out / "registry",
+    )
+    return LearnerConfig(run_folder=out, keys=keys)
 
-    Network, picture size, batch size and rates are those of the learner's configuration file.
-    Robots of different stores are told apart by their calibration.
+
+class OfflineRun:
+    """A training on recorded stores; a ``Course`` of its own loop.
+
+    Started again with the same arguments, it goes on from its newest checkpoint, on the very
+    weights that it would have had without the interruption.
     """
 
-    config: Annotated[Path, tyro.conf.arg(metavar="TOML")]
-    """The learner's configuration file."""
-    stores: tuple[Path, ...]
-    """Folders of episode stores."""
-    visits: float
-    """How many times each example is used, on average."""
-    out: Path
-    """Folder for the release, the checkpoints and the metrics of this training."""
+    def __init__(
+        self, config: LearnerConfig, stores: Sequence[Path], visits: float, team: Team | None = None
+    ) -> None:
+        """Build or resume the network and open the stores.
+
+        Args:
+            config: of the learner; everything goes into its ``run_folder``.
+            stores: folders of episode stores.
+            visits: how many times each example is used, on average.
+            team: the workers that train together.
+
+        Raises:
+            ConfigurationError: the newest checkpoint is of another network, the pictures of a
+                store are of another size, there is no room for a checkpoint.
+            StoreError: a store cannot be read.
+        """
+        torch.manual_seed(config.seed)
+        torch.set_num_threads(config.training.threads)
+        self._config = config
+        self._visits = visits
+        team = team or Team()
+        network = build_network(
+            config.network, height_px=config.image_height_px, width_px=config.image_width_px
+        )
+        self.training = Training(network, config.training, seed=config.seed, team=team)
+        self._checkpoints = checkpoints_of(config)
+        self._checkpoints.restore_newest(self.training)
+        if lack := self._checkpoints.lack_of_room(self.training):
+            raise ConfigurationError(f"{lack}; make room, or keep them elsewhere")
+        self._replay = replay_of(config, share=1 / team.size)
+        refiner = self.training.learned.refiner
+        # Twice what steps use up: the end is not reached before all has been read.
+        least_per_step = round(2 * config.training.batch_size / visits) if visits else 0
+        self.history = History(
+            stores, config, self._replay, refiner, team, least_per_step=least_per_step
+        )
+        self.clock = LoopClock()
+        self._log: TrainingLog | None = None
+        self._figures: dict[str, float] = {}
+        self._began_s = time.monotonic()
+        self._report_due = self._report_at = 0.0
+        self._save_at = self._began_s + config.training.checkpoint_interval_s
+
+    def run(self) -> dict[str, float]:
+        """Train; return the figures of the last report.
+
+        Raises:
+            ConfigurationError: there is no labelled attempt in the stores.
+            OSError: a checkpoint cannot be written.
+        """
+        self.history.advance_to(self.training.step_count)
+        if not len(self.history.examples):
+            raise ConfigurationError("no labelled attempts in the stores")
+        with closing(self.history), closing(TrainingLog(self._config.run_folder)) as self._log:
+            with Batches(self._draw) as batches:
+                train(self.training, batches, self, self.clock)
+            self._report()
+        self._save()
+        return self._figures
+
+    def verdict(self) -> Verdict:
+        """See Course."""
+        is_done = self.training.examples_seen >= self._wanted() and self.history.is_read
+        return Verdict.END if is_done or not self._visits else Verdict.STEP
+
+    def wait(self) -> None:
+        """See Course; what has been recorded need not be waited for."""
+
+    def between(self) -> None:
+        """See Course: a report at every twentieth of the way, a checkpoint when it is due."""
+        if self.training.examples_seen >= self._report_due and time.monotonic() >= self._report_at:
+            self._report()
+        if time.monotonic() >= self._save_at:
+            self._save()
+
+    def _draw(self, step: int) -> Batch:
+        self.history.advance_to(step)
+        training = self.training
+        return training.sample(self.history.examples, step, training.own_batch_size)
+
+    def _wanted(self) -> float:
+        """Return how many examples steps are to use, from what has been read so far."""
+        return self._visits * len(self.history.examples) * self.training.team.size
+
+    def _report(self) -> None:
+        training = self.training
+        began = time.monotonic()
+        self._report_due = training.examples_seen + self._wanted() / _REPORTS
+        if training.team.rank:
+            return
+        self._figures = training.evaluate(self._replay.held_out) | {
+            "loss": training.loss,
+            "step": float(training.step_count),
+            "attempts": float(self._replay.attempts * training.team.size),
+            "visits": self._visits * training.examples_seen / max(1.0, self._wanted()),
+            "wall_s": began - self._began_s,
+            "step_share": self.clock.step_share,
+        }
+        assert self._log is not None
+        self._log.write({}, self._figures, training.step_count)
+        facts = " ".join(f"{name} {value:.4g}" for name, value in self._figures.items())
+        logger.info("%s", facts)
+        self._report_at = time.monotonic() + EVALUATION_PAUSE * (time.monotonic() - began)
+
+    def _save(self) -> None:
+        if not self.training.team.rank:
+            self._checkpoints.save(self.training, release_version=1)
+        self._save_at = time.monotonic() + self._config.training.checkpoint_interval_s
 
 
-def main() -> None:
-    """Train; exit status 2 for a wrong configuration, 1 for any other failure."""
-    configure_logs("info")
-    arguments = tyro.cli(Arguments, prog="python -m learner.offline")
-    try:
-        train(load_toml(arguments.config, LearnerConfig), arguments)
-    except GraspFleetError as error:
-        sys.stderr.write(f"learner.offline: {error}\n")
-        sys.exit(2 if isinstance(error, ConfigurationError) else 1)
+def train_offline(config: LearnerConfig, stores: Sequence[Path], visits: float) -> Path | None:
+    """Train on everything in the stores; return the signed release, None without a key for it.
 
-
-def train(config: LearnerConfig, arguments: Arguments) -> Path:
-    """Train on everything in the stores; return the release's path."""
-    torch.manual_seed(config.seed)
-    torch.set_num_threads(config.training.threads)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    signing_key = load_release_secret(config.keys.release_secret)
-    network = build_network(
-        config.network, height_px=config.image_height_px, width_px=config.image_width_px
+    Raises:
+        ConfigurationError, StoreError: see OfflineRun; or the signing key is open to others.
+    """
+    write_run_record(config)
+    has_key = config.keys.release_secret.exists()
+    signing_key = load_release_secret(config.keys.release_secret) if has_key else None
+    run = OfflineRun(config, stores, visits)
+    metrics = run.run()
+    if signing_key is None:
+        logger.info("trained; no release: %s is not there", config.keys.release_secret)
+        return None
+    settings = CollectionSettings(
+        random_fraction=0.0, explore_fraction=0.0, max_moves=config.collection.final_max_moves
     )
-    training = Training(network, config.training, seed=config.seed)
-    replay = _replay_of(config, arguments.stores, training)
-    metrics = _fit(training, replay, arguments)
-    Checkpoints(folder=arguments.out / "checkpoints", network=config.network).save(
-        training, release_version=1
-    )
-    release = ReleaseBuilder(network).build(
-        training.averaged.network.state_dict(),
-        _manifest(config, training, metrics),
-        signing_key,
-    )
-    path = arguments.out / "offline.gfrel"
-    path.write_bytes(release)
-    logger.info("release written to %s", path)
-    return path
-
-
-def _replay_of(config: LearnerConfig, stores: tuple[Path, ...], training: Training) -> Replay:
-    replay = Replay(
-        height_px=config.image_height_px,
-        width_px=config.image_width_px,
-        held_out_fraction=config.training.held_out_fraction,
-    )
-    for folder in stores:
-        store = EpisodeStore(folder, config.gateway.max_store_bytes, readonly=True)
-        after = 0
-        while found := store.tail(after, _READ_AT_ONCE):
-            for _, stored in found:
-                episode = decode_episode(stored.record)
-                replay.add(episode, training.learned.refiner.index_of(episode))
-            after = found[-1][0]
-        store.close()
-        logger.info("%s read: %d attempts so far", folder, replay.attempts)
-    if not len(replay.training):
-        raise ConfigurationError(f"no labelled attempts in {', '.join(map(str, stores))}")
-    return replay
-
-
-def _fit(training: Training, replay: Replay, arguments: Arguments) -> dict[str, float]:
-    wanted = arguments.visits * len(replay.training)
-    began, due = time.monotonic(), 0.0
-    metrics: dict[str, float] = {}
-    with (arguments.out / "metrics.jsonl").open("wb") as file:
-        while training.examples_seen < wanted:
-            loss = training.step(replay.training)
-            if training.examples_seen < due:
-                continue
-            due = min(wanted, training.examples_seen + wanted / _REPORTS)
-            metrics = training.evaluate(replay.held_out) | {
-                "loss": loss,
-                "step": float(training.step_count),
-                "attempts": float(replay.attempts),
-                "visits": training.examples_seen / len(replay.training),
-                "wall_s": time.monotonic() - began,
-            }
-            file.write(msgspec.json.encode(metrics) + b"\n")
-            facts = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-            logger.info("%3.0f %%: %s", 100 * training.examples_seen / wanted, facts)
-    return metrics
-
-
-def _manifest(
-    config: LearnerConfig, training: Training, metrics: dict[str, float]
-) -> ReleaseManifest:
-    return ReleaseManifest(
+    manifest = manifest_of(
+        config,
+        run.training,
         version=1,
         parent=0,
-        created_at_ns=time.time_ns(),
-        network=config.network,
-        image_height_px=config.image_height_px,
-        image_width_px=config.image_width_px,
-        encode_bytes=1,
-        score_bytes=1,
-        search=SearchSettings(),
-        collection=CollectionSettings(
-            random_fraction=0.0, explore_fraction=0.0, max_moves=config.collection.final_max_moves
-        ),
-        hand_eye_maps=training.averaged.refiner.refined_maps(training.map_doubts),
+        collection=settings,
         metrics=metrics,
         software=software_versions(),
     )
-
-
-if __name__ == "__main__":
-    main()
+    averaged = run.training.averaged.network
+    release = ReleaseBuilder(averaged).build(averaged.state_dict(), manifest, signing_key)
+    path = config.run_folder / RELEASE_NAME
+    path.write_bytes(release)
+    logger.info("release written to %s", path)
+    return path

@@ -1,4 +1,4 @@
-"""Where a release comes from: versions of what built it, and the source commit."""
+"""Where a run and its releases come from: versions of what built it, and the source commit."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+import msgspec
+
+from learner.config import LearnerConfig
+from protocol.errors import ConfigurationError
+
 _PACKAGES = ("graspfleet", "torch", "ray", "numpy", "onnx", "onnxruntime", "pyzmq", "lmdb")
 
 
@@ -14,6 +19,23 @@ def software_versions() -> dict[str, str]:
     """Return package versions, Python's, and the commit ("unknown" outside a checkout)."""
     versions = {package: metadata.version(package) for package in _PACKAGES}
     return versions | {"python": platform.python_version(), "commit": source_commit()}
+
+
+def write_run_record(config: LearnerConfig) -> None:
+    """Write down what a run is made of: configuration with its seed, versions, commit.
+
+    Raises:
+        ConfigurationError: the run folder cannot be made or written.
+    """
+    record = {"config": config, "software": software_versions()}
+    content = msgspec.json.encode(record, enc_hook=str)
+    try:
+        config.run_folder.mkdir(parents=True, exist_ok=True)
+        (config.run_folder / "run.json").write_bytes(msgspec.json.format(content) + b"\n")
+    except OSError as error:
+        raise ConfigurationError(
+            f"run_folder {config.run_folder}: cannot be written: {error.strerror}"
+        ) from error
 
 
 def source_commit() -> str:

@@ -2,99 +2,114 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import os
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
+from learner.config import LearnerConfig
+from learner.training.checkpoint_folder import CheckpointFolder, checkpoint_folder
+from learner.training.replay_feed import Counted
 from learner.training.step import Training
 from protocol.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
-KEEP = 3
-"""Checkpoints kept, newest first."""
+FORMAT = 2
 _SUFFIX = ".safetensors"
 
 
-class _Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a checkpoint holds beside tensors."""
+class _Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """What a checkpoint holds beside tensors. Random numbers follow from seed and step."""
 
+    format: int
     network: str
     height_px: int
     width_px: int
+    seed: int
     step_count: int
     examples_seen: int
     release_version: int
+    counted_through: int
+    counted_examples: int
+    history_drawn: int
     robots: list[tuple[str, str]]
-    rng: dict[str, object]
+    trained_rows: int
+
+
+class _Format(msgspec.Struct, frozen=True):
+    """Of any version of this file."""
+
+    format: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resumed:
+    """What a checkpoint says beside the state of the training; the defaults are a new run's."""
+
+    release_version: int = 0
+    counted: Counted = field(default_factory=Counted)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoints:
     """The checkpoints of one run."""
 
-    folder: Path
+    folder: CheckpointFolder
     network: str
+    keep: int = 3
 
-    def save(self, training: Training, *, release_version: int) -> Path:
-        """Write a checkpoint and drop the oldest ones; return its path.
+    def save(
+        self, training: Training, *, release_version: int, counted: Counted | None = None
+    ) -> str:
+        """Write a checkpoint and drop the oldest ones; return its name.
 
         Raises:
             OSError: the disk is full, or the folder cannot be written; older ones are still there.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        counted = counted or Counted()
         network = training.learned.network
+        refiner = training.learned.refiner
         progress = _Progress(
+            format=FORMAT,
             network=self.network,
             height_px=network.height_px,
             width_px=network.width_px,
+            seed=training.seed,
             step_count=training.step_count,
             examples_seen=training.examples_seen,
             release_version=release_version,
-            robots=training.learned.refiner.known(),
-            rng=dict(training.rng.bit_generator.state),
+            counted_through=counted.through,
+            counted_examples=counted.examples,
+            history_drawn=counted.history_drawn,
+            robots=refiner.known(),
+            trained_rows=refiner.trained_rows,
         )
-        path = self.folder / f"{training.step_count:09d}{_SUFFIX}"
-        content = save(
-            _tensors(training), metadata={"progress": msgspec.json.encode(progress).decode()}
-        )
-        partial = path.with_suffix(".partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError:
-            partial.unlink(missing_ok=True)  # a full disk needs the room
-            raise
-        for old in self._paths()[KEEP:]:
-            old.unlink()
-        return path
+        name = f"{training.step_count:09d}{_SUFFIX}"
+        self.folder.write(name, _packed(_tensors(training), progress))
+        for old in self._names()[self.keep :]:
+            self.folder.remove(old)
+        return name
 
-    def restore_newest(self, training: Training) -> int:
-        """Load the newest readable checkpoint into ``training``; return its release version.
+    def restore_newest(self, training: Training) -> Resumed:
+        """Load the newest readable checkpoint into ``training``; return what else it says.
 
-        A damaged file is reported and the one before it is taken; without any, nothing changes
-        and 0 is returned.
+        A damaged file is reported and the one before it is taken; without any, nothing changes.
 
         Raises:
-            ConfigurationError: the checkpoint is of another network, image size or version.
+            ConfigurationError: the checkpoint is of another network, image size or version, or
+                the folder cannot be read.
         """
-        for path in self._paths():
+        for name in self._names():
+            path = f"{self.folder}/{name}"
             try:
-                with safe_open(path, framework="pt") as file:
-                    metadata = file.metadata() or {}
-                    progress = msgspec.json.decode(metadata["progress"], type=_Progress)
-                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            except (SafetensorError, OSError, KeyError, msgspec.DecodeError) as error:
+                progress, tensors = _unpacked(self.folder.read(name), path)
+            except (SafetensorError, OSError, KeyError, msgspec.DecodeError, ValueError) as error:
                 logger.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
                 continue
             self._check(progress, training, path)
@@ -106,11 +121,24 @@ class Checkpoints:
                     f"{path}: does not fit network {self.network!r} of this version ({reason}); "
                     "use another run_folder, or the version that wrote it"
                 ) from error
-            logger.info("resumed from %s", path.name, extra={"step": progress.step_count})
-            return progress.release_version
-        return 0
+            logger.info("resumed from %s", name, extra={"step": progress.step_count})
+            counted = Counted(
+                through=progress.counted_through,
+                examples=progress.counted_examples,
+                history_drawn=progress.history_drawn,
+            )
+            return Resumed(release_version=progress.release_version, counted=counted)
+        return Resumed()
 
-    def _check(self, progress: _Progress, training: Training, path: Path) -> None:
+    def lack_of_room(self, training: Training) -> str:
+        """Return in words that the next checkpoint will not fit; "" if it will."""
+        needed = sum(t.numel() * t.element_size() for t in _tensors(training).values())
+        free = self.folder.free_bytes()
+        if free is None or free > needed:
+            return ""
+        return f"{self.folder}: a checkpoint takes {needed} bytes, and {free} are free"
+
+    def _check(self, progress: _Progress, training: Training, path: str) -> None:
         network = training.learned.network
         wanted = (self.network, network.height_px, network.width_px)
         found = (progress.network, progress.height_px, progress.width_px)
@@ -121,8 +149,64 @@ class Checkpoints:
                 "use another run_folder, or the network that it was trained with"
             )
 
-    def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob(f"*{_SUFFIX}"), reverse=True)
+    def _names(self) -> list[str]:
+        try:
+            found = self.folder.names()
+        except OSError as error:
+            raise ConfigurationError(
+                f"training.checkpoints {self.folder}: cannot be read: {error}"
+            ) from error
+        return sorted((name for name in found if name.endswith(_SUFFIX)), reverse=True)
+
+
+def checkpoints_of(config: LearnerConfig) -> Checkpoints:
+    """Return the checkpoints where the configuration wants them.
+
+    Raises:
+        ConfigurationError: it names a place that cannot be used.
+    """
+    folder = checkpoint_folder(config.training.checkpoints, config.run_folder / "checkpoints")
+    return Checkpoints(folder=folder, network=config.network, keep=config.training.keep_checkpoints)
+
+
+def _packed(tensors: dict[str, Tensor], progress: _Progress) -> bytes:
+    facts = msgspec.json.encode(progress).decode()
+    return save(tensors, metadata={"progress": facts, "sha256": _digest(tensors, facts)})
+
+
+def _unpacked(content: bytes, path: str) -> tuple[_Progress, dict[str, Tensor]]:
+    """Return what a file holds.
+
+    Raises:
+        ConfigurationError: it is of another version.
+        SafetensorError, KeyError, msgspec.DecodeError, ValueError: it is damaged.
+    """
+    tensors = load(content)
+    metadata = _metadata(content)
+    found = msgspec.json.decode(metadata["progress"], type=_Format).format
+    if found != FORMAT:
+        raise ConfigurationError(
+            f"{path}: is a checkpoint of format {found}, but this learner reads {FORMAT}; use "
+            "another run_folder, or the version that wrote it"
+        )
+    if _digest(tensors, metadata["progress"]) != metadata["sha256"]:
+        raise ValueError("its digest does not match")
+    return msgspec.json.decode(metadata["progress"], type=_Progress), tensors
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    # The library reads the metadata of files only; the header is JSON behind its own length.
+    header_bytes = int.from_bytes(content[:8], "little")
+    header = msgspec.json.decode(content[8 : 8 + header_bytes], type=dict[str, msgspec.Raw])
+    return msgspec.json.decode(header["__metadata__"], type=dict[str, str])
+
+
+def _digest(tensors: dict[str, Tensor], facts: str) -> str:
+    found = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].numpy().data)
+    return found.hexdigest()
 
 
 def _tensors(training: Training) -> dict[str, Tensor]:
@@ -130,7 +214,6 @@ def _tensors(training: Training) -> dict[str, Tensor]:
     tensors |= {f"average.{k}": v for k, v in training.average.state_dict().items()}
     for index, state in training.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
-    tensors["torch_rng"] = torch.get_rng_state()
     # Cloned, because safetensors refuses tensors that share memory.
     return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
 
@@ -143,11 +226,10 @@ def _restore(training: Training, tensors: dict[str, Tensor], progress: _Progress
         index, _, key = name.partition(".")
         optimiser["state"].setdefault(int(index), {})[key] = tensor
     training.optimiser.load_state_dict(optimiser)
-    training.learned.refiner.restore(progress.robots)
-    training.rng.bit_generator.state = progress.rng
+    training.learned.refiner.restore(progress.robots, trained_rows=progress.trained_rows)
+    training.seed = progress.seed
     training.step_count = progress.step_count
     training.examples_seen = progress.examples_seen
-    torch.set_rng_state(tensors["torch_rng"])
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 import torch
@@ -26,6 +27,8 @@ OWN_PRIOR, OWN_PRIOR_SCALE = 0.02, 0.2
 """Weight of the robots' own corrections in the loss, and the size from which they count less."""
 IMPLAUSIBLE_M = 0.03
 """A map that learning moved further than this somewhere in the workspace is doubted."""
+_ADDING = threading.Lock()
+"""Several threads read episodes. Not the module's own: modules are copied, locks cannot be."""
 
 
 class HandEyeRefiner(nn.Module):
@@ -42,6 +45,8 @@ class HandEyeRefiner(nn.Module):
         self.correction_R24 = nn.Parameter(torch.zeros(MAX_ROBOTS, 2, 4))
         self.register_buffer("calibration_R34", torch.zeros(MAX_ROBOTS, 3, 4))
         self._index: dict[tuple[str, str], int] = {}
+        self.trained_rows = 0
+        """Rows that a training step has used; others may be known already and wait for theirs."""
 
     def index_of(self, episode: Episode) -> int:
         """Return the row of this robot's calibration, giving it one if it is new.
@@ -51,16 +56,17 @@ class HandEyeRefiner(nn.Module):
         """
         calibration = HandEyeMap(matrix=episode.calibration)
         key = (episode.robot_id, calibration.digest())
-        if key not in self._index:
-            row = len(self._index)
-            if row == MAX_ROBOTS:
-                raise RejectedEpisodeError(
-                    f"{episode.robot_id}: one more calibration than the {MAX_ROBOTS} that a "
-                    "learner refines; begin a new run_folder"
-                )
-            self.calibration_R34[row] = torch.from_numpy(episode.calibration.copy())
-            self._index[key] = row
-        return self._index[key]
+        with _ADDING:
+            if key not in self._index:
+                row = len(self._index)
+                if row == MAX_ROBOTS:
+                    raise RejectedEpisodeError(
+                        f"{episode.robot_id}: one more calibration than the {MAX_ROBOTS} that a "
+                        "learner refines; begin a new run_folder"
+                    )
+                self.calibration_R34[row] = torch.from_numpy(episode.calibration.copy())
+                self._index[key] = row
+            return self._index[key]
 
     def forward(self, robot_B: Tensor) -> Tensor:
         """Return maps float32[B, 3, 4]."""
@@ -74,7 +80,7 @@ class HandEyeRefiner(nn.Module):
         maps would drift away from the geometry. The pull on a robot's own correction has heavy
         tails: it resists noise of a few millimetres, and gives way where a map is truly wrong.
         """
-        known_R24 = self.correction_R24[: max(1, len(self._index))]
+        known_R24 = self.correction_R24[: max(1, self.trained_rows)]
         common = known_R24.mean(dim=0).square().sum()
         squared_R = known_R24.square().sum(dim=(1, 2)) / OWN_PRIOR_SCALE**2
         return COMMON_PRIOR * common + OWN_PRIOR * torch.log1p(squared_R).mean()
@@ -110,10 +116,11 @@ class HandEyeRefiner(nn.Module):
         """Return (robot id, calibration digest) by row; other threads may add rows meanwhile."""
         return list(self._index)
 
-    def restore(self, known: list[tuple[str, str]]) -> None:
+    def restore(self, known: list[tuple[str, str]], *, trained_rows: int) -> None:
         """Set the rows that a checkpoint's tensors belong to."""
         self._index.clear()
         self._index.update({(robot, digest): row for row, (robot, digest) in enumerate(known)})
+        self.trained_rows = trained_rows
 
     def share_robots(self, other: HandEyeRefiner) -> None:
         """Use the rows of ``other``, now and as they grow: a moving average has the same robots."""

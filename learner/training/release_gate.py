@@ -19,14 +19,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from learner.networks import GraspNetwork
+from learner.training.batch import Batch
+from learner.training.example_set import ExampleSet
 from learner.training.hand_eye_refiner import HandEyeRefiner
 from learner.training.paired_difference import paired_difference
-from learner.training.replay import Batch, ExampleSet
 from learner.training.step import Learned
 from protocol.errors import RejectedReleaseError
 from protocol.release_manifest import ReleaseManifest
@@ -89,38 +89,41 @@ class ReleaseGate:
     def objection(self, candidate: Learned) -> str:
         """Return why a candidate must not be released, with figures; "" when it may."""
         self._losses_of_last = {}
-        index = self._held_out.newest_indices(COMPARED)
-        if self._manifest is None or not len(index):
+        if self._manifest is None:
             return ""
-        batch = self._held_out.at(index)
+        batch = self._held_out.newest(COMPARED)
         if len(np.unique(batch.attempt_B.numpy())) < FEWEST_ATTEMPTS:
             return ""
         candidate.eval()
         new_B = _log_loss(candidate(batch), batch)
-        self._losses_of_last = dict(zip(index.tolist(), new_B.tolist(), strict=True))
-        old_B = self._losses_of_newest(index, candidate.refiner)
+        self._losses_of_last = dict(zip(batch.place_B.tolist(), new_B.tolist(), strict=True))
+        old_B = self._losses_of_newest(batch, candidate.refiner)
         worse = paired_difference(new_B - old_B, batch.attempt_B)
         if worse.low <= 0 or worse.mean < LEAST_WORSE:
             return ""
         return (
-            f"on the newest {len(index)} held-out examples, of {worse.attempts} attempts, its "
+            f"on the newest {len(batch)} held-out examples, of {worse.attempts} attempts, its "
             f"log-loss is worse than that of release {self._manifest.version} by "
             f"{worse.mean:.4f} (95 % interval {worse.low:.4f} to {worse.high:.4f}): "
             f"{float(new_B.mean()):.4f} against {float(old_B.mean()):.4f}"
         )
 
-    def _losses_of_newest(self, index: NDArray[np.int64], refiner: HandEyeRefiner) -> Tensor:
+    def _losses_of_newest(self, batch: Batch, refiner: HandEyeRefiner) -> Tensor:
         """Return log-losses float32[B] of the newest release; each is computed once."""
-        missing = [int(place) for place in index if int(place) not in self._losses]
-        if missing:
-            batch = self._held_out.at(np.array(missing, np.int64))
-            map_B34 = self._maps(refiner)[batch.robot_B]
+        places = batch.place_B.tolist()
+        missing_B = torch.tensor([place not in self._losses for place in places])
+        if missing_B.any():
+            new = batch.only(missing_B)
             logit_B = self._network(
-                batch.first_image_BHWC, batch.image_BHWC, batch.pose_B4, map_B34, batch.action_B5
+                new.first_image_BHWC,
+                new.image_BHWC,
+                new.pose_B4,
+                self._maps(refiner)[new.robot_B],
+                new.action_B5,
             )
-            losses = _log_loss(logit_B, batch).tolist()
-            self._losses.update(zip(missing, losses, strict=True))
-        return torch.tensor([self._losses[int(place)] for place in index])
+            losses = _log_loss(logit_B, new).tolist()
+            self._losses.update(zip(new.place_B.tolist(), losses, strict=True))
+        return torch.tensor([self._losses[place] for place in places])
 
     def _maps(self, refiner: HandEyeRefiner) -> Tensor:
         """Return float32[R, 3, 4]: what each robot makes of this release's maps."""

@@ -13,10 +13,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from learner.config import TrainingConfig
 from learner.networks import GraspNetwork
+from learner.training.batch import Batch
+from learner.training.example_set import ExampleSet
 from learner.training.hand_eye_refiner import HandEyeRefiner
 from learner.training.map_doubts import map_doubts
-from learner.training.replay import Batch, ExampleSet
+from learner.training.random_streams import Stream, generator, seed_torch
 from learner.training.roc import area_under_curve
+from learner.training.team import Team
 from protocol.errors import TrainingDivergedError
 
 # B batch
@@ -50,8 +53,25 @@ class Learned(nn.Module):
 class Training:
     """Network, optimiser and moving average, and the one step that advances them."""
 
-    def __init__(self, network: GraspNetwork, config: TrainingConfig, *, seed: int) -> None:
+    def __init__(
+        self,
+        network: GraspNetwork,
+        config: TrainingConfig,
+        *,
+        seed: int,
+        team: Team | None = None,
+    ) -> None:
+        """Begin with the network's weights.
+
+        Args:
+            network: what is trained; its weights change in place.
+            config: rates and sizes.
+            seed: of all that steps draw at random.
+            team: the workers that train together; this one alone by default.
+        """
         self.config = config
+        self.seed = seed
+        self.team = team or Team()
         self.learned = Learned(network)
         self.average = AveragedModel(self.learned, avg_fn=_average_with(config))
         self.averaged.refiner.share_robots(self.learned.refiner)
@@ -62,40 +82,56 @@ class Training:
             ],
             lr=config.learning_rate,
         )
-        self.rng = np.random.default_rng(seed)
         self.map_doubts: dict[int, str] = {}
         """By row of the refiner, as of the last evaluation: why a hand-eye map is doubted."""
+        self.loss = float("nan")
+        """Of the last step."""
         self.step_count = 0
         self.examples_seen = 0
 
-    def step(self, examples: ExampleSet) -> float:
-        """Take one optimiser step on a batch from ``examples``; return its loss.
+    @property
+    def own_batch_size(self) -> int:
+        """Examples that this worker contributes to a step."""
+        return self.team.part_of(self.config.batch_size)
+
+    def sample(
+        self, examples: ExampleSet, step: int, count: int, stream: Stream = Stream.SAMPLES
+    ) -> Batch:
+        """Return ``count`` examples as this worker draws them for a step."""
+        return examples.sample(count, generator(self.seed, stream, step, self.team.rank))
+
+    def step(self, batch: Batch) -> float:
+        """Take one optimiser step on this worker's part of a batch; return the loss on all of it.
 
         Raises:
             TrainingDivergedError: loss or gradient is not finite; no weight was changed.
         """
-        batch = examples.sample(self.config.batch_size, self.rng)
+        seed_torch(self.seed, self.step_count, self.team.rank)
         self._set_learning_rate()
         self.learned.train()
+        refiner = self.learned.refiner
+        refiner.trained_rows = max(refiner.trained_rows, int(batch.robot_B.max()) + 1)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bfloat16):
             logit_B = self._augmented_logits(batch).float()
-        # Batches hold both outcomes in equal parts. Taking the log-odds of the data back out of
+        # Batches hold both outcomes in equal parts. Putting the log-odds that this added into
         # the logit keeps the released probabilities calibrated (King & Zeng 2001).
-        share = min(max(examples.success_share, 0.01), 0.99)
-        logit_B = logit_B - math.log(share / (1 - share))
-        loss = functional.binary_cross_entropy_with_logits(logit_B, batch.success_B)
+        loss = functional.binary_cross_entropy_with_logits(
+            logit_B + batch.added_logit_B, batch.success_B
+        )
         self.optimiser.zero_grad(set_to_none=True)
-        (loss + self.learned.refiner.prior_loss()).backward()  # type: ignore[no-untyped-call]
+        (loss + refiner.prior_loss()).backward()  # type: ignore[no-untyped-call]
+        mean_loss = self.team.average(self.learned.parameters(), loss.detach())
         norm = nn.utils.clip_grad_norm_(self.learned.parameters(), 1.0)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        if not (math.isfinite(mean_loss) and torch.isfinite(norm)):
             raise TrainingDivergedError(
-                f"step {self.step_count}: loss {loss.item()}, gradient {norm.item()}"
+                f"step {self.step_count}: loss {mean_loss}, gradient {norm.item()}"
             )
         self.optimiser.step()
         self.average.update_parameters(self.learned)
         self.step_count += 1
-        self.examples_seen += len(batch)
-        return float(loss.detach())
+        self.examples_seen += self.config.batch_size
+        self.loss = mean_loss
+        return mean_loss
 
     @torch.inference_mode()
     def evaluate(self, examples: ExampleSet) -> dict[str, float]:
@@ -123,8 +159,9 @@ class Training:
 
     def _augmented_logits(self, batch: Batch) -> Tensor:
         count = len(batch)
-        jitter_B3 = torch.from_numpy(self.rng.standard_normal((count, 3), np.float32))
-        turn_B = torch.from_numpy(self.rng.standard_normal(count, np.float32)) * YAW_JITTER_RAD
+        rng = generator(self.seed, Stream.VARIATIONS, self.step_count, self.team.rank)
+        jitter_B3 = torch.from_numpy(rng.standard_normal((count, 3), np.float32))
+        turn_B = torch.from_numpy(rng.standard_normal(count, np.float32)) * YAW_JITTER_RAD
         action_B5 = _turned(batch.action_B5, turn_B)
         action_B5[:, :3] += jitter_B3 * POSE_JITTER_M
         return self.learned.network.augmented(
@@ -133,7 +170,7 @@ class Training:
             batch.pose_B4,
             self.learned.refiner(batch.robot_B),
             action_B5,
-            self.rng,
+            rng,
         )
 
     def _set_learning_rate(self) -> None:

@@ -7,10 +7,10 @@ import time
 from learner.config import LearnerConfig
 
 METRICS_INTERVAL_S = 1.0
-EVALUATION_INTERVAL_S, EVALUATION_PAUSE = 5.0, 30.0
+EVALUATION_INTERVAL_S, EVALUATION_PAUSE = 5.0, 60.0
 """Shortest time between evaluations, and as a multiple of what one takes."""
-JUDGING_PAUSE = 20.0
-"""Time between releases at least, as a multiple of what judging one takes."""
+RELEASE_PAUSE = 40.0
+"""Time between releases at least, as a multiple of what judging and building one takes."""
 
 
 class TrainingTimers:
@@ -27,9 +27,9 @@ class TrainingTimers:
         """Say whether it is time for a release."""
         return self._due("release", self._release_interval_s, step)
 
-    def judged_in(self, duration_s: float) -> None:
-        """Note what it took to judge a release. A large network takes seconds for it."""
-        self._release_interval_s = max(self._config.releases.interval_s, JUDGING_PAUSE * duration_s)
+    def released_in(self, duration_s: float) -> None:
+        """Note what a release took, held back or not. A large network takes seconds for it."""
+        self._release_interval_s = max(self._config.releases.interval_s, RELEASE_PAUSE * duration_s)
 
     def metrics_due(self) -> bool:
         """Say whether it is time to write a line of metrics, whether training goes on or not."""

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from threading import Event
-from typing import Protocol
 
 import torch
 
 from learner.config import LearnerConfig
 from learner.networks import build_network
-from learner.provenance import software_versions
-from learner.releases.builder import ReleaseBuilder
-from learner.training.checkpoints import Checkpoints
-from learner.training.collection_schedule import collection_settings
+from learner.training.batches import Batches
+from learner.training.checkpoints import checkpoints_of
+from learner.training.history import History
 from learner.training.log import TrainingLog
-from learner.training.release_gate import ReleaseGate
-from learner.training.replay import Replay
+from learner.training.loop import LoopClock, Verdict, train
+from learner.training.mixture import Mixture
+from learner.training.release_maker import Outlet, ReleaseMaker
+from learner.training.replay import replay_of
 from learner.training.replay_feed import ReplayFeed
 from learner.training.step import Training
+from learner.training.team import Team
 from learner.training.timers import TrainingTimers
-from protocol.errors import RejectedReleaseError
-from protocol.release import unpack_release
-from protocol.release_manifest import ReleaseManifest, SearchSettings
-from protocol.security import load_release_secret
 
 logger = logging.getLogger(__name__)
 
@@ -33,184 +30,160 @@ _WAIT_S = 0.02
 """Between looks at the replay while there is nothing new to learn from."""
 
 
-class Outlet(Protocol):
-    """Where a trainer's releases go."""
-
-    def newest(self) -> bytes | None:
-        """Return the newest release's file, whatever is pinned; None before the first one."""
-
-    def highest_version(self) -> int:
-        """Return the highest version that the server or any robot has."""
-
-    def publish(self, version: int, data: bytes) -> None:
-        """Hand a signed release to whoever serves it."""
-
-    def withhold(self, reason: str) -> None:
-        """Let the operator know why weights were not released."""
-
-
 class Trainer:
-    """Training of one learner. ``run`` belongs to one thread."""
+    """Live training of one learner; a ``Course`` of its own loop. ``run`` belongs to one thread.
 
-    def __init__(self, config: LearnerConfig, outlet: Outlet) -> None:
-        """Build or resume the network and open the store.
+    Of several workers only the first, which has an outlet, evaluates, releases and saves.
+    """
+
+    def __init__(
+        self, config: LearnerConfig, outlet: Outlet | None, team: Team | None = None
+    ) -> None:
+        """Build or resume the network and open the stores.
 
         Raises:
-            ConfigurationError: a key file is missing or open to others, or the newest checkpoint
-                is of another network.
-            StoreError: the episode store cannot be read.
+            ConfigurationError: a key file is missing or open to others, the newest checkpoint is
+                of another network, or a history's pictures are of another size.
+            StoreError: an episode store cannot be read.
         """
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.training.threads)
         self._config = config
-        self._outlet = outlet
-        self._signing_key = load_release_secret(config.keys.release_secret)
+        team = team or Team()
         network = build_network(
             config.network, height_px=config.image_height_px, width_px=config.image_width_px
         )
-        self._training = Training(network, config.training, seed=config.seed)
-        self._builder = ReleaseBuilder(network)
-        self._checkpoints = Checkpoints(
-            folder=config.run_folder / "checkpoints", network=config.network
+        self._training = Training(network, config.training, seed=config.seed, team=team)
+        self._checkpoints = checkpoints_of(config)
+        resumed = self._checkpoints.restore_newest(self._training)
+        if lack := self._checkpoints.lack_of_room(self._training):
+            logger.error("%s; training goes on without checkpoints until there is room", lack)
+        live_share = 1 - config.training.history_share if config.training.history else 1.0
+        self._replay = replay_of(config, share=live_share / team.size)
+        refiner = self._training.learned.refiner
+        self._feed = ReplayFeed(
+            config.gateway, self._replay, refiner, counted=resumed.counted, team=team
         )
-        self._version = self._checkpoints.restore_newest(self._training)
-        self._replay = Replay(
-            height_px=config.image_height_px,
-            width_px=config.image_width_px,
-            held_out_fraction=config.training.held_out_fraction,
+        self._history = _history_of(config, self._training)
+        self._mixture = Mixture(
+            self._training,
+            self._replay.training,
+            self._history,
+            history_drawn=resumed.counted.history_drawn,
         )
-        self._gate = ReleaseGate(network, self._replay.held_out)
-        self._feed = ReplayFeed(config.gateway, self._replay, self._training.learned.refiner)
-        self._software = software_versions()
+        self._drawn_before = self._live_drawn
+        self._releases: ReleaseMaker | None = None
+        if outlet is not None:
+            self._releases = ReleaseMaker(
+                config,
+                self._training,
+                self._replay.held_out,
+                outlet,
+                version=resumed.release_version,
+            )
+        self._timers = TrainingTimers(config)
+        self._clock = LoopClock()
         self._held_out: dict[str, float] = {}
-        self._loss = float("nan")
-        self._withheld = 0
-        newest = outlet.newest()
-        if newest is not None:
-            self._compare_with(newest)
+        self._stopping = Event()
 
     def run(self, stopping: Event) -> None:
         """Train until ``stopping`` is set, then write a checkpoint."""
+        self._stopping = stopping
+        self._timers = TrainingTimers(self._config)
         self._feed.start()
-        timers = TrainingTimers(self._config)
-        with closing(TrainingLog(self._config.run_folder)) as log:
-            while not stopping.is_set():
-                self._feed.check()
-                if self._may_step():
-                    self._loss = self._training.step(self._replay.training)
-                else:
-                    stopping.wait(_WAIT_S)
-                if timers.evaluation_due(self._training.step_count):
-                    began = time.monotonic()
-                    self._held_out = self._training.evaluate(self._replay.held_out)
-                    timers.evaluated_in(time.monotonic() - began)
-                if timers.release_due(self._training.step_count):
-                    began = time.monotonic()
-                    objection = self._objection()
-                    timers.judged_in(time.monotonic() - began)
-                    if not objection:
-                        self._release()
-                if timers.metrics_due():
-                    self._write_metrics(log)
-                if timers.checkpoint_due(self._training.step_count):
-                    self._save()
-        self._feed.close()
+        with ExitStack() as ending:
+            self._log = ending.enter_context(closing(TrainingLog(self._config.run_folder)))
+            if self._history is not None:
+                ending.callback(self._history.close)
+            ending.callback(self._feed.close)
+            batches = ending.enter_context(Batches(self._mixture.draw))
+            train(self._training, batches, self, self._clock)
         self._save()
 
+    def verdict(self) -> Verdict:
+        """See Course."""
+        self._feed.check()
+        if self._stopping.is_set():
+            return Verdict.END
+        return Verdict.STEP if self._may_step() else Verdict.WAIT
+
+    def wait(self) -> None:
+        """See Course."""
+        self._stopping.wait(_WAIT_S)
+
+    def between(self) -> None:
+        """See Course: evaluate, release, write metrics and checkpoints, each when it is due."""
+        if self._releases is None:
+            return
+        timers, step = self._timers, self._training.step_count
+        if timers.evaluation_due(step):
+            began = time.monotonic()
+            self._held_out = self._training.evaluate(self._replay.held_out)
+            timers.evaluated_in(time.monotonic() - began)
+        if timers.release_due(step):
+            began = time.monotonic()
+            self._releases.offer(self._feed.attempts, self._held_out)
+            timers.released_in(time.monotonic() - began)
+        if timers.metrics_due():
+            self._write_metrics()
+        if timers.checkpoint_due(step):
+            self._save()
+
     def _may_step(self) -> bool:
-        config, examples = self._config.training, self._replay.training
-        # After a restart the oldest attempts come first: learning from them alone, and telling
-        # the fleet to explore as it did then, would undo what the checkpoint knows.
-        if not self._feed.caught_up.is_set():
+        # With fewer of the newest attempts than these, a resumed training would soon know them
+        # by heart.
+        if not self._feed.opened.is_set():
             return False
-        enough = self._replay.attempts >= config.first_after_attempts and len(examples) > 0
-        return enough and self._visits() < config.max_visits
+        if not len(self._replay.training) or self._feed.attempts < self._first_after:
+            return self._mixture.has_history()
+        return self._visits() < self._config.training.max_visits
+
+    @property
+    def _first_after(self) -> int:
+        return self._config.training.first_after_attempts
 
     def _visits(self) -> float:
-        return self._training.examples_seen / max(1, len(self._replay.training))
+        """Return how often a live example was used, on average; since the start, if that is more.
 
-    def _objection(self) -> str:
-        """Return why the moving average must not be released, and count it; "" if it may."""
-        reason = self._gate.objection(self._training.averaged)
-        if reason:
-            self._withheld += 1
-            text = f"weights of step {self._training.step_count} are held back: {reason}"
-            logger.warning("%s; training goes on", text)
-            self._outlet.withhold(text)
-        return reason
+        After a resumption there are fewer to draw from than the whole run has had.
+        """
+        ever = self._live_drawn / max(1, self._feed.examples_ever)
+        since = (self._live_drawn - self._drawn_before) / max(1, self._feed.examples)
+        return max(ever, since)
 
-    def _release(self) -> None:
-        """Build, sign and publish the moving average; a release that fails its checks is not."""
-        version = max(self._version, self._outlet.highest_version()) + 1
-        try:
-            data = self._builder.build(
-                self._training.averaged.network.state_dict(),
-                self._manifest(version),
-                self._signing_key,
-            )
-        except RejectedReleaseError:
-            logger.exception("release %d not published", version)
-            return
-        self._version = version
-        self._outlet.publish(version, data)
-        self._compare_with(data, judged_last=True)
+    @property
+    def _live_drawn(self) -> int:
+        return self._training.examples_seen - self._mixture.history_drawn
 
-    def _compare_with(self, data: bytes, *, judged_last: bool = False) -> None:
-        """Judge candidates by this release, as it is on the robots, from now on."""
-        try:
-            release = unpack_release(data, self._signing_key.public_key())
-            self._version = max(self._version, release.manifest.version)
-            weights = self._builder.weights_of(release)
-            self._gate.now_newest(release.manifest, weights, judged_last=judged_last)
-        except RejectedReleaseError as error:
-            reason = " ".join(str(error).split())
-            logger.warning("the next release is published without comparison: %s", reason)
-
-    def _manifest(self, version: int) -> ReleaseManifest:
-        metrics = {
-            "step": float(self._training.step_count),
-            "examples_seen": float(self._training.examples_seen),
-            "attempts": float(self._replay.attempts),
-        }
-        return ReleaseManifest(
-            version=version,
-            parent=self._version,
-            created_at_ns=time.time_ns(),
-            network=self._config.network,
-            image_height_px=self._config.image_height_px,
-            image_width_px=self._config.image_width_px,
-            encode_bytes=1,
-            score_bytes=1,
-            search=SearchSettings(),
-            collection=collection_settings(self._replay.attempts, self._config.collection),
-            hand_eye_maps=self._training.averaged.refiner.refined_maps(self._training.map_doubts),
-            metrics=metrics | self._held_out,
-            software=self._software,
-        )
-
-    def _write_metrics(self, log: TrainingLog) -> None:
+    def _write_metrics(self) -> None:
+        assert self._releases is not None
         scalars = {
-            "loss": self._loss,
+            "loss": self._training.loss,
             "visits": self._visits(),
             "success_share": self._replay.training.success_share,
-            "releases_withheld": self._withheld,
+            "releases_withheld": self._releases.withheld,
+            "step_share": self._clock.step_share,
             **self._held_out,
         }
         facts = {
             "time_ns": time.time_ns(),
             "step": self._training.step_count,
             "examples": len(self._replay.training),
-            "attempts": self._replay.attempts,
-            "release_version": self._version,
+            "attempts": self._feed.attempts,
+            "release_version": self._releases.version,
             "hand_eye_correction_mm": self._training.averaged.refiner.corrections_mm(),
         }
-        log.write(facts, scalars, self._training.step_count)
+        self._log.write(facts, scalars, self._training.step_count)
 
     def _save(self) -> None:
-        if not self._training.step_count:
+        if not self._training.step_count or self._releases is None:
             return
         try:
-            self._checkpoints.save(self._training, release_version=self._version)
+            self._checkpoints.save(
+                self._training,
+                release_version=self._releases.version,
+                counted=self._feed.counted(history_drawn=self._mixture.history_drawn),
+            )
         except OSError as error:
             # What training rests on is the store; only a restart would have to learn again.
             logger.error(  # noqa: TRY400 - the reason is all there is to know
@@ -218,3 +191,16 @@ class Trainer:
                 self._checkpoints.folder,
                 error.strerror,
             )
+
+
+def _history_of(config: LearnerConfig, training: Training) -> History | None:
+    if not config.training.history:
+        return None
+    share = config.training.history_share / training.team.size
+    return History(
+        config.training.history,
+        config,
+        replay_of(config, share=share),
+        training.learned.refiner,
+        training.team,
+    )

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Arrival, RecordKey
+from learner.training.example_set import ExampleSet
 from learner.training.hand_eye_refiner import HandEyeRefiner
-from learner.training.replay import ExampleSet
+from learner.training.step import Training
 from protocol.codec import digest, encode_episode
 from protocol.episode import Action, Episode, GripperPose, ImageArray, Label
 from protocol.hand_eye import HandEyeMap, pinhole_map
@@ -76,7 +77,7 @@ def spot_examples(
 ) -> ExampleSet:
     """Return the examples of ``count`` attempts, by as many robots as there are calibrations."""
     rng = np.random.default_rng(seed)
-    examples = ExampleSet(height_px=SIDE_PX, width_px=SIDE_PX)
+    examples = make_examples()
     for index in range(count):
         robot = index % len(calibrations)
         success = bool(rng.random() < success_share)
@@ -88,6 +89,17 @@ def spot_examples(
         episode = replace(episode, outcome=replace(episode.outcome, label=label))
         examples.add(episode, refiner.index_of(episode))
     return examples
+
+
+def make_examples() -> ExampleSet:
+    """Return an empty set that has room for what tests add."""
+    return ExampleSet(height_px=SIDE_PX, width_px=SIDE_PX, max_bytes=30_000_000)
+
+
+def step_on(training: Training, examples: ExampleSet) -> float:
+    """Take the next step as the loop does; return its loss."""
+    batch = training.sample(examples, training.step_count, training.own_batch_size)
+    return training.step(batch)
 
 
 def fill_store(folder: Path, *, count: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fleet.enrolment import create_learner_keys
 from fleet.toml_text import toml_text
-from learner.offline import main
+from learner.__main__ import main
 from protocol.release import unpack_release
 from protocol.security import load_release_secret
 from robot_agent.q_function import QFunction
@@ -37,7 +37,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["learner.offline", *arguments])
+    monkeypatch.setattr(sys, "argv", ["learner", *arguments])
     main()
 
 
@@ -46,7 +46,7 @@ def test_a_recorded_store_becomes_a_release_that_a_robot_can_load(
 ):
     fill_store(tmp_path / "store", count=40)
     out = tmp_path / "out"
-    stores = ("--stores", str(tmp_path / "store"))
+    stores = ("--offline", str(tmp_path / "store"))
     call(monkeypatch, "--config", str(config), *stores, "--visits", "2", "--out", str(out))
     key = load_release_secret(tmp_path / "keys" / "release.secret").public_key()
     release = unpack_release((out / "offline.gfrel").read_bytes(), key)
@@ -60,10 +60,10 @@ def test_a_recorded_store_becomes_a_release_that_a_robot_can_load(
 def test_a_store_that_is_not_there_is_said_in_one_line(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    arguments = ("--config", str(config), "--stores", str(tmp_path / "no"), "--visits", "1")
+    arguments = ("--config", str(config), "--offline", str(tmp_path / "no"), "--visits", "1")
     with pytest.raises(SystemExit) as ended:
         call(monkeypatch, *arguments, "--out", str(tmp_path / "out"))
     assert ended.value.code == 1
     said = capsys.readouterr().err.strip().splitlines()
     assert "no" in said[-1]
-    assert said[-1].startswith("learner.offline:")
+    assert said[-1].startswith("learner:")

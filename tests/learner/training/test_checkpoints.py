@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save
 
 from learner.config import TrainingConfig
 from learner.networks import build_network
-from learner.training.checkpoints import KEEP, Checkpoints
-from learner.training.replay import ExampleSet
+from learner.training.checkpoint_folder import LocalFolder, checkpoint_folder
+from learner.training.checkpoints import Checkpoints, Resumed, _packed, _unpacked
+from learner.training.example_set import ExampleSet
+from learner.training.replay_feed import Counted
 from learner.training.step import Training
 from protocol.errors import ConfigurationError
-from tests.learner.spot_task import SIDE_PX, TRUE_MAP, spot_episode, spot_examples
+from tests.disks import small_disk
+from tests.learner.spot_task import SIDE_PX, TRUE_MAP, spot_episode, spot_examples, step_on
 
 
 def make_training(name: str = "patch", *, side_px: int = SIDE_PX, seed: int = 0) -> Training:
@@ -27,28 +31,28 @@ def make_training(name: str = "patch", *, side_px: int = SIDE_PX, seed: int = 0)
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Checkpoints:
-    return Checkpoints(folder=tmp_path / "checkpoints", network="patch")
+    return Checkpoints(folder=LocalFolder(tmp_path / "checkpoints"), network="patch")
 
 
 def trained(steps: int = 3) -> tuple[Training, ExampleSet]:
     training = make_training()
     examples = spot_examples(20, training.learned.refiner)
     for _ in range(steps):
-        training.step(examples)
+        step_on(training, examples)
     return training, examples
 
 
 def test_training_goes_on_to_the_bit_as_if_it_had_not_been_interrupted(checkpoints: Checkpoints):
     training, examples = trained()
     checkpoints.save(training, release_version=4)
-    expected = [training.step(examples) for _ in range(3)]
+    expected = [step_on(training, examples) for _ in range(3)]
     figures = training.evaluate(examples)
 
     resumed = make_training(seed=99)
-    assert checkpoints.restore_newest(resumed) == 4
+    assert checkpoints.restore_newest(resumed).release_version == 4
     assert (resumed.step_count, resumed.examples_seen) == (3, 48)
 
-    assert [resumed.step(examples) for _ in range(3)] == expected
+    assert [step_on(resumed, examples) for _ in range(3)] == expected
     assert resumed.evaluate(examples) == figures
 
 
@@ -69,32 +73,44 @@ def test_robots_keep_their_maps(checkpoints: Checkpoints):
 
 def test_nothing_to_restore_changes_nothing(checkpoints: Checkpoints):
     training = make_training()
-    assert checkpoints.restore_newest(training) == 0
+    assert checkpoints.restore_newest(training) == Resumed()
     assert training.step_count == 0
 
 
-def test_the_oldest_checkpoints_are_dropped(checkpoints: Checkpoints):
+@pytest.mark.parametrize("keep", [1, 3])
+def test_as_many_checkpoints_are_kept_as_configured(checkpoints: Checkpoints, keep: int):
+    checkpoints = replace(checkpoints, keep=keep)
     training, examples = trained(steps=1)
-    for version in range(KEEP + 2):
-        training.step(examples)
+    for version in range(4):
+        step_on(training, examples)
         checkpoints.save(training, release_version=version)
-    names = sorted(path.name for path in checkpoints.folder.iterdir())
-    assert names == [f"{step:09d}.safetensors" for step in (4, 5, 6)]
+    names = sorted(checkpoints.folder.names())
+    assert names == [f"{step:09d}.safetensors" for step in range(6 - keep, 6)]
 
 
-@pytest.mark.parametrize("kept_bytes", [0, 5, 3000, -1])
+def flip_a_bit(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content, kept=kept: content[:kept] for kept in (0, 5, 3000, -1)] + [flip_a_bit],
+    ids=["empty", "5 bytes", "3000 bytes", "a byte short", "a bit flipped"],
+)
 def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(
-    checkpoints: Checkpoints, kept_bytes: int, caplog: pytest.LogCaptureFixture
+    checkpoints: Checkpoints, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
 ):
     training, examples = trained()
     checkpoints.save(training, release_version=1)
-    training.step(examples)
+    step_on(training, examples)
     newest = checkpoints.save(training, release_version=2)
-    newest.write_bytes(newest.read_bytes()[:kept_bytes])
+    folder = checkpoints.folder
+    folder.write(newest, damage(folder.read(newest)))
 
     resumed = make_training(seed=99)
 
-    assert checkpoints.restore_newest(resumed) == 1
+    assert checkpoints.restore_newest(resumed).release_version == 1
     assert resumed.step_count == 3
     assert f"{newest} is damaged" in caplog.text
 
@@ -102,8 +118,53 @@ def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(
 def test_a_file_that_was_never_finished_is_not_looked_at(checkpoints: Checkpoints):
     training, _ = trained()
     checkpoints.save(training, release_version=1)
-    (checkpoints.folder / "000000099.partial").write_bytes(b"half a check")
-    assert checkpoints.restore_newest(make_training()) == 1
+    checkpoints.folder.write("000000099.safetensors.partial", b"half a check")
+    assert checkpoints.restore_newest(make_training()).release_version == 1
+
+
+def test_what_is_not_only_of_weights_is_restored_too(checkpoints: Checkpoints):
+    training, _ = trained()
+    counted = Counted(through=70, examples=300, history_drawn=20)
+    checkpoints.save(training, release_version=5, counted=counted)
+    found = checkpoints.restore_newest(make_training())
+    assert found == Resumed(release_version=5, counted=counted)
+
+
+@pytest.mark.parametrize("scheme", ["memory", "file"])
+def test_checkpoints_may_be_kept_wherever_fsspec_reaches(tmp_path: Path, scheme: str):
+    folder = checkpoint_folder(f"{scheme}://{tmp_path}/far/away", tmp_path)
+    checkpoints = Checkpoints(folder=folder, network="patch", keep=1)
+    assert checkpoints.restore_newest(make_training()) == Resumed()
+    training, examples = trained()
+    checkpoints.save(training, release_version=1)
+    expected = step_on(training, examples)
+    training.step_count -= 1  # as if it had not been taken
+    resumed = make_training(seed=99)
+    assert checkpoints.restore_newest(resumed).release_version == 1
+    assert step_on(resumed, examples) == expected
+
+
+@pytest.mark.parametrize("where", ["s3://bucket/run", "nosuch://bucket/run"])
+def test_a_place_that_cannot_be_reached_is_a_wrong_configuration(tmp_path: Path, where: str):
+    with pytest.raises(ConfigurationError, match=f"training.checkpoints {where}: "):
+        checkpoint_folder(where, tmp_path)
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_said_before_anything_starts(tmp_path: Path):
+    with small_disk(tmp_path / "disk", megabytes=1) as disk:
+        checkpoints = Checkpoints(folder=LocalFolder(disk / "run" / "c"), network="patch")
+        training, _ = trained()
+        lack = checkpoints.lack_of_room(training)
+        assert lack.startswith(str(disk))
+        assert "are free" in lack
+
+
+def test_a_checkpoint_of_an_older_format_is_said_to_be_one(checkpoints: Checkpoints):
+    tensors = {"learned.weight": torch.zeros(2)}
+    old = save(tensors, metadata={"progress": '{"network":"patch","step_count":3}'})
+    checkpoints.folder.write("000000003.safetensors", old)
+    with pytest.raises(ConfigurationError, match="of format 1, but this learner reads 2"):
+        checkpoints.restore_newest(make_training())
 
 
 @pytest.mark.parametrize(
@@ -124,15 +185,9 @@ def test_a_checkpoint_of_another_version_of_the_network_is_a_wrong_configuration
     checkpoints: Checkpoints,
 ):
     training, _ = trained()
-    path = checkpoints.save(training, release_version=1)
-    rewrite_without(path, "learned.network.head.out.bias")
+    name = checkpoints.save(training, release_version=1)
+    progress, tensors = _unpacked(checkpoints.folder.read(name), name)
+    del tensors["learned.network.head.out.bias"]
+    checkpoints.folder.write(name, _packed(tensors, progress))
     with pytest.raises(ConfigurationError, match=r"does not fit network 'patch'.*head\.out\.bias"):
         checkpoints.restore_newest(make_training())
-
-
-def rewrite_without(path: Path, key: str) -> None:
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(path)
-    del tensors[key]
-    save_file(tensors, path, metadata=metadata)

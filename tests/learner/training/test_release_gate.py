@@ -9,13 +9,13 @@ from torch import Tensor
 
 from learner.config import TrainingConfig
 from learner.networks import build_network
+from learner.training.example_set import ExampleSet
 from learner.training.paired_difference import paired_difference
 from learner.training.release_gate import FEWEST_ATTEMPTS, ReleaseGate
-from learner.training.replay import ExampleSet
 from learner.training.step import Learned, Training
 from protocol.errors import RejectedReleaseError
 from protocol.release_manifest import RefinedMap, ReleaseManifest
-from tests.learner.spot_task import SIDE_PX, TRUE_MAP, spot_episode, spot_examples
+from tests.learner.spot_task import SIDE_PX, TRUE_MAP, spot_episode, spot_examples, step_on
 from tests.releases import make_manifest
 
 
@@ -34,7 +34,7 @@ class Bench:
 
     def _train(self, examples: ExampleSet, *, steps: int) -> dict[str, Tensor]:
         for _ in range(steps):
-            self.training.step(examples)
+            step_on(self.training, examples)
         return copy_of(self.candidate.state_dict())
 
     @property

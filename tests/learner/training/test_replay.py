@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from learner.training.replay import ExampleSet, Replay
+from learner.training.example_set import ExampleSet
+from learner.training.replay import Replay
 from protocol.episode import Action, Label
 from robot_agent.grasp_outcome import aborted
 from tests.episodes import make_episode
@@ -21,12 +22,17 @@ def episode(seed: int, **changes):
     return make_episode(seed=seed, side_px=SIDE_PX, **changes)
 
 
+def make_set(**settings) -> ExampleSet:
+    size = {"height_px": SIDE_PX, "width_px": SIDE_PX, "max_bytes": 10_000_000}
+    return ExampleSet(**(size | settings))
+
+
 def make_replay(held_out_fraction: float = 0.0) -> Replay:
     return Replay(height_px=SIDE_PX, width_px=SIDE_PX, held_out_fraction=held_out_fraction)
 
 
 def test_every_step_becomes_an_example_that_leads_to_the_commanded_final_pose():
-    examples = ExampleSet(height_px=SIDE_PX, width_px=SIDE_PX)
+    examples = make_set()
     one = episode(3, steps=4)
     examples.add(one, 7)
 
@@ -46,7 +52,7 @@ def test_every_step_becomes_an_example_that_leads_to_the_commanded_final_pose():
 
 
 def test_samples_have_the_shapes_and_types_that_training_expects():
-    examples = ExampleSet(height_px=SIDE_PX, width_px=SIDE_PX)
+    examples = make_set()
     examples.add(episode(1), 0)
     batch = examples.sample(5, np.random.default_rng(0))
     shapes = {
@@ -63,7 +69,7 @@ def test_samples_have_the_shapes_and_types_that_training_expects():
 
 
 def test_half_of_every_batch_succeeded_however_rare_success_is():
-    examples = ExampleSet(height_px=SIDE_PX, width_px=SIDE_PX)
+    examples = make_set()
     for seed in range(20):
         examples.add(episode(seed, steps=1, success=seed == 0), 0)
     batch = examples.sample(64, np.random.default_rng(0))
@@ -73,7 +79,7 @@ def test_half_of_every_batch_succeeded_however_rare_success_is():
 
 @pytest.mark.parametrize("success", [True, False])
 def test_one_outcome_alone_can_be_sampled(success: bool):
-    examples = ExampleSet(height_px=SIDE_PX, width_px=SIDE_PX)
+    examples = make_set()
     examples.add(episode(1, success=success), 0)
     batch = examples.sample(8, np.random.default_rng(0))
     assert batch.success_B.tolist() == [float(success)] * 8
@@ -81,7 +87,7 @@ def test_one_outcome_alone_can_be_sampled(success: bool):
 
 def test_labels_and_pictures_stay_together_through_many_attempts():
     # Beyond the first capacity, so that every array has grown.
-    examples = ExampleSet(height_px=SIDE_PX, width_px=SIDE_PX)
+    examples = make_set()
     template = episode(0, steps=4)
     for index in range(700):
         picture = np.full((SIDE_PX, SIDE_PX, 3), index % 251, np.uint8)
@@ -98,7 +104,7 @@ def test_labels_and_pictures_stay_together_through_many_attempts():
 
 
 def test_the_newest_examples_are_evaluated():
-    examples = ExampleSet(height_px=SIDE_PX, width_px=SIDE_PX)
+    examples = make_set()
     for index in range(30):
         examples.add(episode(index, steps=1, success=index % 2 == 0), index)
     batch = examples.newest(limit=10)
@@ -138,7 +144,7 @@ def test_no_step_of_a_held_out_attempt_is_trained_on():
 
 
 def test_one_thread_may_sample_while_another_adds():
-    examples = ExampleSet(height_px=SIDE_PX, width_px=SIDE_PX)
+    examples = make_set()
     template = episode(0, steps=2)
     examples.add(replace(template, first_image=np.zeros_like(template.first_image)), 0)
 

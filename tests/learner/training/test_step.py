@@ -10,11 +10,11 @@ import torch
 
 from learner.config import TrainingConfig
 from learner.networks import build_network
-from learner.training.replay import ExampleSet
+from learner.training.example_set import ExampleSet
 from learner.training.roc import area_under_curve
 from learner.training.step import Training
 from protocol.errors import TrainingDivergedError
-from tests.learner.spot_task import SIDE_PX, spot_examples
+from tests.learner.spot_task import SIDE_PX, make_examples, spot_examples, step_on
 
 
 def make_training(**changes) -> Training:
@@ -37,7 +37,7 @@ def test_it_learns_where_grasps_succeed(bfloat16: bool):
     held_out = spot_examples(100, refiner, seed=1)
     before = training.evaluate(held_out)
 
-    losses = [training.step(examples) for _ in range(60)]
+    losses = [step_on(training, examples) for _ in range(60)]
 
     after = training.evaluate(held_out)
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
@@ -53,7 +53,7 @@ def test_balanced_batches_still_give_calibrated_probabilities():
     )
     assert 0.05 < examples.success_share < 0.15
     for _ in range(60):
-        training.step(examples)
+        step_on(training, examples)
     assert mean_success(training, examples) == pytest.approx(examples.success_share, abs=0.05)
 
 
@@ -61,10 +61,10 @@ def test_what_is_released_is_the_mean_of_what_was_trained():
     training = make_training()
     examples = spot_examples(20, training.learned.refiner)
     bias = training.learned.network.head.out.bias
-    training.step(examples)
+    step_on(training, examples)
     expected = float(bias.detach())  # the first step is taken over as it is
     for count in range(1, 5):
-        training.step(examples)
+        step_on(training, examples)
         decay = (1 + count) / (10 + count)  # a short memory while there is little to remember
         expected = decay * expected + (1 - decay) * float(bias.detach())
     assert float(training.averaged.network.head.out.bias.detach()) == pytest.approx(expected)
@@ -76,7 +76,7 @@ def test_the_learning_rate_falls_to_its_final_value():
     examples = spot_examples(30, training.learned.refiner)
     rates = []
     for _ in range(6):
-        training.step(examples)
+        step_on(training, examples)
         rates.append(training.optimiser.param_groups[0]["lr"])
     assert rates[0] == pytest.approx(2e-3)
     assert rates == sorted(rates, reverse=True)
@@ -84,7 +84,7 @@ def test_the_learning_rate_falls_to_its_final_value():
 
 
 def test_nothing_held_out_gives_no_figures():
-    empty = ExampleSet(height_px=SIDE_PX, width_px=SIDE_PX)
+    empty = make_examples()
     assert make_training().evaluate(empty) == {}
 
 
@@ -115,12 +115,12 @@ def test_the_auc_of_a_network_that_says_the_same_of_everything_is_a_half():
 def test_a_loss_that_is_not_finite_changes_no_weight_and_ends_training():
     training = make_training()
     examples = spot_examples(100, training.learned.refiner)
-    training.step(examples)
+    step_on(training, examples)
     with torch.no_grad():
         next(training.learned.network.parameters()).fill_(float("nan"))
     before = {name: value.clone() for name, value in training.average.state_dict().items()}
     with pytest.raises(TrainingDivergedError, match="step 1"):
-        training.step(examples)
+        step_on(training, examples)
     assert training.step_count == 1
     for name, value in training.average.state_dict().items():
         assert torch.equal(value, before[name])
