@@ -1,6 +1,6 @@
 """What a simulated attempt and a picture cost, also as a ratio to one bare physics step.
 
-Run: python tests/benchmarks/bench_simulator.py [--attempts N]
+python -m tests.benchmarks.bench_simulator --seconds 20 --out FILE
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ from protocol.errors import ConfigurationError
 from robot_agent.cameras.simulated import SimulatedCamera
 from robot_agent.robots.simulated import SimulatedRobot
 from robot_agent.robots.simulated.scene import WORKSPACE_M
+from tests.benchmarks.figures import Figure, Findings, add_out_option, report
 
 PICTURES_PER_ATTEMPT = 4
 SIZES_PX = (64, 96, 128)
+ATTEMPT_S = 0.1
+"""About what one attempt takes, to choose how many fit."""
+_SEED = 1
 
 
 def cpu_ms(work: Callable[[], object], times: int) -> float:
@@ -70,9 +74,9 @@ def random_attempt(
     return success
 
 
-def report_attempts(attempts: int, step_ms: float) -> None:
-    """Print the cost of attempts with and without their pictures, and how many succeed."""
-    robot = SimulatedRobot.open({"seed": 1})
+def attempt_figures(attempts: int, step_ms: float) -> list[Figure]:
+    """Return what attempts cost with and without their pictures, and how many succeed."""
+    robot = SimulatedRobot.open({"seed": _SEED})
     camera = SimulatedCamera.open({}, width_px=64, height_px=64, robot=robot)
     random = np.random.default_rng(5)
     successes = 0
@@ -82,18 +86,24 @@ def report_attempts(attempts: int, step_ms: float) -> None:
         successes += random_attempt(robot, camera, random)
 
     whole_ms = cpu_ms(attempt, attempts)
-    fresh_ms = cpu_ms(lambda: SimulatedRobot.open({"seed": 1}), 20)
-    print(f"random attempt, {PICTURES_PER_ATTEMPT} pictures  {whole_ms:8.2f} ms"
-          f"  {whole_ms / step_ms:9.0f} steps")  # fmt: skip
-    print(f"fresh bin, settled         {fresh_ms:8.2f} ms  {fresh_ms / step_ms:9.0f} steps")
-    print(f"random success             {successes}/{attempts} = {successes / attempts:.3f}")
-    print(f"bins refilled early        {robot.scene_resets}")
+    fresh_ms = cpu_ms(lambda: SimulatedRobot.open({"seed": _SEED}), 20)
+    return [
+        cost(f"random attempt, {PICTURES_PER_ATTEMPT} pictures", whole_ms, step_ms),
+        cost("fresh bin, settled", fresh_ms, step_ms),
+        Figure(
+            name="random attempts that succeed",
+            value=successes / attempts,
+            unit="",
+            note=f"{successes} of {attempts}; {robot.scene_resets} bins refilled early",
+        ),
+    ]
 
 
-def report_pictures(step_ms: float) -> None:
-    """Print the cost of a picture with the hand in view, per renderer and size."""
-    robot = SimulatedRobot.open({"seed": 1})
+def picture_figures(step_ms: float, failures: list[str]) -> list[Figure]:
+    """Return what a picture costs with the hand in view, per renderer and size."""
+    robot = SimulatedRobot.open({"seed": _SEED})
     robot.move_to(GripperPose(x_m=0.0, y_m=0.0, z_m=0.05, yaw_rad=0.3))
+    figures = []
     for renderer in ("rays", "gl"):
         for size in SIZES_PX:
             try:
@@ -102,26 +112,42 @@ def report_pictures(step_ms: float) -> None:
                 )
                 camera.capture()
             except ConfigurationError as error:
-                print(f"picture, {renderer}: {error}")
+                failures.append(f"picture, {renderer}: {error}")
                 break
             picture_ms = cpu_ms(camera.capture, 50)
             camera.close()
-            print(f"picture, {renderer:4} {size:3} px       {picture_ms:8.2f} ms"
-                  f"  {picture_ms / step_ms:9.0f} steps")  # fmt: skip
+            figures.append(cost(f"picture, {renderer}, {size} px", picture_ms, step_ms))
+    return figures
+
+
+def cost(name: str, value_ms: float, step_ms: float) -> Figure:
+    """Return a CPU time, beside what it is in steps of the physics."""
+    return Figure(name=name, value=value_ms, unit="ms", note=f"{value_ms / step_ms:.0f} steps")
 
 
 def main() -> None:
-    """Print all figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--attempts", type=int, default=300)
-    attempts = parser.parse_args().attempts
-    scene = SimulatedRobot.open({"seed": 1}).scene
+    """Measure and report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="for random attempts (20)")
+    add_out_option(parser)
+    arguments = parser.parse_args()
+    scene = SimulatedRobot.open({"seed": _SEED}).scene
     step_ms = cpu_ms(lambda: mujoco.mj_step(scene.model, scene.data, nstep=1000), 3) / 1000
-    print(f"bare step, objects asleep  {step_ms:8.4f} ms")
-    report_attempts(attempts, step_ms)
-    report_pictures(step_ms)
+    attempts = max(10, int(arguments.seconds / ATTEMPT_S))
+    failures: list[str] = []
+    figures = [
+        Figure(name="bare step, objects asleep", value=step_ms, unit="ms"),
+        *attempt_figures(attempts, step_ms),
+        *picture_figures(step_ms, failures),
+    ]
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(f"peak memory                {peak_mb:8} MB")
+    figures.append(Figure(name="peak memory", value=peak_mb, unit="MB"))
+    settings = {"attempts": attempts, "seed": _SEED, "time": "of the CPU"}
+    title = "The simulator: what attempts and pictures cost"
+    findings = Findings(title=title, settings=settings, figures=figures, failures=failures)
+    report(findings, arguments.out)
 
 
 if __name__ == "__main__":
