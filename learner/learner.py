@@ -12,6 +12,7 @@ import ray
 
 from learner.config import LearnerConfig
 from learner.ingestion.gateway_actor import GatewayHandle
+from learner.placement import with_places
 from learner.provenance import write_run_record
 from learner.releases.actor import ReleaseServerHandle
 from learner.training.actor import TrainingHandle
@@ -45,8 +46,8 @@ class Learner:
         Raises:
             GraspFleetError: what an actor's own start-up raised: a key file, a port, a store.
         """
-        config = self._config
-        write_run_record(config)
+        write_run_record(self._config)
+        config = with_places(self._config)
         try:
             self._gateway = GatewayHandle(config)
             self._releases = ReleaseServerHandle(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -24,6 +25,22 @@ def actor_options(place: str) -> dict[str, Any]:
     store while the first one lies on a disk that comes back.
     """
     return {"num_cpus": 0, "max_restarts": -1, "resources": {place or own_node(): _SHARE}}
+
+
+def with_places(config: LearnerConfig) -> LearnerConfig:
+    """Return the configuration with the name of this process's node where it names no place."""
+    here = own_node()
+    return replace(
+        config,
+        gateway=replace(config.gateway, place=config.gateway.place or here),
+        releases=replace(config.releases, place=config.releases.place or here),
+        training=replace(config.training, place=config.training.place or here),
+    )
+
+
+def is_here(place: str) -> bool:
+    """Say whether this process's node is in a place; "" is always here."""
+    return not place or any(node["Resources"].get(place) for node in nodes_in(""))
 
 
 def own_node() -> str:

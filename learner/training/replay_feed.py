@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, replace
 
 from learner.config import GatewayConfig
-from learner.store.episode_store import EpisodeStore
+from learner.store.reading import open_to_read
 from learner.store.stored_episode import StoredEpisode
 from learner.training.hand_eye_refiner import HandEyeRefiner
 from learner.training.replay import Replay
@@ -53,7 +53,7 @@ class ReplayFeed:
         counted: Counted | None = None,
         team: Team | None = None,
     ) -> None:
-        self._store = EpisodeStore(config.store, config.max_store_bytes, readonly=True)
+        self._store = open_to_read(config)
         self._replay = replay
         self._refiner = refiner
         self._counted = counted or Counted()

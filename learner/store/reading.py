@@ -1,0 +1,94 @@
+"""Reading a store that another process writes, on this node or on another of the cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+
+from learner.config import GatewayConfig
+from learner.placement import actor_options, is_here
+from learner.store.episode_store import EpisodeStore
+from learner.store.ledger import RobotLedger
+from learner.store.stored_episode import StoredEpisode
+from protocol.errors import StoreError
+
+_ANSWER_S = 60.0
+
+
+class StoreReader(Protocol):
+    """What training asks of a store. See EpisodeStore for each."""
+
+    def robots(self) -> list[str]:
+        """Return the names of all robots that ever delivered anything."""
+
+    def ledger(self, robot_id: str) -> RobotLedger:
+        """Return what is stored, missing and tombstoned of one robot."""
+
+    def first_commit(self) -> int:
+        """Return the number of the oldest record that is kept."""
+
+    def last_commit(self) -> int:
+        """Return the number of the newest episode."""
+
+    def tail(self, after: int, limit: int) -> list[tuple[int, StoredEpisode]]:
+        """Return up to ``limit`` episodes with their commit numbers, all above ``after``."""
+
+    def close(self) -> None:
+        """Read no more."""
+
+
+def open_to_read(config: GatewayConfig) -> StoreReader:
+    """Return the gateway's store: its file, or a process beside it where that is another node.
+
+    Raises:
+        StoreError: it is cut short, of another format, or not there. Of a store on another node
+            the first question raises it.
+    """
+    if is_here(config.place):
+        return EpisodeStore(config.store, config.max_store_bytes, readonly=True)
+    return _StoreElsewhere(config)
+
+
+class _StoreElsewhere:
+    """An EpisodeStore in a Ray actor, which ends with the process that asks."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._where = f"episode store {config.store} in place {config.place}"
+        options = actor_options(config.place)
+        actor_class: Any = ray.remote(max_task_retries=-1, **options)(EpisodeStore)
+        self._actor: Any = actor_class.remote(
+            Path(config.store), config.max_store_bytes, readonly=True
+        )
+
+    def robots(self) -> list[str]:
+        robots: list[str] = self._ask("robots")
+        return robots
+
+    def ledger(self, robot_id: str) -> RobotLedger:
+        ledger: RobotLedger = self._ask("ledger", robot_id)
+        return ledger
+
+    def first_commit(self) -> int:
+        return int(self._ask("first_commit"))
+
+    def last_commit(self) -> int:
+        return int(self._ask("last_commit"))
+
+    def tail(self, after: int, limit: int) -> list[tuple[int, StoredEpisode]]:
+        found: list[tuple[int, StoredEpisode]] = self._ask("tail", after, limit)
+        return found
+
+    def close(self) -> None:
+        ray.kill(self._actor)
+
+    def _ask(self, what: str, *arguments: object) -> Any:  # noqa: ANN401 - each caller knows
+        try:
+            return ray.get(getattr(self._actor, what).remote(*arguments), timeout=_ANSWER_S)
+        except StoreError:
+            raise
+        except ray.exceptions.RayError as error:
+            # Also while its node is gone: whoever asks again is answered when it is back.
+            reason = str(error).strip().splitlines()[-1]
+            raise StoreError(f"{self._where} does not answer: {reason}") from error
