@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,11 @@ class EmulatedGroup:
         self._latencies_ms += figures["latencies_ms"]
 
     @property
+    def spooled(self) -> int:
+        """Episodes spooled by the process that runs now."""
+        return self._latest.get("spooled", 0) if self._is_current else 0
+
+    @property
     def acked(self) -> int:
         """Episodes acked over all of the group's processes, as far as they came to write it."""
         return sum(self._acked.values())
@@ -82,6 +89,20 @@ class EmulatedGroup:
     def is_welcome(self) -> bool:
         """Say whether the process runs and the learner takes episodes of every robot in it."""
         return self._is_current and self._latest["welcome"] == len(self.robots)
+
+    @property
+    def reached(self) -> int:
+        """Robots of which an episode was acked since the last burst began."""
+        return self._latest.get("reached", 0) if self._is_current else 0
+
+    @property
+    def bursts(self) -> int:
+        """Bursts that are spooled in full, by the process that runs now."""
+        return self._latest.get("bursts", 0) if self._is_current else 0
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal: SIGUSR1 for a burst, SIGUSR2 to deliver it."""
+        os.kill(self.service.process_id, number)
 
     @property
     def trouble(self) -> str:

@@ -14,7 +14,7 @@ from protocol.messages import Heartbeat
 from protocol.security import load_curve_keys, load_release_public
 from robot_agent.config import OutboxConfig
 from robot_agent.learner_keys import LearnerKeys
-from robot_agent.outbox import Outbox
+from robot_agent.outbox import Outbox, SpooledEpisode
 from robot_agent.release_receiver import ReleaseReceiver
 from robot_agent.uplink import Uplink, UplinkStats
 
@@ -22,17 +22,24 @@ MAP = pinhole_map(position_m=(-0.3, 0.0, 0.4), look_at_m=(0.0, 0.0, 0.0), vertic
 
 
 class TimedOutbox(Outbox):
-    """The outbox as it is, with a clock beside it: how long from spooling to the ack."""
+    """The outbox as it is, with a clock beside it: how long from spooling to the ack.
+
+    What it has can be held back, so that many episodes go at once.
+    """
 
     def __init__(self, folder: Path, config: OutboxConfig) -> None:
         super().__init__(folder, config)
         self._spooled_s: dict[int, float] = {}
         self._latencies_s: list[float] = []
+        self.is_held_back = False
 
     def put(self, record: bytes, *, beyond_limit: bool = False) -> int:
         sequence = super().put(record, beyond_limit=beyond_limit)
         self._spooled_s[sequence] = monotonic()
         return sequence
+
+    def unsent(self, after: int, limit_bytes: int) -> list[SpooledEpisode]:
+        return [] if self.is_held_back else super().unsent(after, limit_bytes)
 
     def forget(self, sequences: Iterable[int]) -> None:
         gone = list(sequences)
@@ -80,7 +87,7 @@ class EmulatedRobot:
             bundle: the robot's keys and the learner's address; its state is kept there too.
             outbox: its limits.
             fetches_releases: fetch, verify and load every release as an agent does. This costs a
-                connection, three threads and two ONNX sessions more.
+                connection, a thread and two ONNX sessions more.
         """
         self.name = bundle.name
         learner, folder = bundle.learner(), bundle.folder
@@ -126,6 +133,10 @@ class EmulatedRobot:
         sequence = self.outbox.put(record)
         self._uplink.notify()
         return sequence
+
+    def notify(self) -> None:
+        """Have what is spooled looked at."""
+        self._uplink.notify()
 
     @property
     def stats(self) -> UplinkStats:

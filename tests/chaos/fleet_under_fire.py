@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
@@ -36,6 +37,7 @@ LIGHT_TRAINING: Mapping[str, Any] = {
 AGENTS_NICENESS = 10
 """Simulated robots grasp as fast as they are let; they shall not slow the learner down."""
 END_S = 180.0
+ENROLLED_AT_ONCE = 16
 TICK_S = 0.1
 
 
@@ -54,7 +56,9 @@ class FirePlan:
     group_options: tuple[str, ...] = ()
     """Further arguments of the emulated robots' program."""
     gateway_alone: bool = False
-    """No Ray: the gateway in a process of its own, and neither trainer nor release server."""
+    """No Ray: the gateway in a process of its own, and no trainer."""
+    releases_alone: bool = False
+    """The release server in a process of its own, too; only with ``gateway_alone``."""
     learner_options: Mapping[str, Any] = field(default_factory=lambda: LIGHT_TRAINING)
 
 
@@ -74,6 +78,14 @@ class FleetUnderFire:
             "learner",
             ["-m", module, "--config", str(self.folder.learner_config)],
             log=self.folder.logs / "learner.log",
+        )
+        self.release_server = Service(
+            "releases",
+            [
+                *("-m", "tests.integration.release_server_alone"),
+                *("--config", str(self.folder.learner_config)),
+            ],
+            log=self.folder.logs / "releases.log",
         )
         self.agents = [self._agent(robot_name(index)) for index in range(plan.agents)]
         self.groups = [self._group(index) for index in range(plan.groups)]
@@ -96,7 +108,11 @@ class FleetUnderFire:
 
     @property
     def services(self) -> list[Service]:
-        return [self.learner, *self.agents, *(group.service for group in self.groups)]
+        return [*self._learners, *self.agents, *(group.service for group in self.groups)]
+
+    @property
+    def _learners(self) -> list[Service]:
+        return [self.learner, *([self.release_server] if self.plan.releases_alone else [])]
 
     def tend(self) -> None:
         """Start what ended, take note of what is new."""
@@ -183,8 +199,9 @@ class FleetUnderFire:
         for service in robots:
             service.ask_to_end()
         self._await_end(robots)
-        self.learner.ask_to_end()
-        self._await_end([self.learner])
+        for service in self._learners:
+            service.ask_to_end()
+        self._await_end(self._learners)
 
     def _await_end(self, services: Sequence[Service]) -> None:
         for _ in self.wait(END_S):
@@ -217,8 +234,10 @@ class FleetUnderFire:
         ]
         registry = Registry(self.folder.registry)
         address = learner_address(self.folder, host=None)
-        for name in names:
-            enrol_robot(registry, name, self.folder.robots / name, address)
+        # Every file of a bundle is synced: hundreds one after the other would take minutes.
+        with ThreadPoolExecutor(ENROLLED_AT_ONCE) as pool:
+            bundles = [self.folder.robots / name for name in names]
+            list(pool.map(lambda one: enrol_robot(registry, one.name, one, address), bundles))
         return EmulatedGroup(
             f"group-{index}",
             names,

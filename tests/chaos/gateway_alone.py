@@ -14,6 +14,7 @@ from learner.config import LearnerConfig
 from learner.ingestion.gateway import Gateway
 from learner.logs import configure_logs
 from protocol.configuration import load_toml
+from protocol.sockets import raise_descriptor_limit
 
 
 def main() -> None:
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="a learner.toml")
     config = load_toml(parser.parse_args().config, LearnerConfig)
     configure_logs(config.log_level)
+    raise_descriptor_limit()
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     gateway = Gateway(config.gateway, config.keys.server_secret, config.keys.registry)

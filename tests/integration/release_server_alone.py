@@ -16,6 +16,7 @@ from learner.releases.server import ReleaseServer
 from protocol.configuration import load_toml
 from protocol.registry import Registry
 from protocol.security import load_release_secret
+from protocol.sockets import raise_descriptor_limit
 
 
 def main() -> None:
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="a learner.toml")
     config = load_toml(parser.parse_args().config, LearnerConfig)
     configure_logs(config.log_level)
+    raise_descriptor_limit()
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     server = ReleaseServer(
