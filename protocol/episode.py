@@ -157,6 +157,7 @@ class GraspOutcome:
     """From the gripper opening; the drop test is recorded beside it."""
     opening_after_close_m: float
     opening_after_lift_m: float
+    """Out of view; the smaller of two readings where the first says held."""
     opening_says_held: bool
     drop_test_says_held: bool
     drop_test_score: float

@@ -185,8 +185,11 @@ class EpisodeLoop:
         self._is_away = True
         after_lift_m = _finite(self._robot.retreat()).opening_m
         reference = self._reference()
+        if self._says_held(after_lift_m):
+            # Once more: what slips out of the grip just now was not held.
+            after_lift_m = min(after_lift_m, _finite(self._robot.retreat()).opening_m)
         holding = self._capture()
-        if after_lift_m - self._closed_zero_m > self._config.label.min_opening_m:
+        if self._says_held(after_lift_m):
             self._transport(self._drop_pose())
         self._open_gripper()
         self._robot.retreat()
@@ -200,6 +203,9 @@ class EpisodeLoop:
             config=self._config.label,
         )
         return outcome, dropped
+
+    def _says_held(self, opening_m: float) -> bool:
+        return opening_m - self._closed_zero_m > self._config.label.min_opening_m
 
     def _return_to_safety(self) -> None:
         """Leave the bin with an open gripper, if the robot can."""

@@ -19,6 +19,7 @@ from protocol.episode import (
     Label,
     Mode,
     PolicyIdentity,
+    ReferenceOutcome,
     StepKind,
 )
 from protocol.errors import CameraError, ConfigurationError, RobotError, SafetyFault
@@ -156,6 +157,24 @@ def test_the_drop_test_is_recorded_and_mostly_agrees(episodes: list[Episode]):
     held = [outcome.drop_test_score for outcome in outcomes if outcome.opening_says_held]
     empty = [outcome.drop_test_score for outcome in outcomes if not outcome.opening_says_held]
     assert np.median(held) > 5 * np.median(empty) + 0.004
+
+
+def test_what_slips_out_right_after_the_opening_was_read_is_not_a_success(site: Site):
+    look = site.robot.reference_outcome
+
+    def look_and_let_slip() -> ReferenceOutcome:
+        outcome = look()
+        site.robot.open_gripper()
+        site.robot.close_gripper()
+        return outcome
+
+    site.robot.reference_outcome = look_and_let_slip
+    outcomes = [attempt(site).outcome for _ in range(40)]
+
+    slipped = [outcome for outcome in outcomes if outcome.reference.success]
+    assert slipped
+    assert {outcome.label for outcome in slipped} == {Label.FAILURE}
+    assert max(outcome.opening_after_lift_m for outcome in slipped) < 0.004
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,17 @@ def grasp_truth(
 
 
 def _held_objects(scene: Scene, heights_at_close: NDArray[np.float64]) -> list[int]:
-    """Return the objects that a finger touches and that hang free; none unless both fingers do."""
-    # Contacts belong to the last step's beginning; bring them up to the present.
+    """Return the objects that a finger touches and that hang free; none unless both fingers do.
+
+    By the contacts of the last step's beginning or by those of its end: a contact of two edges may
+    be missing for one step while the grip holds.
+    """
+    before = _held_by_contacts(scene, heights_at_close)
     mujoco.mj_forward(scene.model, scene.data)
+    return _held_by_contacts(scene, heights_at_close) or before
+
+
+def _held_by_contacts(scene: Scene, heights_at_close: NDArray[np.float64]) -> list[int]:
     pairs = scene.data.contact.geom
     owners = scene.model.geom_bodyid[pairs]
     grounded = _bodies_touching_world(owners)
