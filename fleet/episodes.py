@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.table import Table
+from rich.text import Text
 
 from fleet.store_reader import (
     StoredAttempt,
@@ -38,7 +38,7 @@ def newest(folder: Path, *, robot: str | None, last: int) -> list[StoredAttempt]
         return list(islice(wanted, last))[::-1]
 
 
-def episode_table(found: list[StoredAttempt], *, width: int) -> Table:
+def episode_table(found: list[StoredAttempt], *, width: int) -> Text:
     """Return one row per episode."""
     return plain_table(
         (
@@ -109,7 +109,7 @@ def describe(episode: Episode, robot_id: str) -> dict[str, Any]:
     }
 
 
-def step_table(episode: Episode, *, width: int) -> Table:
+def step_table(episode: Episode, *, width: int) -> Text:
     """Return one row per step: what was wished, commanded and reached."""
     rows = [
         [

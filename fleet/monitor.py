@@ -11,7 +11,6 @@ from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from fleet.proportion import Proportion
@@ -113,7 +112,7 @@ class Monitor:
     def _panel(self, progress: Progress, status: StatusReply | None, rate: float) -> Group:
         headline = Text(plain_line(progress, status, rate), style="bold")
         # Above the table: that of a large fleet is cut off where the terminal ends.
-        body: list[Table | Text] = [headline, *(Text(note, style="yellow") for note in self._notes)]
+        body: list[Text] = [headline, *(Text(note, style="yellow") for note in self._notes)]
         if status is not None:
             body.append(robot_table(status.robots, width=self._console.width))
         return Group(*body)
@@ -153,7 +152,7 @@ def robot_table(
     members: Collection[str] | None = None,
     *,
     width: int,
-) -> Table:
+) -> Text:
     """Return one row per robot, and one for the fleet.
 
     Args:
@@ -166,10 +165,7 @@ def robot_table(
     rows = [_cells(robot, listing, members) for robot in robots]
     if len(robots) > 1:
         rows.append(_fleet_cells(robots))
-    table = plain_table(_HEADINGS, rows, width=width, quiet=_QUIET)
-    if len(robots) > 1:
-        table.rows[-1].style = "bold"
-    return table
+    return plain_table(_HEADINGS, rows, width=width, quiet=_QUIET, has_total=len(robots) > 1)
 
 
 def _cells(

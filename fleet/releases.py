@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from rich.table import Table
+from rich.text import Text
 
 from fleet.operator_client import OperatorClient
 from fleet.table import plain_table
@@ -96,7 +96,7 @@ def name_of(robot_id: str) -> str:
     return robot_id or "the whole fleet"
 
 
-def release_table(listing: ReleaseList, *, width: int) -> Table:
+def release_table(listing: ReleaseList, *, width: int) -> Text:
     """Return one row per release, newest first."""
     rows = [
         _cells(entry, listing.pinned, is_current=entry.version == listing.current)

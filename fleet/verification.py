@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
+from rich.text import Text
 
 from fleet.episode_counts import RobotCounts
 from fleet.fleet_files import agent_config
@@ -65,7 +65,7 @@ class Verification:
             one.missing or one.duplicated or one.conflicts for one in counts
         )
 
-    def table(self, *, width: int) -> Table:
+    def table(self, *, width: int) -> Text:
         """Return one row per robot; of what went wrong, only what did."""
         rows = [
             [robot, *(str(getattr(counts, name)) for name in _COLUMNS.values())]

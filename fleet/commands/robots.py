@@ -85,9 +85,11 @@ def status(run: Path = Path("runs/demo"), json: bool = False) -> int:
     if json:
         print_json(in_full(reply, listing, members))
         return 0
+    connected = sum(robot.connected for robot in reply.robots)
     newest = listing.current if listing else reply.release_version
     say(
-        f"release {newest or 'none yet'}, {reply.episodes_stored} episodes stored, "
+        f"release {newest or 'none yet'}, {connected} of {len(reply.robots)} robots connected, "
+        f"{reply.episodes_stored} episodes stored, "
         f"learner up {duration(reply.uptime_s)}"
     )
     screen = console()
