@@ -3,8 +3,8 @@
     python -m tests.benchmarks.bench_fleet [--seconds 360] [--agents 1000] [--out FILE]
 
 The learner's gateway and its release server are processes of their own, with CURVE, the store's
-commits and the ledger; the agents are the real outbox, uplink and release receiver with recorded
-JPEG episodes, many to a process. Fleets of both sizes take turns. Each goes through:
+commits and the ledger; the agents are the real outbox, uplink and release receiver with episodes of
+ten JPEG pictures, many to a process. Fleets of both sizes take turns. Each goes through:
 
     join        all agents begin to connect at one moment, with episodes waiting
     steady      40 episodes a second in all, whatever the size
@@ -89,7 +89,10 @@ class FleetOnce:
                 interval_s=agents / EPISODES_PER_S,
                 gateway_alone=True,
                 releases_alone=True,
-                group_options=("--releases", "--burst", burst, "--go", str(self._go)),
+                group_options=(
+                    *("--releases", "--pictures", "10"),
+                    *("--burst", burst, "--go", str(self._go)),
+                ),
             ),
         )
 

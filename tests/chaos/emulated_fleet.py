@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 FIGURES_EVERY_S = 0.5
 LOOK_EVERY_S = 0.1
-DESCRIPTORS_PER_ROBOT = 24
-"""With releases; 12 without."""
+DESCRIPTORS_PER_ROBOT = 18
+"""With releases; half of them without. A few are open only while a connection is made."""
 SOCKETS_PER_ROBOT = 6
 """A DEALER and both ends of its monitor, twice."""
 DRAIN_S = 120.0
@@ -76,8 +76,11 @@ class Figures:
 class EpisodeSource:
     """An endless supply of episodes that differ in their ids, and so in their digests."""
 
-    def __init__(self) -> None:
-        self._patterns = [make_episode(seed=seed, success=seed % 3 == 0) for seed in range(8)]
+    def __init__(self, pictures: int) -> None:
+        """Prepare episodes of so many pictures, two of which belong to no step."""
+        self._patterns = [
+            make_episode(seed=seed, steps=pictures - 2, success=seed % 3 == 0) for seed in range(8)
+        ]
         self._random = np.random.default_rng()
         self._made = 0
 
@@ -101,6 +104,7 @@ class EmulatedFleet:
         *,
         interval_s: float,
         burst_episodes: int,
+        pictures: int,
     ) -> None:
         """Prepare.
 
@@ -109,12 +113,13 @@ class EmulatedFleet:
             journal: what they spool is written down in.
             interval_s: between two episodes of one robot.
             burst_episodes: that each robot adds in a burst.
+            pictures: of an episode.
         """
         self._robots = robots
         self._journal = journal
         self._interval_s = interval_s
         self._burst_episodes = burst_episodes
-        self._source = EpisodeSource()
+        self._source = EpisodeSource(pictures)
         self._spooled = self._full = self._bursts = 0
         self._acked_before = [0] * len(robots)
         self.must_burst = threading.Event()
@@ -260,6 +265,7 @@ def main() -> None:
             journal,
             interval_s=arguments.interval_s,
             burst_episodes=arguments.burst,
+            pictures=arguments.pictures,
         )
         signal.signal(signal.SIGUSR1, lambda *_: fleet.must_burst.set())
         signal.signal(signal.SIGUSR2, lambda *_: fleet.may_deliver.set())
@@ -287,6 +293,7 @@ def _parser() -> argparse.ArgumentParser:
         "--interval-s", type=float, default=1.0, help="between two episodes of one robot"
     )
     parser.add_argument("--outbox-bytes", type=int, default=2_000_000_000, help="of each robot")
+    parser.add_argument("--pictures", type=int, default=6, help="of an episode (6)")
     parser.add_argument("--burst", type=int, default=1, help="episodes per robot in a burst (1)")
     parser.add_argument(
         "--go", type=Path, help="spool a burst first, and connect once this file is there"
