@@ -11,7 +11,7 @@ SEED ?= 0
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check fuzz chaos soak bench clean
+.PHONY: help demo test test-slow check fuzz chaos soak bench profile clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | \
@@ -45,10 +45,11 @@ chaos: $(INSTALLED)  ## kill every part of a fleet for ten minutes, then the lon
 soak: $(INSTALLED)  ## half an hour of 50 robots: what grows, and how fast (SOAK=--help)
 	@exec $(BIN)/python -m tests.soak $(SOAK)
 
-bench: $(INSTALLED)  ## the benchmarks
-	@set -e; for file in tests/benchmarks/bench_*.py; do \
-	  echo "== $$file"; $(BIN)/python -m tests.benchmarks.$$(basename $$file .py); \
-	done
+bench: $(INSTALLED)  ## half an hour of benchmarks, against peers and bounds (BENCH=--help)
+	@exec $(BIN)/python -m tests.benchmarks $(BENCH)
+
+profile: $(INSTALLED)  ## where the gateway's and an agent's time goes (PROFILE=--help)
+	@exec $(BIN)/python -m tests.profiling $(PROFILE)
 
 clean:  ## remove the virtual environment and caches, never a run
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

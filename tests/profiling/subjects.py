@@ -24,6 +24,7 @@ from learner.networks import build_network
 from learner.releases.builder import ReleaseBuilder
 from learner.releases.folder import ReleaseFolder
 from protocol.errors import ConfigurationError
+from protocol.release_manifest import CollectionSettings
 from protocol.security import load_release_secret
 from robot_agent.outbox import outbox_counts
 from tests.benchmarks.episodes import SIDE_PX, write_all
@@ -35,7 +36,7 @@ from tests.releases import make_manifest
 ROOT = Path(__file__).parents[2]
 AGENTS = 8
 WINDOW = 64
-FIRST_ATTEMPTS = 3
+FIRST_ATTEMPTS = 5
 """When so many are in its outbox, an agent is through with its start, its calibration and its
 first release."""
 FIRST_ATTEMPTS_S = 180.0
@@ -114,7 +115,8 @@ def _publish_release(folder: RunFolder) -> None:
     config = learner_config(folder)
     signing_key = load_release_secret(config.keys.release_secret)
     network = build_network("patch", height_px=SIDE_PX, width_px=SIDE_PX).eval()
-    manifest = make_manifest(size_px=SIDE_PX)
+    collection = CollectionSettings(random_fraction=0.0, max_moves=10)
+    manifest = make_manifest(size_px=SIDE_PX, collection=collection)
     data = ReleaseBuilder(network).build(network.state_dict(), manifest, signing_key)
     config.releases.folder.mkdir(parents=True)
     ReleaseFolder(config.releases.folder, 1, signing_key.public_key()).store(1, data)

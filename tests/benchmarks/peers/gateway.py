@@ -46,7 +46,7 @@ class OurGateway:
         connect(dealer, site.endpoint)
         spool_id = name.encode().ljust(16, b"\0")
         greet(dealer, name, spool_id)
-        return _exchange(dealer, spool_id, _source(name, load.kind, episodes), load.window)
+        return _exchange(dealer, spool_id, records_of(name, load.kind, episodes), load.window)
 
 
 def greet(dealer: zmq.Socket[bytes], name: str, spool_id: bytes) -> None:
@@ -70,7 +70,7 @@ def submission(spool_id: bytes, sequence: int, record: bytes, record_digest: byt
     return [encode_message(header), record]
 
 
-def _source(
+def records_of(
     name: str, kind: contract.Kind, episodes: Sequence[bytes]
 ) -> Callable[[], tuple[bytes, bytes]]:
     """Return what gives the next record and its digest."""
