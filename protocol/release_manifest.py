@@ -1,4 +1,8 @@
-"""What a release says of itself: how to search, how to collect, whose map is which."""
+"""What a release says of itself: how to search, how to collect, whose map is which.
+
+A key that is not known is passed over: the manifest is signed, and a later learner may say more to
+later agents without locking out those of today.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ _Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Positive = Annotated[float, msgspec.Meta(gt=0, le=10)]
 
 
-class SearchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SearchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Cross-entropy search and servoing rule (Levine et al. 2016, section IV-B)."""
 
     samples: Annotated[int, msgspec.Meta(ge=2, le=4096)] = 64
@@ -24,7 +28,7 @@ class SearchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How far a lift raises the hand, metres."""
 
 
-class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How attempts are made while learning."""
 
     random_fraction: _Fraction = 1.0
@@ -35,7 +39,7 @@ class CollectionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """An attempt closes after this many moves at the latest."""
 
 
-class RefinedMap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RefinedMap(msgspec.Struct, frozen=True, kw_only=True):
     """A robot's hand-eye map as the learner refined it."""
 
     calibration_digest: str
@@ -46,7 +50,7 @@ class RefinedMap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Why this map cannot be right; "" when nothing speaks against it."""
 
 
-class ReleaseManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReleaseManifest(msgspec.Struct, frozen=True, kw_only=True):
     """The signed head of a release file (see protocol.release)."""
 
     version: Annotated[int, msgspec.Meta(ge=1)]

@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 PUSHED_BYTES = 256 * 2**10
 """A robot that is known to have the base is sent as much of a new packing unasked."""
 
+WORTH_ITS_WHILE = 0.95
+"""A packing is offered when it has at most this share of the file's bytes."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldRelease:
@@ -43,7 +46,7 @@ class ReleasePackings:
                 # Of another network, or too large: the file itself is fetched then.
                 logger.info("release %d is not packed against %d: %s", version, base, error)
                 continue
-            if len(found) < len(data):
+            if len(found) < WORTH_ITS_WHILE * len(data):
                 packed[version, base] = found
         self._held, self._packed = held, packed
 

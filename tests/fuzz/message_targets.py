@@ -20,6 +20,7 @@ from protocol.messages import (
     ReleaseList,
     ReleaseListRequest,
     ReleaseOrder,
+    ReleasePacking,
     ReleasePin,
     ReleaseSubscription,
     RobotStatus,
@@ -89,6 +90,7 @@ FROM_GATEWAY = [
 TO_RELEASE_SERVER = [
     ReleaseSubscription(have_version=3, wire_version=2),
     ChunkRequest(version=4, offset=0, length=65_536),
+    ChunkRequest(version=4, offset=0, length=65_536, packed_from=3),
     ReleaseListRequest(),
     ReleasePin(version=2, robot_id="arm"),
 ]
@@ -99,6 +101,9 @@ FROM_RELEASE_SERVER = [
         digest=bytes(32),
         size_bytes=1000,
         order=SignedOrder(order=encode_message(ORDER), signature=bytes(64)),
+        packing=ReleasePacking(
+            size_bytes=100, base_version=3, base_digest=bytes(32), follows_bytes=50
+        ),
     ),
     Chunk(version=4, offset=65_536),
     Refusal(code="out-of-range", reason="none there"),

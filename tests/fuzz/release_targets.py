@@ -14,6 +14,7 @@ from protocol.errors import RejectedReleaseError
 from protocol.messages import Chunk, ReleaseAnnouncement
 from protocol.release import MAGIC, unpack_release
 from protocol.release_manifest import RefinedMap
+from protocol.release_packing import pack_release_file, unpack_release_file
 from robot_agent.graph_contents import check_graph_contents
 from robot_agent.graph_session import GraphSession
 from robot_agent.q_function import ENCODE_INPUTS
@@ -21,7 +22,13 @@ from robot_agent.release_download import ReleaseDownload
 from tests.fuzz.byte_mutation import mutate_bytes
 from tests.fuzz.fuzz_target import FuzzTarget, Run
 from tests.fuzz.tree_mutation import mutate_json
-from tests.releases import SIGNING_KEY, make_encode_graph, make_release, make_score_graph
+from tests.releases import (
+    SIGNING_KEY,
+    make_encode_graph,
+    make_release,
+    make_score_graph,
+    make_similar_release,
+)
 
 _SIGNATURE_BYTES = 64
 _HEAD = struct.Struct("<8sI")
@@ -82,14 +89,32 @@ def _prepare_download() -> Run:
         download = _begin(data)
         size_bytes = download.announcement.size_bytes
         for piece in data[5:].split(b"|"):
-            request = None if download.complete else download.next_request()
-            assert request is None or 0 < request.length <= 16
+            for request in download.requests_due():
+                assert 0 < request.length <= 16
+                assert request.offset + request.length <= size_bytes
             offset = piece[0] if piece else 0
             download.accept(Chunk(version=1 + offset // 200, offset=offset % 200), piece[1:])
             assert download.received_bytes <= size_bytes
         return f"complete {download.complete}, {min(8, download.received_bytes.bit_length())}"
 
     return run
+
+
+def _prepare_packing() -> Run:
+    base = make_similar_release(1, bytes(4_000))
+    size_bytes = len(make_similar_release(2, bytes(4_000)))
+
+    def run(packed: bytes) -> str:
+        found = unpack_release_file(packed, size_bytes, base)
+        assert len(found) == size_bytes
+        return "unpacked"
+
+    return run
+
+
+def _packings() -> list[bytes]:
+    base, data = (make_similar_release(version, bytes(4_000)) for version in (1, 2))
+    return [pack_release_file(data, base), pack_release_file(data)]
 
 
 def _begin(data: bytes) -> ReleaseDownload:
@@ -114,6 +139,13 @@ RELEASE_TARGETS = [
         seeds=lambda: [make_encode_graph(), make_score_graph()],
         mutate=mutate_bytes,
         memory_mb=1024,
+        share=0.5,
+    ),
+    FuzzTarget(
+        name="release_packing",
+        prepare=_prepare_packing,
+        seeds=_packings,
+        mutate=mutate_bytes,
         share=0.5,
     ),
     FuzzTarget(

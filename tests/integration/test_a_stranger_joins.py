@@ -28,7 +28,7 @@ from protocol.registry import Registry
 from protocol.security import load_curve_keys, load_release_secret
 from tests.chaos.independent_reader import read_store
 from tests.delivery_site import STORE_BYTES, free_port, wait_until
-from tests.protocol.version_1 import complaints
+from tests.protocol.older_versions import complaints
 from tests.releases import make_release
 
 AGENT = Path(__file__).parent / "a_strangers_agent.py"
@@ -275,5 +275,5 @@ def heard_what_is_new(stranger: Stranger) -> list[str]:
     headers = [bytes.fromhex(event["hex"]) for event in stranger.events("header")]
     assert headers
     sides = ("FromGateway", "FromReleaseServer")
-    each = [[complaints(header, side) for side in sides] for header in headers]
+    each = [[complaints(header, side, 1) for side in sides] for header in headers]
     return [str(both) for both in each if all(both)]

@@ -31,11 +31,13 @@ from protocol.registry import Registry
 from protocol.release import MAGIC, RANDOM_POLICY_DIGEST, policy_digest, unpack_release
 from protocol.release_manifest import ReleaseManifest
 from protocol.release_order import open_order
+from protocol.release_packing import unpack_release_file
 from protocol.security import create_curve_keys
 from protocol.sockets import SocketLimits, make_dealer
 from robot_agent.graph_session import FLOAT32, UINT8
 from robot_agent.q_function import ENCODE_INPUTS, SCORE_INPUTS
 from tests.protocol import protocol_document as document
+from tests.protocol.older_versions import DEFINITIONS
 
 UNIONS = {
     ("outside", "gateway"): messages.ToGateway,
@@ -55,13 +57,19 @@ TYPES = WIRE_TYPES | {
     for kind in (EpisodeMeta, ReleaseManifest)
     for inner in document.nested(kind)
 }
-VERSION_1 = json.loads(
-    (document.ROOT / "tests/protocol/golden/wire-v1-definitions.json").read_text()
-)
 
 
 def union_of(name: str) -> Any:
     return next(union for union in UNIONS.values() if MESSAGES[name] in get_args(union))
+
+
+def first_version_with(name: str, field: str | None) -> int:
+    """Return the first wire version that knows a type, and the field of it if one is named."""
+    for version, definitions in DEFINITIONS.items():
+        known = definitions["types"].get(name)
+        if known is not None and (field is None or field in known):
+            return version
+    return messages.WIRE_VERSION
 
 
 def verify_key() -> Any:
@@ -100,8 +108,7 @@ def test_a_table_says_since_which_version_a_field_travels(name: str):
         document.code_words(row["field"])[0]: int(row["since"])
         for row in document.section(name).rows()
     }
-    known = VERSION_1["types"].get(name, {})
-    assert stated == {field: 1 if field in known else 2 for field in stated}
+    assert stated == {field: first_version_with(name, field) for field in stated}
 
 
 @pytest.mark.parametrize("name", sorted(MESSAGES))
@@ -120,7 +127,7 @@ def test_the_overview_lists_every_message_of_every_direction():
         (name,) = document.code_words(row["message"])
         server = ({row["from"], row["to"]} & SERVERS).pop()
         stated.add((name, server, server == row["to"]))
-        assert int(row["since"]) == (1 if name in VERSION_1["types"] else 2)
+        assert int(row["since"]) == first_version_with(name, None)
     assert stated == {
         (document.name_of(kind), *((target, True) if target in SERVERS else (source, False)))
         for (source, target), union in UNIONS.items()
@@ -178,6 +185,13 @@ def test_the_example_of_a_release_is_whole_and_signed():
     )
     assert policy_digest(release, refined) in section.text
     assert release.digest in section.text
+
+
+def test_the_example_of_a_packing_holds_the_example_of_a_release():
+    data = document.section("Example: a release file").hex()
+    packed = document.section("The packing").hex()
+    assert len(packed) < len(data)
+    assert unpack_release_file(packed, len(data)) == data
 
 
 def test_the_tensors_of_the_graphs_are_those_that_an_agent_feeds():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 
+import msgspec
 import pytest
 
 from protocol.errors import RejectedReleaseError
@@ -48,6 +49,20 @@ def test_a_packed_release_comes_out_as_it_went_in():
     assert (release.encode_graph, release.score_graph) == (b"encode graph", b"score")
     assert (release.manifest.encode_bytes, release.manifest.score_bytes) == (12, 5)
     assert release.digest == hashlib.sha256(data[:-64]).hexdigest()
+
+
+def test_a_manifest_that_says_more_than_is_known_here_is_read_for_what_is_known():
+    data = small_release(version=7)
+    (length,) = struct.unpack_from("<I", data, 8)
+    manifest = msgspec.json.decode(data[12 : 12 + length])
+    manifest["for_later_agents"] = {"any": ["thing"]}
+    manifest["search"]["patience"] = 3
+    encoded = msgspec.json.encode(manifest)
+    body = data[:8] + struct.pack("<I", len(encoded)) + encoded + data[12 + length : -64]
+
+    release = unpack_release(signed(body), VERIFY_KEY)
+
+    assert release.manifest == unpack_release(data, VERIFY_KEY).manifest
 
 
 def test_a_flip_of_any_single_byte_is_refused():

@@ -1,4 +1,4 @@
-"""Golden bytes of every wire version, and what one version older understands of today's."""
+"""Golden bytes of every wire version, and what older versions understand of today's."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 
 from protocol import messages
 from protocol.codec import decode_message, encode_message
+from tests.protocol.older_versions import DEFINITIONS, complaints
 from tests.protocol.protocol_document import name_of, readable, reference_decode
-from tests.protocol.version_1 import complaints
 
 DIRECTIONS = ("ToGateway", "FromGateway", "ToReleaseServer", "FromReleaseServer")
 GOLDEN = {
     version: json.loads((Path(__file__).parent / f"golden/wire-v{version}.json").read_text())
-    for version in (1, 2)
+    for version in (1, 2, 3)
 }
 EVERY_MESSAGE = [(version, name) for version in GOLDEN for name in GOLDEN[version]["messages"]]
 
@@ -66,31 +66,38 @@ def with_defaults(fields: Any, found: Any) -> Any:
     return fields
 
 
-@pytest.mark.parametrize("name", GOLDEN[2]["messages"])
+@pytest.mark.parametrize("name", GOLDEN[messages.WIRE_VERSION]["messages"])
 def test_today_writes_the_golden_bytes_of_its_own_version(name: str):
     _, header = golden(messages.WIRE_VERSION, name)
     for direction in directions_of(name):
         assert encode_message(decode_message(header, getattr(messages, direction))) == header
 
 
-@pytest.mark.parametrize("name", GOLDEN[1]["messages"])
-def test_what_holds_nothing_new_is_written_so_that_version_1_reads_it(name: str):
-    _, header = golden(1, name)
+@pytest.mark.parametrize(
+    ("version", "name"), [one for one in EVERY_MESSAGE if one[0] in DEFINITIONS]
+)
+def test_what_holds_nothing_new_is_written_so_that_an_older_version_reads_it(
+    version: int, name: str
+):
+    _, header = golden(version, name)
     for direction in directions_of(name):
         message = decode_message(header, getattr(messages, direction))
-        assert complaints(encode_message(message), direction) == []
+        assert complaints(encode_message(message), direction, version) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "complaint"),
+    ("version", "name", "complaint"),
     [
-        ("hello", "hello.process_id is unknown"),
-        ("heartbeat", "heartbeat.next_server_key is unknown"),
-        ("release_announcement", "release_announcement.order is unknown"),
-        ("release_subscription", "release_subscription.wire_version is unknown"),
-        ("key_notice", "no message 'key_notice'"),
+        (1, "hello", "hello.process_id is unknown"),
+        (1, "heartbeat", "heartbeat.next_server_key is unknown"),
+        (1, "release_announcement", "release_announcement.order is unknown"),
+        (1, "release_subscription", "release_subscription.wire_version is unknown"),
+        (1, "key_notice", "no message 'key_notice'"),
+        (2, "release_announcement", "release_announcement.packing is unknown"),
+        (2, "chunk_request", "chunk_request.packed_from is unknown"),
+        (2, "chunk", "chunk.packed_from is unknown"),
     ],
 )
-def test_version_1_would_refuse_what_is_new(name: str, complaint: str):
-    _, header = golden(2, name)
-    assert complaints(header, directions_of(name)[0]) == [complaint]
+def test_an_older_version_would_refuse_what_is_new(version: int, name: str, complaint: str):
+    _, header = golden(version + 1, name)
+    assert complaints(header, directions_of(name)[0], version) == [complaint]

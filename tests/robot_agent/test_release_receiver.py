@@ -14,6 +14,7 @@ import zmq
 from learner.releases.server import ReleaseServer
 from protocol.codec import decode_message, encode_message
 from protocol.episode import GripperPose
+from protocol.key_files import write_over
 from protocol.messages import (
     Chunk,
     ChunkRequest,
@@ -23,6 +24,7 @@ from protocol.messages import (
 )
 from protocol.registry import Registry
 from protocol.release import Release, pack_release
+from protocol.release_packing import pack_release_file
 from robot_agent.learner_connection import LearnerConnection
 from robot_agent.q_function import QFunction
 from robot_agent.release_download import MAX_UNDER_WAY
@@ -38,6 +40,7 @@ from tests.releases import (
     make_manifest,
     make_release,
     make_score_graph,
+    make_similar_release,
     wait_until,
 )
 
@@ -190,6 +193,13 @@ def _announce_unchecked(server: ReleaseServer, version: int, data: bytes) -> Non
     server._wakeup.set()
 
 
+def test_a_receiver_that_has_nothing_to_do_for_long_ends_at_once(bench: Bench):
+    receiver = bench.receiver("tcp://127.0.0.1:1", subscribe_every_s=3600.0)
+    receiver.close()
+    receiver.close()
+    assert not receiver.alive
+
+
 def test_an_older_release_is_refused(bench: Bench):
     server = bench.server()
     server.publish(make_release(5))
@@ -238,6 +248,101 @@ def test_a_learner_that_lost_its_releases_counts_on_above_what_its_robots_have(b
     assert again.current_version == 0
     again.publish(make_release(again.highest_version + 1))
     take(receiver, 42)
+
+
+WEIGHTS = bytes(50_000)
+
+
+def test_a_robot_fetches_what_differs_from_the_release_it_has_and_keeps_the_whole(bench: Bench):
+    server = bench.server()
+    server.publish(make_similar_release(1, WEIGHTS))
+    receiver = bench.receiver(server.endpoint)
+    take(receiver, 1)
+    for version in (2, 3):
+        data = make_similar_release(version, WEIGHTS)
+        server.publish(data)
+        take(receiver, version)
+        wait_until(lambda data=data: (bench.state() / "release").read_bytes() == data, "it is kept")
+    assert receiver.requested_bytes < len(data) / 5
+    assert receiver.refused == 0
+
+
+def test_a_robot_that_was_off_fetches_a_packing_without_a_base(bench: Bench):
+    server = bench.server()
+    server.publish(make_similar_release(1, WEIGHTS))
+    receiver = bench.receiver(server.endpoint)
+    take(receiver, 1)
+    receiver.close()
+    for version in range(2, 9):
+        server.publish(make_similar_release(version, WEIGHTS))
+    back = bench.receiver(server.endpoint)
+    wait_until(lambda: back.version == 8, "release 8 is ready")
+    assert 0 < back.requested_bytes < len(WEIGHTS) / 5
+
+
+@pytest.mark.parametrize("damage", ["of the packing", "of the base", "loss of the base"])
+def test_what_does_not_come_out_of_its_packing_is_fetched_whole_and_that_is_said_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, damage: str
+):
+    server = bench.server()
+    server.publish(make_similar_release(1, WEIGHTS))
+    receiver = bench.receiver(server.endpoint)
+    take(receiver, 1)
+    kept = bench.state() / "release"
+    wait_until(kept.exists, "the release is kept")
+    if damage == "of the packing":
+        monkeypatch.setattr(
+            "learner.releases.packings.pack_release_file", lambda *_: b"not what was promised"
+        )
+    elif damage == "of the base":
+        kept.write_bytes(make_similar_release(1, bytes([7]) * len(WEIGHTS)))
+    else:
+        kept.unlink()
+    data = make_similar_release(2, WEIGHTS)
+    server.publish(data)
+    take(receiver, 2)
+    assert receiver.requested_bytes > len(data)
+    assert receiver.refused == 0
+    assert len([line for line in caplog.messages if "does not come out" in line]) == 1
+    wait_until(lambda: kept.read_bytes() == data, "the whole release is kept")
+
+
+def test_a_robot_whose_release_is_another_of_the_same_version_fetches_a_file(bench: Bench):
+    server = bench.server()
+    receiver = bench.receiver(server.endpoint)
+    server.publish(make_similar_release(1, WEIGHTS))
+    take(receiver, 1)
+    server.close()
+    for path in (bench.folder / "releases").iterdir():
+        path.unlink()
+    other = bench.server(server.endpoint)
+    other.publish(make_similar_release(1, bytes([7]) * len(WEIGHTS)))
+    other.publish(make_similar_release(2, bytes([7]) * len(WEIGHTS)))
+    take(receiver, 2)
+    assert receiver.requested_bytes > len(WEIGHTS)
+
+
+def test_a_fetch_of_a_packing_resumes_when_the_server_was_killed_in_the_middle(bench: Bench):
+    noise = np.random.default_rng(0).integers(0, 16, 80 * CHUNK_BYTES, np.uint8).tobytes()
+    base, data = make_similar_release(1, bytes(len(noise))), make_similar_release(2, noise)
+    packed_bytes = len(pack_release_file(data, base))
+    for version, file in ((1, base), (2, data)):
+        path = bench.folder / "releases" / f"release-{version:010d}.gfrel"
+        write_over(path, file, mode=0o644)
+    write_over(bench.state() / "release", base, mode=0o644)
+    process, endpoint = bench.server_process()
+    with MeteredLink(port_of(endpoint)) as link:
+        link.allow(packed_bytes // 2)
+        receiver = bench.receiver(link.endpoint)
+        wait_until(lambda: link.stopped, "half of the packing has passed")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        link.cut()
+        link.allow(float("inf"))
+        assert bench.server_process(endpoint)[1] == endpoint
+        wait_until(lambda: receiver.version == 2, "release 2 is ready")
+    most = packed_bytes + (MAX_UNDER_WAY + 1) * CHUNK_BYTES
+    assert packed_bytes < receiver.requested_bytes <= most < len(data)
 
 
 def test_a_download_is_abandoned_when_a_newer_release_is_announced(bench: Bench):
