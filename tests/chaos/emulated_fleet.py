@@ -225,7 +225,6 @@ def write_figures(fleet: EmulatedFleet, path: Path, ended: threading.Event) -> N
 
 def make_room_for(robots: int) -> None:
     """Let this process open what so many robots need."""
-    zmq.Context.instance().set(zmq.MAX_SOCKETS, max(1023, SOCKETS_PER_ROBOT * robots + 64))
     needed = DESCRIPTORS_PER_ROBOT * robots + 256
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY not in (soft, hard) and hard < needed:
@@ -235,6 +234,8 @@ def make_room_for(robots: int) -> None:
         )
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    sockets = max(1023, SOCKETS_PER_ROBOT * robots + 64)
+    zmq.Context.instance().set(zmq.MAX_SOCKETS, sockets)
 
 
 def wait_for(file: Path, stopping: threading.Event) -> None:

@@ -81,6 +81,29 @@ def test_a_connection_is_closed_also_where_it_was_never_opened(site: DeliverySit
     ).close()
 
 
+def zeromq_threads() -> list[str]:
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return sorted(name for name in names if name.startswith("ZMQbg"))
+
+
+def test_all_connections_of_a_process_share_zeromqs_threads(
+    site: DeliverySite, connection: LearnerConnection
+):
+    before = zeromq_threads()
+    assert before
+    keys, learner_keys = site.make_keys("leg"), site.learner_keys("leg")
+    others = [
+        LearnerConnection(site.endpoint, keys, learner_keys, SocketLimits(frame_bytes=2**20))
+        for _ in range(5)
+    ]
+    for other in others:
+        other.open()
+    assert zeromq_threads() == before
+    for other in others:
+        other.close()
+    wait_until(lambda: says(connection, "not enrolled"), "the first one goes on")
+
+
 def test_only_a_learner_that_breaks_off_twice_is_taken_for_another_one(
     site: DeliverySite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
