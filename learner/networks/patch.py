@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from learner.networks.base import GraspNetwork, normalised_images
+from learner.networks.patch_view import final_pose, line_of_sight, patch_coordinates
 
-# B batch or candidates, P patch points, C channels, R patch rows, S patch columns
+# B batch, N candidates, P patch points, C channels, R patch rows, S patch columns, K conditions
 
 ROWS = 16
 COLUMNS = 16
@@ -32,24 +33,19 @@ WAY_SCALES_M = (0.0035, 0.015, 0.06)
 """The way still to go is told apart at these scales: blocked, near, far."""
 CONDITIONS = 5 + 2 * len(WAY_SCALES_M)
 """Numbers that join the patch: see ``conditions``."""
-FINENESS = 4
+FINENESS = 2
 """On the robot a patch point takes the nearest of this many interpolated points a pixel, each way:
-an eighth of a pixel off at most, for a third of the time of interpolating every point."""
-HIGHEST_PLANE_M = 0.04
-"""The patch lies on the plane of the commanded height, but no higher than this."""
+a quarter of a pixel off at most. Finer was no better, and its table outgrew the cache."""
 
 
 class PatchNetwork(GraspNetwork):
     """Logit of success from a rectified patch, the commanded height and the line of sight."""
 
-    grid_P2: Tensor
+    grid_3P: Tensor
 
     def __init__(self, *, height_px: int, width_px: int) -> None:
         super().__init__(height_px=height_px, width_px=width_px)
-        x = (torch.arange(ROWS) + 0.5) / ROWS - 0.5
-        y = (torch.arange(COLUMNS) + 0.5) / COLUMNS - 0.5
-        grid_RS2 = torch.stack(torch.meshgrid(x * LENGTH_M, y * WIDTH_M, indexing="ij"), dim=-1)
-        self.register_buffer("grid_P2", grid_RS2.reshape(-1, 2), persistent=False)
+        self.register_buffer("grid_3P", patch_grid(), persistent=False)
         self.head = PatchHead()
 
     def forward(
@@ -71,21 +67,21 @@ class PatchNetwork(GraspNetwork):
             action_B5: displacements to the final poses.
             variation: how to vary the patches in training.
         """
-        target_B4 = final_pose(pose_B4, action_B5)
-        grid_BP2 = self.grid_P2[None].expand(len(target_B4), -1, -1)
-        mirror_B2 = None
+        target_B5 = final_pose(pose_B4, action_B5)
+        grid_B3P, mirror_B2 = self.grid_3P.expand(len(target_B5), -1, -1), None
         if variation is not None:
             mirror_B2 = variation.mirror_B2
-            grid_BP2 = grid_BP2 * (mirror_B2 * variation.scale_B1)[:, None, :]
-        uv_BP2 = patch_coordinates(grid_BP2, target_B4, map_B34)
+            stretch_B3 = functional.pad(mirror_B2 * variation.scale_B1, (0, 1), value=1.0)
+            grid_B3P = grid_B3P * stretch_B3[:, :, None]
+        uv_B2P = patch_coordinates(grid_B3P, target_B5, map_B34)
         patch_BCRS = functional.grid_sample(
             normalised_images(first_image_BHWC, image_BHWC),
-            uv_BP2.reshape(-1, ROWS, COLUMNS, 2),
+            uv_B2P.transpose(1, 2).reshape(-1, ROWS, COLUMNS, 2),
             align_corners=False,
         )
         if variation is not None:
             patch_BCRS = patch_BCRS * variation.gain_BC11 + variation.brightness_B111
-        condition_BK = conditions(target_B4, action_B5, map_B34, mirror_B2)
+        condition_BK = conditions(target_B5, action_B5, map_B34, mirror_B2)
         logit_B: Tensor = self.head(patch_BCRS, condition_BK)
         return logit_B
 
@@ -104,7 +100,7 @@ class PatchNetwork(GraspNetwork):
         return logit_B
 
     def encode_graph(self) -> nn.Module:
-        """Return the graph that packs both pictures for sampling."""
+        """Return the graph that interpolates both pictures for sampling."""
         return _Encode()
 
     def score_graph(self) -> nn.Module:
@@ -168,139 +164,94 @@ class PatchHead(nn.Module):
         return logit_B1[:, 0]
 
 
-def final_pose(pose_B4: Tensor, action_B5: Tensor) -> Tensor:
-    """Return float32[B, 4]: the pose that each action leads to."""
-    yaw_B1 = pose_B4[:, 3:4] + torch.atan2(action_B5[:, 3:4], action_B5[:, 4:5])
-    return torch.cat([pose_B4[:, :3] + action_B5[:, :3], yaw_B1], dim=1)
-
-
-def patch_coordinates(grid_BP2: Tensor, target_B4: Tensor, map_B34: Tensor) -> Tensor:
-    """Return where the patch's points appear: float32[B, P, 2] in [-1, 1].
-
-    The plane of the patch is horizontal, so grid to image is one homography per target.
-    """
-    sin_B, cos_B = target_B4[:, 3].sin(), target_B4[:, 3].cos()
-    column_x_B3, column_y_B3 = map_B34[:, :, 0], map_B34[:, :, 1]
-    plane_B = target_B4[:, 2].clamp(max=HIGHEST_PLANE_M)
-    origin_B3 = (
-        column_x_B3 * target_B4[:, 0:1]
-        + column_y_B3 * target_B4[:, 1:2]
-        + map_B34[:, :, 2] * plane_B[:, None]
-        + map_B34[:, :, 3]
-    )
-    along_x_B3 = column_x_B3 * cos_B[:, None] + column_y_B3 * sin_B[:, None]
-    along_y_B3 = column_y_B3 * cos_B[:, None] - column_x_B3 * sin_B[:, None]
-    homography_B33 = torch.stack([along_x_B3, along_y_B3, origin_B3], dim=2)
-    grid_B3P = functional.pad(grid_BP2, (0, 1), value=1.0).transpose(1, 2)
-    q_B3P = homography_B33 @ grid_B3P
-    depth_BP = q_B3P[:, 2].clamp(min=1e-3)
-    return torch.stack([q_B3P[:, 0] / depth_BP, q_B3P[:, 1] / depth_BP], dim=-1)
+def patch_grid() -> Tensor:
+    """Return float32[3, P]: where the patch's points are (metres), row by row, and 1."""
+    along_R = ((torch.arange(ROWS) + 0.5) / ROWS - 0.5) * LENGTH_M
+    across_S = ((torch.arange(COLUMNS) + 0.5) / COLUMNS - 0.5) * WIDTH_M
+    along_RS, across_RS = torch.meshgrid(along_R, across_S, indexing="ij")
+    return torch.stack([along_RS, across_RS, torch.ones(ROWS, COLUMNS)]).flatten(1)
 
 
 def conditions(
-    target_B4: Tensor, action_B5: Tensor, map_B34: Tensor, mirror_B2: Tensor | None = None
+    target_B5: Tensor, action_B5: Tensor, map_B34: Tensor, mirror_B2: Tensor | None = None
 ) -> Tensor:
     """Return float32[B, CONDITIONS]: height, line of sight, and how far there is still to go.
 
     The last of these is what a blocked descent shows in: the hand was sent lower than it is.
     """
-    z_B1 = target_B4[:, 2:3]
-    sight_B2 = line_of_sight(target_B4, map_B34)
+    z_B1 = target_B5[:, 2:3]
+    sight_B2 = line_of_sight(target_B5, map_B34)
     if mirror_B2 is not None:
         sight_B2 = sight_B2 * mirror_B2
-    down_B1 = action_B5[:, 2:3]
     # The small constant keeps the gradient finite where there is no way to go.
     sideways_B1 = (action_B5[:, :2].square().sum(dim=1, keepdim=True) + 1e-12).sqrt()
+    scales = torch.tensor(WAY_SCALES_M)
+    ways_B6 = torch.cat([action_B5[:, 2:3] / scales, sideways_B1 / scales], dim=1).tanh()
     heights = [z_B1 * 50.0 - 0.5, z_B1.clamp(max=0.03) * 100.0 - 1.0, z_B1 * 10.0]
-    ways = [torch.tanh(way / scale) for way in (down_B1, sideways_B1) for scale in WAY_SCALES_M]
-    return torch.cat([*heights, sight_B2, *ways], dim=1)
-
-
-def _turned(xy_B2: Tensor, yaw_B: Tensor) -> Tensor:
-    """Return base-frame vectors float32[B, 2] in the gripper's frame."""
-    sin_B, cos_B = yaw_B.sin(), yaw_B.cos()
-    x_B, y_B = xy_B2[:, 0], xy_B2[:, 1]
-    return torch.stack([cos_B * x_B + sin_B * y_B, cos_B * y_B - sin_B * x_B], dim=1)
-
-
-def line_of_sight(target_B4: Tensor, map_B34: Tensor) -> Tensor:
-    """Return float32[B, 2]: how far the ray through the target moves sideways per metre up.
-
-    In the gripper's frame. It tells the network from which side the patch is seen, hence which
-    way things of some height lean in it.
-    """
-    rows = map_B34[:, :, :3]
-    q_B3 = (rows * target_B4[:, None, :3]).sum(dim=2) + map_B34[:, :, 3]
-    depth_B1 = q_B3[:, 2:].clamp(min=1e-3)
-    u_B1, v_B1 = q_B3[:, 0:1] / depth_B1, q_B3[:, 1:2] / depth_B1
-    a, b = rows[:, 0] - u_B1 * rows[:, 2], rows[:, 1] - v_B1 * rows[:, 2]
-    # The cross product by hand: its ONNX export needs a fixed batch.
-    ray_x = a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1]
-    ray_y = a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2]
-    ray_z = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
-    # Maps look down, so |ray_z| is far from zero; keep its sign, bound the slope.
-    slope_x = (ray_x / (ray_z + 1e-9)).clamp(-3.0, 3.0)
-    slope_y = (ray_y / (ray_z + 1e-9)).clamp(-3.0, 3.0)
-    return _turned(torch.stack([slope_x, slope_y], dim=1), target_B4[:, 3])
+    return torch.cat([*heights, sight_B2, ways_B6], dim=1)
 
 
 class _Encode(nn.Module):
     """Interpolates both pictures once, so that sampling a patch point is one row gathered."""
 
-    weights_4F: Tensor
+    weights: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         offset = (torch.arange(FINENESS) + 0.5) / FINENESS
         low, right = torch.meshgrid(offset, offset, indexing="ij")
-        weights_4F = torch.stack(
+        share_4F = torch.stack(
             [(1 - low) * (1 - right), (1 - low) * right, low * (1 - right), low * right]
         ).reshape(4, -1)
-        self.register_buffer("weights_4F", weights_4F, persistent=False)
+        # All channels and points of a cell in one product: no transposition before or after it.
+        self.register_buffer("weights", torch.kron(share_4F, torch.eye(6)), persistent=False)
 
     def forward(self, first_image: Tensor, image: Tensor) -> Tensor:
-        """Return float32[(H + 1) * (W + 1) * FINENESS ** 2, 6].
+        """Return float32[(H + 1) * FINENESS * (W + 1) * FINENESS, 6], row by row.
 
         A cell lies between four neighbouring pixels (with a border of zeros like
-        ``grid_sample``'s); its FINENESS x FINENESS points follow one another.
+        ``grid_sample``'s) and becomes FINENESS x FINENESS points.
         """
-        pixels_6HW = normalised_images(first_image, image)[0]
-        padded = functional.pad(pixels_6HW, (1, 1, 1, 1))
-        corners = torch.stack(
-            [padded[:, :-1, :-1], padded[:, :-1, 1:], padded[:, 1:, :-1], padded[:, 1:, 1:]], dim=-1
+        pixels_HWC = torch.cat([first_image, image], dim=-1)[0].float() / 127.5 - 1.0
+        padded = functional.pad(pixels_HWC, (0, 0, 1, 1, 1, 1))
+        corners = torch.cat(
+            [padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]], dim=-1
         )
-        points_6KF = corners.reshape(6, -1, 4) @ self.weights_4F
-        return points_6KF.reshape(6, -1).transpose(0, 1).contiguous()
+        rows, columns, channels = corners.shape
+        points = corners.reshape(-1, channels) @ self.weights
+        points = points.reshape(rows, columns, FINENESS, -1).transpose(1, 2)
+        return points.reshape(-1, 6)
 
 
 class _Score(nn.Module):
     """One gather for the patches of all candidates, then the head."""
 
-    grid_P2: Tensor
+    grid_3P: Tensor
+    to_points_33: Tensor
 
     def __init__(self, network: PatchNetwork) -> None:
         super().__init__()
         self.head = network.head
-        self.height_px, self.width_px = network.height_px, network.width_px
-        self.register_buffer("grid_P2", network.grid_P2, persistent=False)
+        self.rows = (network.height_px + 1) * FINENESS
+        self.columns = (network.width_px + 1) * FINENESS
+        self.register_buffer("grid_3P", network.grid_3P, persistent=False)
+        # From image coordinates to encoded points. The first cell begins at the centre of the
+        # border pixel, half a pixel outside the image.
+        half = torch.tensor([network.width_px / 2, network.height_px / 2])
+        to_points_33 = torch.diag(functional.pad(half * FINENESS, (0, 1), value=1.0))
+        to_points_33[:2, 2] = (half + 0.5) * FINENESS
+        self.register_buffer("to_points_33", to_points_33, persistent=False)
 
     def forward(
         self, features: Tensor, pose: Tensor, hand_eye_map: Tensor, actions: Tensor
     ) -> Tensor:
         """Return success probabilities float32[N]."""
-        target_N4 = final_pose(pose[None], actions)
-        map_134 = hand_eye_map[None]
-        uv_NP2 = patch_coordinates(self.grid_P2[None], target_N4, map_134)
-        patch_NPC = functional.embedding(self._row_of(uv_NP2), features)
-        patch_NCRS = patch_NPC.permute(0, 2, 1).reshape(-1, 6, ROWS, COLUMNS)
-        return torch.sigmoid(self.head(patch_NCRS, conditions(target_N4, actions, map_134)))
-
-    def _row_of(self, uv_NP2: Tensor) -> Tensor:
-        """Return int64[N, P]: the row of the encoded pictures nearest to each point."""
-        # Cell 0 begins at the centre of the border pixel, half a pixel outside the image.
-        column = ((uv_NP2[..., 0] + 1.0) * (self.width_px / 2) + 0.5) * FINENESS
-        row = ((uv_NP2[..., 1] + 1.0) * (self.height_px / 2) + 0.5) * FINENESS
-        fine_j = column.clamp(0.0, (self.width_px + 1) * FINENESS - 1.0).int()
-        fine_i = row.clamp(0.0, (self.height_px + 1) * FINENESS - 1.0).int()
-        cell = (fine_i // FINENESS) * (self.width_px + 1) + fine_j // FINENESS
-        return (cell * FINENESS + fine_i % FINENESS) * FINENESS + fine_j % FINENESS
+        target_N5 = final_pose(pose[None], actions)
+        map_134 = (self.to_points_33 @ hand_eye_map)[None]
+        points_N2P = patch_coordinates(self.grid_3P[None], target_N5, map_134)
+        column_NP = points_N2P[:, 0].clamp(0.0, self.columns - 1.0).int()
+        row_NP = points_N2P[:, 1].clamp(0.0, self.rows - 1.0).int()
+        patch_NPC = functional.embedding(row_NP * self.columns + column_NP, features)
+        patch_NCRS = patch_NPC.transpose(1, 2).reshape(-1, 6, ROWS, COLUMNS)
+        condition_NK = conditions(target_N5, actions, hand_eye_map[None])
+        return torch.sigmoid(self.head(patch_NCRS, condition_NK))

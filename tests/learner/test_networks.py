@@ -18,15 +18,10 @@ from learner.networks import (
     build_network,
 )
 from learner.networks.base import normalised_images
-from learner.networks.patch import (
-    COLUMNS,
+from learner.networks.patch import WAY_SCALES_M, Variation, conditions
+from learner.networks.patch_view import (
     HIGHEST_PLANE_M,
-    LENGTH_M,
-    ROWS,
-    WAY_SCALES_M,
-    WIDTH_M,
-    Variation,
-    conditions,
+    final_pose,
     line_of_sight,
     patch_coordinates,
 )
@@ -101,13 +96,13 @@ def test_the_two_graphs_together_compute_what_training_computes(
 @pytest.mark.parametrize("hand_eye_map", [LOOKING_DOWN, ELSEWHERE], ids=["front", "behind"])
 @pytest.mark.parametrize("yaw", [0.0, 0.7, -1.5])
 def test_the_patch_lies_where_the_hand_eye_map_says(hand_eye_map: HandEyeMap, yaw: float):
-    target = torch.tensor([[0.04, -0.03, 0.012, yaw]])
-    grid = torch.tensor([[[0.0, 0.0], [0.045, 0.0], [0.0, 0.06], [-0.03, 0.02]]])
+    along = np.array([0.0, 0.045, 0.0, -0.03], np.float32)
+    across = np.array([0.0, 0.0, 0.06, 0.02], np.float32)
+    grid = torch.from_numpy(np.stack([along, across, np.ones(4, np.float32)]))[None]
 
-    found = patch_coordinates(grid, target, map_tensor(hand_eye_map))[0].numpy()
+    found = patch_coordinates(grid, target(0.04, -0.03, 0.012, yaw), map_tensor(hand_eye_map))
 
     cos, sin = math.cos(yaw), math.sin(yaw)
-    along, across = grid[0].numpy().T
     points = np.stack(
         [
             0.04 + cos * along - sin * across,
@@ -116,14 +111,25 @@ def test_the_patch_lies_where_the_hand_eye_map_says(hand_eye_map: HandEyeMap, ya
         ],
         axis=1,
     )
-    np.testing.assert_allclose(found, hand_eye_map.project(points), atol=1e-5)
+    np.testing.assert_allclose(found[0].numpy().T, hand_eye_map.project(points), atol=1e-5)
 
 
 def test_a_patch_higher_than_the_objects_lies_on_the_highest_plane():
-    grid = torch.zeros(1, 1, 2)
-    high = patch_coordinates(grid, torch.tensor([[0.02, 0.01, 0.14, 0.0]]), map_tensor(ELSEWHERE))
+    middle = torch.tensor([[[0.0], [0.0], [1.0]]])
+    high = patch_coordinates(middle, target(0.02, 0.01, 0.14, 0.0), map_tensor(ELSEWHERE))
     plane = ELSEWHERE.project(np.array([[0.02, 0.01, HIGHEST_PLANE_M]]))
-    np.testing.assert_allclose(high[0].numpy(), plane, atol=1e-5)
+    np.testing.assert_allclose(high[0].numpy().T, plane, atol=1e-5)
+
+
+def test_an_action_turns_the_wrist_from_where_it_is():
+    pose = torch.tensor([[0.01, -0.02, 0.03, 2.9]])
+    action = torch.tensor([[0.02, 0.01, -0.02, math.sin(0.5), math.cos(0.5)]])
+    expected = target(0.03, -0.01, 0.01, 3.4)
+    torch.testing.assert_close(final_pose(pose, action), expected, atol=1e-6, rtol=0)
+
+
+def target(x: float, y: float, z: float, yaw: float) -> Tensor:
+    return torch.tensor([[x, y, z, math.sin(yaw), math.cos(yaw)]])
 
 
 def picture_with_dot(point_m: tuple[float, float, float], hand_eye_map: HandEyeMap) -> Tensor:
@@ -174,11 +180,9 @@ def bright_spot_m(
         torch.tensor([action]),
         varied,
     )
-    light = (spy.patch_BCRS[0, 3] + 1).numpy()
-    along = ((np.arange(ROWS) + 0.5) / ROWS - 0.5) * LENGTH_M
-    across = ((np.arange(COLUMNS) + 0.5) / COLUMNS - 0.5) * WIDTH_M
-    total = light.sum()
-    return float((light.sum(axis=1) @ along) / total), float((light.sum(axis=0) @ across) / total)
+    light = spy.patch_BCRS[0, 3].flatten() + 1
+    along, across, _ = network.grid_3P @ light / light.sum()
+    return float(along), float(across)
 
 
 @pytest.mark.parametrize("hand_eye_map", [LOOKING_DOWN, ELSEWHERE], ids=["front", "behind"])
@@ -213,15 +217,14 @@ def test_a_map_that_is_a_centimetre_off_shows_the_dot_a_centimetre_off():
 
 
 def test_the_line_of_sight_points_from_the_target_to_the_camera():
-    target = torch.tensor([[0.04, -0.03, 0.012, 0.0]])
     camera = np.array([-0.34, -0.10, 0.46])
     ray = camera - np.array([0.04, -0.03, 0.012])
     expected = ray[:2] / ray[2]
-    found = line_of_sight(target, map_tensor(LOOKING_DOWN))[0].numpy()
+    here = map_tensor(LOOKING_DOWN)
+    found = line_of_sight(target(0.04, -0.03, 0.012, 0.0), here)[0].numpy()
     np.testing.assert_allclose(found, expected, atol=2e-3)
     # Seen from a hand that is turned by a quarter, it comes from another side.
-    turned = torch.tensor([[0.04, -0.03, 0.012, math.pi / 2]])
-    found = line_of_sight(turned, map_tensor(LOOKING_DOWN))[0].numpy()
+    found = line_of_sight(target(0.04, -0.03, 0.012, math.pi / 2), here)[0].numpy()
     np.testing.assert_allclose(found, [expected[1], -expected[0]], atol=2e-3)
 
 
@@ -260,7 +263,7 @@ def test_mirroring_flips_the_patch_and_what_points_sideways(mirror: tuple[float,
     patch, condition = shown(ACTION)
     mirrored, mirrored_condition = shown(ACTION, variation(mirror))
 
-    flipped = [axis for axis, sign in ((2, mirror[0]), (3, mirror[1])) if sign < 0]
+    flipped = [axis for axis, sign in enumerate(mirror, start=2) if sign < 0]
     torch.testing.assert_close(mirrored, patch.flip(flipped), atol=1e-4, rtol=0)
     x, y = mirror
     # Three of height, the line of sight, the lengths of the way to go.
@@ -295,9 +298,9 @@ def test_variations_differ_from_patch_to_patch_about_no_variation():
 
 
 def test_a_blocked_descent_shows_although_the_target_is_the_same():
-    target = torch.tensor([[0.01, -0.02, 0.002, 0.0]])
-    there = conditions(target, torch.tensor([[0.0, 0, 0, 0, 1]]), map_tensor(LOOKING_DOWN))
-    blocked = conditions(target, torch.tensor([[0.0, 0, -0.012, 0, 1]]), map_tensor(LOOKING_DOWN))
+    low = target(0.01, -0.02, 0.002, 0.0)
+    there = conditions(low, torch.tensor([[0.0, 0, 0, 0, 1]]), map_tensor(LOOKING_DOWN))
+    blocked = conditions(low, torch.tensor([[0.0, 0, -0.012, 0, 1]]), map_tensor(LOOKING_DOWN))
     difference = (blocked - there)[0]
     # Behind three of height and two of the line of sight come three of the way down.
     expected = [math.tanh(-0.012 / scale) for scale in WAY_SCALES_M]
