@@ -78,14 +78,13 @@ def run(config: LearnerConfig) -> None:
     stopping = threading.Event()
     with ray_of(config):
         # Only now: starting Ray replaces the handler of SIGTERM with its own.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopping.set())
+        _stop_on_signals(stopping)
         if await_cluster(config, stopping):
             serve(config, stopping)
 
 
 def run_offline(arguments: Arguments) -> None:
-    """Train on recorded stores."""
+    """Train on recorded stores until the end, or until a signal says stop."""
     if arguments.out is None:
         raise ConfigurationError("--offline needs --out DIR")
     if not arguments.visits >= 0:
@@ -94,7 +93,10 @@ def run_offline(arguments: Arguments) -> None:
     if arguments.config is not None:
         config = replace(load_toml(arguments.config, LearnerConfig), run_folder=arguments.out)
     configure_logs(config.log_level)
-    train_offline(config, arguments.offline, arguments.visits)
+    stopping = threading.Event()
+    if config.training.workers == 1:
+        _stop_on_signals(stopping)
+    train_offline(config, arguments.offline, arguments.visits, stopping)
 
 
 def serve(config: LearnerConfig, stopping: threading.Event) -> None:
@@ -116,6 +118,11 @@ def serve(config: LearnerConfig, stopping: threading.Event) -> None:
                 status.episodes_stored,
                 status.release_version,
             )
+
+
+def _stop_on_signals(stopping: threading.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
 
 
 def _said(error: Exception, status: int) -> int:

@@ -6,10 +6,13 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 import torch
 
+from learner.cluster import ray_of
 from learner.config import KeysConfig, LearnerConfig
 from learner.networks import build_network
 from learner.provenance import software_versions, write_run_record
@@ -18,13 +21,13 @@ from learner.training.batch import Batch
 from learner.training.batches import Batches
 from learner.training.checkpoints import checkpoints_of
 from learner.training.history import History
-from learner.training.log import TrainingLog
+from learner.training.log import TrainingLog, last_figures
 from learner.training.loop import LoopClock, Verdict, train
 from learner.training.release_maker import manifest_of
 from learner.training.replay import replay_of
 from learner.training.step import Training
 from learner.training.team import Team
-from learner.training.timers import EVALUATION_PAUSE
+from learner.training.workers import run_team
 from protocol.errors import ConfigurationError
 from protocol.release_manifest import CollectionSettings
 from protocol.security import load_release_secret
@@ -33,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _REPORTS = 20
 """Lines of progress in a training, each with an evaluation on what was held out."""
+_PAUSE = 20
+"""Examples trained on between two of them at least, for each that is evaluated."""
 RELEASE_NAME = "offline.gfrel"
 
 
@@ -91,44 +96,53 @@ class OfflineRun:
         )
         self.clock = LoopClock()
         self._log: TrainingLog | None = None
-        self._figures: dict[str, float] = {}
+        self._stopping = Event()
         self._began_s = time.monotonic()
-        self._report_due = self._report_at = 0.0
+        self._report_due = 0.0
         self._save_at = self._began_s + config.training.checkpoint_interval_s
 
-    def run(self) -> dict[str, float]:
-        """Train; return the figures of the last report.
+    def run(self, stopping: Event) -> None:
+        """Train to the end, or until ``stopping`` is set; then write a checkpoint.
+
+        The figures of every report are in the log of the run folder.
 
         Raises:
             ConfigurationError: there is no labelled attempt in the stores.
             OSError: a checkpoint cannot be written.
         """
+        self._stopping = stopping
         self.history.advance_to(self.training.step_count)
         if not len(self.history.examples):
             raise ConfigurationError("no labelled attempts in the stores")
         with closing(self.history), closing(TrainingLog(self._config.run_folder)) as self._log:
-            with Batches(self._draw) as batches:
+            with Batches(self.draw) as batches:
                 train(self.training, batches, self, self.clock)
             self._report()
         self._save()
-        return self._figures
 
     def verdict(self) -> Verdict:
         """See Course."""
-        is_done = self.training.examples_seen >= self._wanted() and self.history.is_read
-        return Verdict.END if is_done or not self._visits else Verdict.STEP
+        is_over = self.is_done or self._stopping.is_set()
+        return Verdict.END if is_over else Verdict.STEP
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every example was used as often as wanted."""
+        is_read = self.history.is_read and self.training.examples_seen >= self._wanted()
+        return is_read or not self._visits
 
     def wait(self) -> None:
         """See Course; what has been recorded need not be waited for."""
 
     def between(self) -> None:
         """See Course: a report at every twentieth of the way, a checkpoint when it is due."""
-        if self.training.examples_seen >= self._report_due and time.monotonic() >= self._report_at:
+        if self.training.examples_seen >= self._report_due:
             self._report()
         if time.monotonic() >= self._save_at:
             self._save()
 
-    def _draw(self, step: int) -> Batch:
+    def draw(self, step: int) -> Batch:
+        """Return this worker's part of the batch of a step; see Batches."""
         self.history.advance_to(step)
         training = self.training
         return training.sample(self.history.examples, step, training.own_batch_size)
@@ -140,10 +154,11 @@ class OfflineRun:
     def _report(self) -> None:
         training = self.training
         began = time.monotonic()
-        self._report_due = training.examples_seen + self._wanted() / _REPORTS
+        interval = max(self._wanted() / _REPORTS, _PAUSE * len(self._replay.held_out))
+        self._report_due = training.examples_seen + interval
         if training.team.rank:
             return
-        self._figures = training.evaluate(self._replay.held_out) | {
+        figures = training.evaluate(self._replay.held_out) | {
             "loss": training.loss,
             "step": float(training.step_count),
             "attempts": float(self._replay.attempts * training.team.size),
@@ -152,10 +167,9 @@ class OfflineRun:
             "step_share": self.clock.step_share,
         }
         assert self._log is not None
-        self._log.write({}, self._figures, training.step_count)
-        facts = " ".join(f"{name} {value:.4g}" for name, value in self._figures.items())
+        self._log.write({}, figures, training.step_count)
+        facts = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
         logger.info("%s", facts)
-        self._report_at = time.monotonic() + EVALUATION_PAUSE * (time.monotonic() - began)
 
     def _save(self) -> None:
         if not self.training.team.rank:
@@ -163,8 +177,12 @@ class OfflineRun:
         self._save_at = time.monotonic() + self._config.training.checkpoint_interval_s
 
 
-def train_offline(config: LearnerConfig, stores: Sequence[Path], visits: float) -> Path | None:
-    """Train on everything in the stores; return the signed release, None without a key for it.
+def train_offline(
+    config: LearnerConfig, stores: Sequence[Path], visits: float, stopping: Event
+) -> Path | None:
+    """Train on everything in the stores; return the signed release.
+
+    None without a key for one, and when it was stopped before its end.
 
     Raises:
         ConfigurationError, StoreError: see OfflineRun; or the signing key is open to others.
@@ -172,8 +190,10 @@ def train_offline(config: LearnerConfig, stores: Sequence[Path], visits: float) 
     write_run_record(config)
     has_key = config.keys.release_secret.exists()
     signing_key = load_release_secret(config.keys.release_secret) if has_key else None
-    run = OfflineRun(config, stores, visits)
-    metrics = run.run()
+    training = _trained(config, stores, visits, stopping)
+    if stopping.is_set():
+        logger.info("stopped at step %d; started again, it goes on", training.step_count)
+        return None
     if signing_key is None:
         logger.info("trained; no release: %s is not there", config.keys.release_secret)
         return None
@@ -182,16 +202,40 @@ def train_offline(config: LearnerConfig, stores: Sequence[Path], visits: float) 
     )
     manifest = manifest_of(
         config,
-        run.training,
+        training,
         version=1,
         parent=0,
         collection=settings,
-        metrics=metrics,
+        metrics=last_figures(config.run_folder),
         software=software_versions(),
     )
-    averaged = run.training.averaged.network
+    averaged = training.averaged.network
     release = ReleaseBuilder(averaged).build(averaged.state_dict(), manifest, signing_key)
     path = config.run_folder / RELEASE_NAME
     path.write_bytes(release)
     logger.info("release written to %s", path)
     return path
+
+
+def _trained(
+    config: LearnerConfig, stores: Sequence[Path], visits: float, stopping: Event
+) -> Training:
+    """Return the training at its end."""
+    if config.training.workers == 1:
+        run = OfflineRun(config, stores, visits)
+        run.run(stopping)
+        return run.training
+    with ray_of(config):
+        run_team(config, partial(_run_as_one_of, config=config, stores=stores, visits=visits))
+    network = build_network(
+        config.network, height_px=config.image_height_px, width_px=config.image_width_px
+    )
+    training = Training(network, config.training, seed=config.seed)
+    checkpoints_of(config).restore_newest(training)
+    return training
+
+
+def _run_as_one_of(
+    team: Team, config: LearnerConfig, stores: Sequence[Path], visits: float
+) -> None:
+    OfflineRun(config, stores, visits, team).run(Event())

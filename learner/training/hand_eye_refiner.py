@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from learner.training.team import Team
 from protocol.episode import Episode
 from protocol.errors import RejectedEpisodeError
 from protocol.hand_eye import HandEyeMap
@@ -25,6 +28,8 @@ COMMON_PRIOR = 1.0
 """Weight of the squared mean correction in the loss."""
 OWN_PRIOR, OWN_PRIOR_SCALE = 0.02, 0.2
 """Weight of the robots' own corrections in the loss, and the size from which they count less."""
+Calibration = tuple[str, str]
+"""Robot id, and the digest of the map that it found by its own motion."""
 IMPLAUSIBLE_M = 0.03
 """A map that learning moved further than this somewhere in the workspace is doubted."""
 _ADDING = threading.Lock()
@@ -39,39 +44,78 @@ class HandEyeRefiner(nn.Module):
     """
 
     calibration_R34: Tensor
+    row_N: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.correction_R24 = nn.Parameter(torch.zeros(MAX_ROBOTS, 2, 4))
         self.register_buffer("calibration_R34", torch.zeros(MAX_ROBOTS, 3, 4))
-        self._index: dict[tuple[str, str], int] = {}
+        # What has no row yet stands in the last one, which is given to nobody.
+        rows = torch.full((MAX_ROBOTS,), MAX_ROBOTS - 1)
+        self.register_buffer("row_N", rows, persistent=False)
+        self._numbers: dict[Calibration, int] = {}
+        self._rows: dict[Calibration, int] = {}
+        self._unagreed: dict[Calibration, NDArray[np.float32]] = {}
+        self.agrees_on_rows = False
+        """Whether rows are given by ``agree`` alone, because several workers train together."""
         self.trained_rows = 0
         """Rows that a training step has used; others may be known already and wait for theirs."""
 
     def index_of(self, episode: Episode) -> int:
-        """Return the row of this robot's calibration, giving it one if it is new.
+        """Return the number of this robot's calibration, giving it one if it is new.
 
         Raises:
             RejectedEpisodeError: there are more calibrations than MAX_ROBOTS.
         """
-        calibration = HandEyeMap(matrix=episode.calibration)
-        key = (episode.robot_id, calibration.digest())
+        key = (episode.robot_id, HandEyeMap(matrix=episode.calibration).digest())
         with _ADDING:
-            if key not in self._index:
-                row = len(self._index)
-                if row == MAX_ROBOTS:
-                    raise RejectedEpisodeError(
-                        f"{episode.robot_id}: one more calibration than the {MAX_ROBOTS} that a "
-                        "learner refines; begin a new run_folder"
-                    )
-                self.calibration_R34[row] = torch.from_numpy(episode.calibration.copy())
-                self._index[key] = row
-            return self._index[key]
+            if key not in self._numbers:
+                self._add(key, episode.calibration)
+            return self._numbers[key]
+
+    def rows_of(self, robot_B: Tensor) -> Tensor:
+        """Return the rows int64[B] of calibrations, by their numbers."""
+        return self.row_N[robot_B]
+
+    def agree(self, team: Team) -> None:
+        """Give rows to what any worker has read since the last time. All of them must ask."""
+        with _ADDING:
+            mine = list(self._unagreed.items())
+        if team.least(int(not mine)):
+            return
+        for workers_own in team.everyones(mine):
+            for key, calibration in workers_own:
+                with _ADDING:
+                    self._give_row(key, calibration)
+        self.trained_rows = len(self._rows)
 
     def forward(self, robot_B: Tensor) -> Tensor:
-        """Return maps float32[B, 3, 4]."""
-        map_B34: Tensor = self.calibration_R34[robot_B] @ self._motion(self.correction_R24[robot_B])
+        """Return maps float32[B, 3, 4], by the numbers of the calibrations."""
+        return self._maps(self.row_N[robot_B])
+
+    def _maps(self, row_B: Tensor) -> Tensor:
+        map_B34: Tensor = self.calibration_R34[row_B] @ self._motion(self.correction_R24[row_B])
         return map_B34
+
+    def _add(self, key: Calibration, calibration: NDArray[np.float32]) -> None:
+        if len(self._numbers) == MAX_ROBOTS - 1:
+            raise RejectedEpisodeError(
+                f"{key[0]}: one more calibration than the {MAX_ROBOTS - 1} that a learner "
+                "refines; begin a new run_folder"
+            )
+        self._numbers[key] = len(self._numbers)
+        if self.agrees_on_rows and key not in self._rows:
+            self._unagreed[key] = calibration.copy()
+        else:
+            self._give_row(key, calibration)
+
+    def _give_row(self, key: Calibration, calibration: NDArray[np.float32]) -> None:
+        row = self._rows.get(key, len(self._rows))
+        self.calibration_R34[row] = torch.from_numpy(calibration.copy())
+        self._rows[key] = row
+        self._unagreed.pop(key, None)
+        if key in self._numbers:
+            self.row_N[self._numbers[key]] = row
 
     def prior_loss(self) -> Tensor:
         """Return a scalar that holds corrections near zero, and their mean over robots nearer.
@@ -94,7 +138,7 @@ class HandEyeRefiner(nn.Module):
         known = self.known()
         count = len(known)
         with torch.no_grad():
-            maps = self(torch.arange(count)).reshape(count, 12)
+            maps = self._maps(torch.arange(count)).reshape(count, 12)
             moved_m = self._moved_m(self.correction_R24[:count])
         refined = {}
         for row, (robot_id, digest) in enumerate(known):
@@ -112,20 +156,25 @@ class HandEyeRefiner(nn.Module):
             moved = self._moved_m(self.correction_R24[: len(known)])
         return {robot: 1e3 * float(moved[row]) for row, (robot, _) in enumerate(known)}
 
-    def known(self) -> list[tuple[str, str]]:
+    def known(self) -> list[Calibration]:
         """Return (robot id, calibration digest) by row; other threads may add rows meanwhile."""
-        return list(self._index)
+        return list(self._rows)
 
-    def restore(self, known: list[tuple[str, str]], *, trained_rows: int) -> None:
+    def restore(self, known: list[Calibration], *, trained_rows: int) -> None:
         """Set the rows that a checkpoint's tensors belong to."""
-        self._index.clear()
-        self._index.update({(robot, digest): row for row, (robot, digest) in enumerate(known)})
+        rows = {(robot, digest): row for row, (robot, digest) in enumerate(known)}
+        self._rows.clear()
+        self._rows.update(rows)
+        self._numbers.clear()
+        self._numbers.update(rows)
+        self.row_N[: len(rows)] = torch.arange(len(rows))
         self.trained_rows = trained_rows
 
     def share_robots(self, other: HandEyeRefiner) -> None:
         """Use the rows of ``other``, now and as they grow: a moving average has the same robots."""
-        self._index = other._index
-        self.calibration_R34 = other.calibration_R34
+        self._numbers, self._rows = other._numbers, other._rows
+        self._unagreed = other._unagreed
+        self.calibration_R34, self.row_N = other.calibration_R34, other.row_N
 
     @staticmethod
     def _motion(correction_B24: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
+_NAME = "metrics.jsonl"
+
 
 class TrainingLog:
     """Appends one line of figures at a time. A full disk costs lines, never the training."""
@@ -47,7 +49,7 @@ class TrainingLog:
             logger.warning("last metrics not written to %s: %s", self._folder, error.strerror)
 
     def _append(self, line: bytes) -> None:
-        with (self._folder / "metrics.jsonl").open("ab") as file:
+        with (self._folder / _NAME).open("ab") as file:
             begin = file.tell()
             try:
                 file.write(line)
@@ -62,3 +64,12 @@ class TrainingLog:
             self._board = SummaryWriter(str(self._folder / "tensorboard"))
         for name, value in scalars.items():
             self._board.add_scalar(name, value, step)
+
+
+def last_figures(folder: Path) -> dict[str, float]:
+    """Return the last line of a run folder's log; {} when there is none."""
+    try:
+        lines = (folder / _NAME).read_bytes().splitlines()
+    except FileNotFoundError:
+        return {}
+    return msgspec.json.decode(lines[-1], type=dict[str, float]) if lines else {}

@@ -40,9 +40,9 @@ class LoopClock:
 
     @property
     def step_share(self) -> float:
-        """Share of time spent in steps; 1 before the first."""
+        """Share of time spent in steps; NaN before the first."""
         total_s = self.in_steps_s + self.beside_s
-        return self.in_steps_s / total_s if total_s else 1.0
+        return self.in_steps_s / total_s if total_s else float("nan")
 
 
 def train(training: Training, batches: Batches, course: Course, clock: LoopClock) -> None:

@@ -118,7 +118,7 @@ class ReleaseGate:
                 new.first_image_BHWC,
                 new.image_BHWC,
                 new.pose_B4,
-                self._maps(refiner)[new.robot_B],
+                self._maps(refiner)[refiner.rows_of(new.robot_B)],
                 new.action_B5,
             )
             losses = _log_loss(logit_B, new).tolist()
@@ -129,7 +129,7 @@ class ReleaseGate:
         """Return float32[R, 3, 4]: what each robot makes of this release's maps."""
         assert self._manifest is not None
         known = refiner.known()
-        maps_R34 = refiner.calibration_R34[: len(known)].clone()
+        maps_R34 = refiner.calibration_R34.clone()
         for row, (robot_id, digest) in enumerate(known):
             refined = self._manifest.hand_eye_maps.get(robot_id)
             if refined is not None and refined.calibration_digest == digest:

@@ -75,6 +75,7 @@ class Training:
         self.learned = Learned(network)
         self.average = AveragedModel(self.learned, avg_fn=_average_with(config))
         self.averaged.refiner.share_robots(self.learned.refiner)
+        self.learned.refiner.agrees_on_rows = self.team.size > 1
         self.optimiser = torch.optim.AdamW(
             [
                 {"params": network.parameters(), "weight_decay": config.weight_decay},
@@ -110,7 +111,11 @@ class Training:
         self._set_learning_rate()
         self.learned.train()
         refiner = self.learned.refiner
-        refiner.trained_rows = max(refiner.trained_rows, int(batch.robot_B.max()) + 1)
+        if self.team.size > 1:
+            refiner.agree(self.team)
+        else:
+            newest_row = int(refiner.rows_of(batch.robot_B).max())
+            refiner.trained_rows = max(refiner.trained_rows, newest_row + 1)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bfloat16):
             logit_B = self._augmented_logits(batch).float()
         # Batches hold both outcomes in equal parts. Putting the log-odds that this added into
@@ -143,7 +148,9 @@ class Training:
         batch = examples.newest(max(HELD_OUT_LIMIT, HELD_OUT_PER_ROBOT * robots))
         logit_B = self.average(batch).float()
         loss = functional.binary_cross_entropy_with_logits(logit_B, batch.success_B)
-        self.map_doubts = map_doubts(logit_B, batch.success_B, batch.robot_B)
+        self.map_doubts = map_doubts(
+            logit_B, batch.success_B, self.learned.refiner.rows_of(batch.robot_B)
+        )
         result = {"held_out_loss": float(loss)}
         auc = area_under_curve(logit_B, batch.success_B)
         if auc is not None:

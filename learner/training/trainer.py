@@ -23,6 +23,7 @@ from learner.training.replay_feed import ReplayFeed
 from learner.training.step import Training
 from learner.training.team import Team
 from learner.training.timers import TrainingTimers
+from protocol.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,11 @@ class Trainer:
                 of another network, or a history's pictures are of another size.
             StoreError: an episode store cannot be read.
         """
+        if config.training.workers > 1:
+            raise ConfigurationError(
+                f"training.workers {config.training.workers}: several workers train on recorded "
+                "stores only (--offline); a live learner has one"
+            )
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.training.threads)
         self._config = config
@@ -82,7 +88,7 @@ class Trainer:
                 version=resumed.release_version,
             )
         self._timers = TrainingTimers(config)
-        self._clock = LoopClock()
+        self.clock = LoopClock()
         self._held_out: dict[str, float] = {}
         self._stopping = Event()
 
@@ -97,7 +103,7 @@ class Trainer:
                 ending.callback(self._history.close)
             ending.callback(self._feed.close)
             batches = ending.enter_context(Batches(self._mixture.draw))
-            train(self._training, batches, self, self._clock)
+            train(self._training, batches, self, self.clock)
         self._save()
 
     def verdict(self) -> Verdict:
@@ -162,7 +168,7 @@ class Trainer:
             "visits": self._visits(),
             "success_share": self._replay.training.success_share,
             "releases_withheld": self._releases.withheld,
-            "step_share": self._clock.step_share,
+            "step_share": self.clock.step_share,
             **self._held_out,
         }
         facts = {

@@ -102,15 +102,16 @@ def step_on(training: Training, examples: ExampleSet) -> float:
     return training.step(batch)
 
 
-def fill_store(folder: Path, *, count: int) -> None:
+def fill_store(folder: Path, *, count: int, seed: int = 0, robot_id: str = "robot-01") -> None:
     """Store attempts as the gateway would."""
-    rng = np.random.default_rng(0)
-    records = [encode_episode(spot_episode(rng, success=i % 2 == 0)) for i in range(count)]
+    rng = np.random.default_rng(seed)
+    episodes = [spot_episode(rng, success=i % 2 == 0, robot_id=robot_id) for i in range(count)]
+    records = [encode_episode(episode) for episode in episodes]
     store = EpisodeStore(folder, STORE_BYTES)
     store.commit(
         [
             Arrival(
-                key=RecordKey(robot_id="robot-1", spool_id=bytes(16), sequence=number),
+                key=RecordKey(robot_id=robot_id, spool_id=bytes(16), sequence=number),
                 digest=digest(record),
                 record=record,
                 letter="s",

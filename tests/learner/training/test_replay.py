@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from learner.training.example_set import ExampleSet
-from learner.training.replay import Replay
+from learner.config import KeysConfig, LearnerConfig
+from learner.training.example_set import ExampleSet, row_bytes
+from learner.training.replay import Replay, replay_of
 from protocol.episode import Action, Label
+from protocol.errors import ConfigurationError
 from robot_agent.grasp_outcome import aborted
 from tests.episodes import make_episode
 
@@ -163,3 +165,91 @@ def test_one_thread_may_sample_while_another_adds():
         )
     adding.join()
     assert len(examples) == 4000
+
+
+def marked(number: int, steps: int = 2, *, robot: str = "arm", success: bool = True):
+    """Return an attempt whose first picture tells its number."""
+    one = episode(number, steps=steps, success=success, robot_id=robot)
+    return replace(one, first_image=np.full_like(one.first_image, number % 251))
+
+
+def numbers_of(examples: ExampleSet) -> list[int]:
+    """Return the numbers of the attempts that are held, oldest first."""
+    found = examples.newest(10_000).first_image_BHWC[:, 0, 0, 0].tolist()
+    return list(dict.fromkeys(found))
+
+
+def set_of(pictures: int) -> ExampleSet:
+    return make_set(max_bytes=pictures * row_bytes(height_px=SIDE_PX, width_px=SIDE_PX))
+
+
+def test_a_full_set_lets_its_oldest_attempts_go():
+    examples = set_of(pictures=30)
+    for number in range(50):
+        examples.add(marked(number, steps=1 + number % 4), number % 3)
+    kept = numbers_of(examples)
+    assert kept == list(range(kept[0], 50))
+    assert examples.attempts == len(kept)
+    drawn = examples.sample(2000, np.random.default_rng(0)).first_image_BHWC[:, 0, 0, 0]
+    assert sorted(set(drawn.tolist())) == kept
+
+
+def test_older_attempts_go_before_those_that_are_there_until_it_is_full():
+    examples = set_of(pictures=30)
+    for number in (100, 101):
+        examples.add(marked(number), 0)
+    added = [examples.add_older(marked(number), 0) for number in range(99, 80, -1)]
+    assert added == [True] * 8 + [False] * 11
+    assert numbers_of(examples) == list(range(92, 102))
+    examples.add(marked(102), 0)
+    assert numbers_of(examples) == list(range(93, 103))
+
+
+def test_examples_keep_their_places_while_others_come_and_go():
+    examples = set_of(pictures=30)
+    examples.add(marked(50), 0)
+    before = examples.newest(10)
+    for number in range(49, 44, -1):
+        examples.add_older(marked(number), 0)
+    for number in range(51, 59):
+        examples.add(marked(number), 0)
+    after = examples.newest(100)
+    for place, picture in zip(before.place_B, before.image_BHWC, strict=True):
+        found = after.only(after.place_B == place)
+        assert len(found) == 1
+        assert torch.equal(found.image_BHWC[0], picture)
+
+
+def test_no_attempt_older_than_is_wanted_is_kept():
+    replay = Replay(height_px=SIDE_PX, width_px=SIDE_PX, held_out_fraction=0.0, max_attempts=7)
+    for number in range(20):
+        replay.add(marked(number), 0)
+    assert numbers_of(replay.training) == list(range(13, 20))
+    assert replay.add_older(marked(12), 0) is None
+
+
+def test_a_robot_that_was_heard_rarely_is_drawn_as_often_as_the_others():
+    examples = make_set(most_repeats=100.0)
+    for number in range(200):
+        examples.add(marked(number, success=number % 2 == 0), 1 if number % 20 < 2 else 0)
+    batch = examples.sample(4000, np.random.default_rng(0))
+    share = float((batch.robot_B == 1).float().mean())
+    assert share == pytest.approx(0.5, abs=0.05)
+    assert int(batch.success_B.sum()) == 2000
+
+
+def test_a_robot_whose_attempts_have_all_gone_is_drawn_no_more():
+    examples = set_of(pictures=30)
+    examples.add(marked(0), 7)
+    for number in range(1, 20):
+        examples.add(marked(number), 3)
+    assert set(examples.sample(100, np.random.default_rng(0)).robot_B.tolist()) == {3}
+
+
+def test_memory_is_bounded_as_configured(tmp_path):
+    keys = KeysConfig(server_secret=tmp_path, release_secret=tmp_path, registry=tmp_path)
+    config = LearnerConfig(run_folder=tmp_path, keys=keys)
+    for wrong, words in ((10**6, "pictures fit, fewer than"), (10**15, "bytes of memory in all")):
+        training = replace(config.training, replay_bytes=wrong)
+        with pytest.raises(ConfigurationError, match=words):
+            replay_of(replace(config, training=training))

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from learner.config import GatewayConfig
 from learner.store.episode_store import EpisodeStore
 from learner.store.retention import RetentionLimits
 from learner.store.stored_episode import Arrival, RecordKey
+from learner.training.example_set import row_bytes
 from learner.training.hand_eye_refiner import HandEyeRefiner
 from learner.training.replay import Replay
-from learner.training.replay_feed import ReplayFeed
+from learner.training.replay_feed import Counted, ReplayFeed
+from learner.training.team import Team
 from protocol.codec import digest, encode_episode
 from protocol.episode import Episode
 from tests.delivery_site import wait_until
@@ -35,10 +39,12 @@ def store(folder: Path, episodes: list[Episode]) -> None:
 
 
 @contextmanager
-def feeding(folder: Path) -> Iterator[tuple[ReplayFeed, Replay]]:
-    replay = Replay(height_px=SIDE_PX, width_px=SIDE_PX, held_out_fraction=0.0)
+def feeding(
+    folder: Path, *, max_bytes: int = 10**8, **rest: Any
+) -> Iterator[tuple[ReplayFeed, Replay]]:
+    replay = Replay(height_px=SIDE_PX, width_px=SIDE_PX, held_out_fraction=0.0, max_bytes=max_bytes)
     config = GatewayConfig(store=folder, max_store_bytes=STORE_BYTES)
-    feed = ReplayFeed(config, replay, HandEyeRefiner())
+    feed = ReplayFeed(config, replay, HandEyeRefiner(), **rest)
     feed.start()
     try:
         yield feed, replay
@@ -104,3 +110,39 @@ def test_it_reads_on_past_episodes_that_were_retired(tmp_path: Path):
     with feeding(tmp_path) as (feed, replay):
         assert feed.caught_up.wait(20.0)
         assert replay.attempts == kept
+
+
+def test_the_newest_are_read_first_and_kept_when_not_all_fit(tmp_path: Path):
+    store(tmp_path, [make_episode("arm-1", seed=seed, steps=1, side_px=64) for seed in range(900)])
+    rows = row_bytes(height_px=SIDE_PX, width_px=SIDE_PX)
+    with feeding(tmp_path, max_bytes=200 * rows) as (feed, replay):
+        assert feed.caught_up.wait(30.0)
+        assert feed.opened.is_set()
+        assert replay.attempts == 100
+        assert feed.attempts == 900
+        kept = replay.training.newest(1000).pose_B4
+    newest = [make_episode("arm-1", seed=seed, steps=1) for seed in range(800, 900)]
+    poses = [one.steps[0].observation.pose.as_array() for one in newest]
+    np.testing.assert_array_equal(kept.numpy(), poses)
+
+
+def test_what_was_counted_before_a_restart_is_not_counted_again(tmp_path: Path):
+    store(tmp_path, [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(50)])
+    with feeding(tmp_path) as (feed, _):
+        assert feed.caught_up.wait(20.0)
+        counted = feed.counted(history_drawn=3)
+    assert counted == Counted(through=50, examples=200, history_drawn=3)
+    with feeding(tmp_path, counted=counted) as (feed, _):
+        assert feed.caught_up.wait(20.0)
+        assert (feed.examples, feed.examples_ever) == (200, 200)
+
+
+def test_each_worker_takes_its_part_of_a_store(tmp_path: Path):
+    store(tmp_path, [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(60)])
+    found = []
+    for rank in range(3):
+        with feeding(tmp_path, team=Team(rank=rank, size=3)) as (feed, replay):
+            assert feed.caught_up.wait(20.0)
+            assert (replay.attempts, feed.examples_ever) == (20, 240)
+            found.append({tuple(pose) for pose in replay.training.newest(1000).pose_B4.tolist()})
+    assert len(set.union(*found)) == sum(map(len, found)) == 240

@@ -1,0 +1,73 @@
+"""Several processes that train one network, under Ray Train."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from learner.config import LearnerConfig
+from learner.logs import configure_logs
+from learner.training.team import Team
+from protocol.errors import ConfigurationError
+
+Work = Callable[[Team], None]
+"""What each worker does; it and all it holds travel to the workers' processes."""
+
+
+def run_team(config: LearnerConfig, work: Work) -> None:
+    """Run ``work`` in ``training.workers`` processes until it ends in all of them.
+
+    Ray must be there. Gradients go through gloo; a failure of one ends all, and training is
+    resumed from its checkpoint by whoever called.
+
+    Raises:
+        ConfigurationError: Ray has fewer cores than workers, or Ray Train is not installed.
+        ray.train.v2.api.exceptions.TrainingFailedError: with what ended a worker.
+    """
+    try:
+        # Not installed unless it is wanted: it brings pandas and Arrow along.
+        from ray import train
+        from ray.train.torch import TorchConfig, TorchTrainer
+    except ImportError as error:
+        raise ConfigurationError(
+            f"training.workers {config.training.workers}: several need Ray Train; "
+            "pip install 'graspfleet[workers]'"
+        ) from error
+    cores = int(_cluster_resources().get("CPU", 0))
+    if cores < config.training.workers:
+        raise ConfigurationError(
+            f"training.workers {config.training.workers}: Ray has {cores} cores in all"
+        )
+    # The metrics are our own; Ray's would want its dashboard.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"work": work, "log_level": config.log_level},
+        torch_config=TorchConfig(backend="gloo"),
+        scaling_config=train.ScalingConfig(
+            num_workers=config.training.workers, resources_per_worker={"CPU": 1}
+        ),
+        run_config=train.RunConfig(
+            name="workers", storage_path=str(Path(config.run_folder).resolve() / "ray_train")
+        ),
+    )
+    trainer.fit()
+
+
+def _cluster_resources() -> dict[str, float]:
+    found: Any = ray.cluster_resources  # without annotations
+    return dict(found())
+
+
+def _work(job: dict[str, Any]) -> None:
+    from ray import train
+
+    configure_logs(job["log_level"])
+    torch.set_num_threads(1)
+    context = train.get_context()
+    job["work"](Team(rank=context.get_world_rank(), size=context.get_world_size()))

@@ -1,0 +1,79 @@
+"""Training on recorded stores is the same to the bit, whatever interrupts it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from fleet.toml_text import toml_text
+from tests.delivery_site import wait_until
+from tests.learner.spot_task import SIDE_PX, fill_store
+
+ROOT = Path(__file__).resolve().parents[2]
+VISITS = 60
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """Return a folder with two stores, and a configuration without a key to sign with."""
+    fill_store(tmp_path / "first", count=40)
+    fill_store(tmp_path / "second", count=25, seed=1, robot_id="robot-2")
+    key = {"server_secret": "s", "release_secret": "r", "registry": "registry"}
+    table = {
+        "run_folder": "run",
+        "image_height_px": SIDE_PX,
+        "image_width_px": SIDE_PX,
+        "keys": key,
+        "training": {"batch_size": 16, "held_out_fraction": 0.2, "checkpoint_interval_s": 0.05},
+    }
+    (tmp_path / "learner.toml").write_text(toml_text(table))
+    return tmp_path
+
+
+def train(site: Path, out: Path) -> subprocess.Popen[bytes]:
+    stores = [str(site / "first"), str(site / "second")]
+    arguments = ["--config", str(site / "learner.toml"), "--visits", str(VISITS), "--out", str(out)]
+    command = [sys.executable, "-m", "learner", *arguments, "--offline", *stores]
+    return subprocess.Popen(command, cwd=ROOT, stderr=(site / "log").open("ab"))
+
+
+def finish(process: subprocess.Popen[bytes], site: Path) -> None:
+    assert process.wait(timeout=200) == 0, (site / "log").read_text()[-2000:]
+
+
+def newest(out: Path) -> Path | None:
+    return max((out / "checkpoints").glob("*.safetensors"), default=None)
+
+
+def step_of(out: Path) -> int:
+    found = newest(out)
+    return int(found.stem) if found else 0
+
+
+def test_a_run_killed_at_three_points_ends_with_the_weights_of_one_left_alone(site: Path):
+    alone, killed = site / "alone", site / "killed"
+    undisturbed = train(site, alone)
+    for target in sorted(np.random.default_rng().integers(1, 120, 3)):
+        process = train(site, killed)
+        try:
+            wait_until(lambda least=int(target): step_of(killed) >= least, "a checkpoint", 200)
+        finally:
+            process.kill()
+            process.wait()
+    finish(train(site, killed), site)
+    finish(undisturbed, site)
+
+    assert step_of(killed) == step_of(alone) > 120
+    # All that a checkpoint holds, bit for bit: weights, optimiser, moving average, maps.
+    assert newest(killed).read_bytes() == newest(alone).read_bytes()
+    lines = [msgspec.json.decode(line) for line in (killed / "metrics.jsonl").open("rb")]
+    assert lines[-1]["attempts"] == 65
+    assert list((killed / "tensorboard").glob("events.*"))
+    record = msgspec.json.decode((killed / "run.json").read_bytes())
+    assert record["config"]["seed"] == 0
+    assert record["software"]["torch"]

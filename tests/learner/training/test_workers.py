@@ -1,0 +1,84 @@
+"""Several workers train one network: in lockstep, on their own parts, with one result."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from fleet.toml_text import toml_text
+from learner.config import TrainingConfig
+from tests.learner.spot_task import SIDE_PX, fill_store
+
+ROOT = Path(__file__).resolve().parents[3]
+TOLERANCE = 0.06
+"""Nats of held-out loss, and of AUC, by which the curves of one and two workers may differ."""
+
+
+def test_workers_agree_on_weights_and_on_the_rows_of_robots_that_only_one_of_them_saw(
+    tmp_path: Path,
+):
+    command = [sys.executable, "-m", "tests.learner.training.one_of_two"]
+    both = [
+        subprocess.Popen([*command, str(rank), str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE)
+        for rank in (0, 1)
+    ]
+    for process in both:
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr.decode()[-2000:]
+    first, second = (
+        msgspec.json.decode((tmp_path / f"{rank}.json").read_bytes()) for rank in (0, 1)
+    )
+    assert first["weights"] == second["weights"]
+    assert first["losses"] == second["losses"]
+    assert first["seen"] == 3 * 32
+    assert [robot for robot, _ in first["known"]] == ["arm-a", "arm-b", "arm-c"]
+    assert first["known"] == second["known"]
+    assert (first["rows"], second["rows"]) == ([0, 1], [2, 0])
+
+
+def train(folder: Path, workers: int) -> list[dict[str, float]]:
+    table = {
+        "run_folder": "run",
+        "image_height_px": SIDE_PX,
+        "image_width_px": SIDE_PX,
+        "keys": {"server_secret": "s", "release_secret": "r", "registry": "registry"},
+        "training": {"batch_size": 64, "held_out_fraction": 0.2, "workers": workers},
+    }
+    path = folder / f"{workers}.toml"
+    path.write_text(toml_text(table))
+    arguments = ["--config", str(path), "--visits", "60", "--out", str(folder / str(workers))]
+    done = subprocess.run(
+        [sys.executable, "-m", "learner", *arguments, "--offline", str(folder / "store")],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = (folder / str(workers) / "metrics.jsonl").read_bytes().splitlines()
+    return [msgspec.json.decode(line) for line in lines]
+
+
+@pytest.mark.slow
+def test_two_workers_under_ray_train_learn_along_the_curve_of_one_at_the_same_batch(tmp_path: Path):
+    fill_store(tmp_path / "store", count=300)
+    one, two = train(tmp_path, 1), train(tmp_path, 2)
+    assert one[-1]["step"] == pytest.approx(two[-1]["step"], rel=0.1)
+    assert one[-1]["held_out_loss"] < 0.4 < 0.6 < one[0]["held_out_loss"]
+    steps = [line["step"] for line in one]
+    for figure in ("held_out_loss", "held_out_auc"):
+        of_two = np.interp(steps, [line["step"] for line in two], [line[figure] for line in two])
+        np.testing.assert_allclose([line[figure] for line in one], of_two, atol=TOLERANCE)
+
+
+def test_more_workers_than_the_batch_can_be_split_among_are_a_wrong_configuration():
+    with pytest.raises(ValueError, match="batch_size 10 cannot be split among 3 workers"):
+        TrainingConfig(batch_size=10, workers=3)
