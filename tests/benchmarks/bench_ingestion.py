@@ -151,16 +151,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _rows(kinds: Sequence[Kind], agents: Sequence[int]) -> list[Row]:
-    rows = [Row(kind=kind, agents=count) for kind in kinds for count in agents]
-    # The one with the bounds first: should the time not suffice, it has the most rounds.
-    return sorted(rows, key=lambda row: row != _JUDGED)
+    return [Row(kind=kind, agents=count) for kind in kinds for count in agents]
 
 
 def _measure(
     rows: Sequence[Row], systems: Sequence[System], episodes: Path, arguments: argparse.Namespace
 ) -> Rounds:
     rounds, end_s = Rounds(), time.monotonic() + arguments.seconds
-    for turn, row, system in _turns(arguments.rounds, rows, systems):
+    for turn, row, system in turns_of(arguments.rounds, rows, systems):
         if time.monotonic() > end_s:
             where = f"{row.name} of round {turn + 1}"
             rounds.failures["time"] = f"{arguments.seconds:.0f} s were over before {where}"
@@ -185,14 +183,21 @@ def _measure(
     return rounds
 
 
-def _turns(
+def turns_of(
     rounds: int, rows: Sequence[Row], systems: Sequence[System]
 ) -> Iterator[tuple[int, Row, System]]:
-    for turn in range(rounds):
-        for row in rows:
-            for system in systems:
-                if row.takes(system):
-                    yield turn, row, system
+    """Yield what is measured, in order; should the time not suffice, the last is left out.
+
+    All rounds of the row with the bounds come first.
+    """
+    judged = [row for row in rows if row == _JUDGED]
+    others = [row for row in rows if row != _JUDGED]
+    for some in (judged, others):
+        for turn in range(rounds):
+            for row in some:
+                for system in systems:
+                    if row.takes(system):
+                        yield turn, row, system
 
 
 def _rate(count: Count) -> float:

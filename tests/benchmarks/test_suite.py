@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.benchmarks.__main__ import Suite, merge, print_table
-from tests.benchmarks.bench_ingestion import Rounds, Row
+from tests.benchmarks.bench_ingestion import Rounds, Row, turns_of
 from tests.benchmarks.figures import Figure, Findings
 from tests.benchmarks.machine import LoadWatch, describe
 from tests.benchmarks.parts import ROOT, Outcome, part_names, run_part, seconds_of
@@ -70,6 +70,15 @@ def test_ratios_are_taken_within_a_round() -> None:
     ratios = rounds.ratios(row, OURS, PORTAL, lambda a, b: a.episodes / b.episodes)
 
     assert sorted(ratios) == [2.0, 3.0]
+
+
+def test_all_rounds_of_what_has_bounds_come_first_and_systems_take_turns_in_each() -> None:
+    rows = [Row(kind="jpeg", agents=agents) for agents in (1, 8)]
+
+    turns = list(turns_of(2, rows, [OURS, PORTAL]))
+
+    assert [(turn, row.agents) for turn, row, _ in turns[::2]] == [(0, 8), (1, 8), (0, 1), (1, 1)]
+    assert [system for _, _, system in turns] == [OURS, PORTAL] * 4
 
 
 def test_a_picture_is_drawn_of_whatever_was_measured(tmp_path: Path) -> None:
