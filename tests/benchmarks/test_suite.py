@@ -33,7 +33,7 @@ def test_every_part_gets_a_share_and_the_shares_are_the_whole() -> None:
     shares = seconds_of(names, minutes=27)
 
     assert {"ingestion", "ack", "simulator"} <= shares.keys()
-    assert all(seconds >= 30 for seconds in shares.values())
+    assert all(seconds > 0 for seconds in shares.values())
     assert sum(shares.values()) == pytest.approx(27 * 60)
 
 
