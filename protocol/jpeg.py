@@ -78,7 +78,7 @@ def jpeg_size(blob: bytes | memoryview) -> tuple[int, int]:
     return height_px, width_px
 
 
-def check_jpeg_sizes(blobs: Iterable[memoryview], *, height_px: int, width_px: int) -> None:
+def check_jpeg_sizes(blobs: Iterable[bytes], *, height_px: int, width_px: int) -> None:
     """Check that every image has this size, by its header.
 
     Raises:
@@ -87,14 +87,14 @@ def check_jpeg_sizes(blobs: Iterable[memoryview], *, height_px: int, width_px: i
     head = b""
     for blob in blobs:
         # One camera's files are alike up to the end of the frame header: no need to parse again.
-        if head and blob[: len(head)] == head and blob[-2:] == _END:
+        if head and blob.startswith(head) and blob.endswith(_END):
             continue
         if jpeg_size(blob) != (height_px, width_px):
             raise RejectedEpisodeError(
                 "an image of {} x {} px".format(*jpeg_size(blob))
                 + f", but the episode says {height_px} x {width_px}"
             )
-        head = bytes(blob[: _find_frame(blob) + _FRAME.size])
+        head = blob[: _find_frame(blob) + _FRAME.size]
 
 
 def _find_frame(blob: bytes | memoryview) -> int:

@@ -9,6 +9,23 @@ from functools import cache
 
 _ANONYMOUS = re.compile(rb"^RssAnon:\s+(\d+) kB$", re.MULTILINE)
 _STATUS_BYTES = 8192
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 64 * 2**20
+"""Freed memory that each of glibc's arenas keeps for what comes next."""
+_HEAP_BYTES = 2**20
+"""What is smaller comes from an arena, not from a mapping of its own."""
+
+
+def keep_freed() -> None:
+    """Let this process use freed memory again, where glibc would give 128 kB back at once.
+
+    A gateway frees a group of records, and LMDB's copies of them, every few milliseconds; fetching
+    the same pages from the system again cost a sixth of its CPU time.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        set_option(_M_MMAP_THRESHOLD, _HEAP_BYTES)
 
 
 def anonymous_bytes() -> int:

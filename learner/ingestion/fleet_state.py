@@ -181,7 +181,10 @@ class FleetState:
         )
 
     def _robot(self, robot_id: str) -> _Robot:
-        return self._robots.setdefault(robot_id, _Robot())
+        robot = self._robots.get(robot_id)
+        if robot is None:
+            robot = self._robots[robot_id] = _Robot()
+        return robot
 
     def _is_live(self, robot_id: str, now_s: float) -> bool:
         return now_s - self._robots[robot_id].last_seen_s <= LIVE_S

@@ -28,6 +28,7 @@ from protocol.authentication import RegistryAuthenticator
 from protocol.codec import encode_message
 from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES, MAX_QUEUED_BYTES
 from protocol.messages import Ack, StatusReply
+from protocol.process_memory import keep_freed
 from protocol.refusal_log import RefusalLog
 from protocol.registry import Registry
 from protocol.server_key import ServerKey
@@ -84,7 +85,6 @@ class Gateway:
             self._fleet,
             self._refusals,
             self._wakeup.set,
-            image_size_px=image_size_px,
         )
         self._reception = Reception(
             registry=self._registry,
@@ -96,6 +96,7 @@ class Gateway:
             refusals=self._refusals,
             status=self.status,
             is_connected=self._is_connected,
+            image_size_px=image_size_px,
         )
         self._started_s = time.monotonic()
         self._stopping = False
@@ -111,6 +112,7 @@ class Gateway:
                 registry.
         """
         self._registry.members()
+        keep_freed()
         self._authenticator.start()
         try:
             self.endpoint = self._socket.open(self._config.bind)

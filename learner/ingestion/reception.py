@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import msgspec
 import zmq
 
+from learner.ingestion.admission import ImageSize, Refused, admit
 from learner.ingestion.committer import Committer, Delivery, Sender
 from learner.ingestion.fleet_state import FleetState
 from learner.ingestion.sessions import Sessions
 from learner.store.episode_store import EpisodeStore
+from learner.store.stored_episode import Arrival, Burial
 from protocol.codec import decode_message
 from protocol.errors import ConfigurationError, RejectedMessageError, StoreError
 from protocol.limits import MAX_TOMBSTONE_RANGE, MESSAGES_PER_S
@@ -42,8 +44,7 @@ _SAY_HELLO = Refusal(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message as it came in."""
 
     routing_id: bytes
@@ -78,6 +79,7 @@ class Reception:
         refusals: RefusalLog,
         status: Callable[[], StatusReply],
         is_connected: Callable[[bytes], bool],
+        image_size_px: ImageSize | None = None,
     ) -> None:
         """Prepare to receive.
 
@@ -91,6 +93,7 @@ class Reception:
             refusals: where refusals are logged.
             status: what operators are told.
             is_connected: says whether a routing id still has a connection.
+            image_size_px: height and width that pictures must have; None admits any.
         """
         self._registry = registry
         self._store = store
@@ -101,6 +104,7 @@ class Reception:
         self._refusals = refusals
         self._status = status
         self._is_connected = is_connected
+        self._image_size_px = image_size_px
         self._rate = MessageRate()
         self._sessions = Sessions()
 
@@ -180,24 +184,52 @@ class Reception:
             must_be_told = self._key.note_confirmed(member.name, message.next_server_key)
             return self._key.notice if must_be_told and may_be_told else None
         self._fleet.seen(member.name)
-        if isinstance(message, Tombstone) and not _is_sane(message):
+        if isinstance(message, Tombstone):
+            return self._take_tombstone(member, envelope, message)
+        return self._take_record(member, envelope, message)
+
+    def _take_record(
+        self, member: Member, envelope: Envelope, message: EpisodeSubmission
+    ) -> Refusal | None:
+        # Here and not on the committer's thread, which writes to the store meanwhile: hashing and
+        # syncing both leave the interpreter to the other.
+        admitted = admit(
+            message, envelope.bodies[0], member.name, image_size_px=self._image_size_px
+        )
+        if not isinstance(admitted, Refused):
+            self._submit(member, envelope, admitted)
+            return None
+        refusal = self._refuse(member, admitted.code, admitted.reason)
+        return msgspec.structs.replace(
+            refusal, spool_id=message.spool_id, sequence=message.sequence
+        )
+
+    def _take_tombstone(
+        self, member: Member, envelope: Envelope, message: Tombstone
+    ) -> Refusal | None:
+        sequences = message.last_sequence - message.sequence + 1
+        if not 1 <= sequences <= MAX_TOMBSTONE_RANGE:
             return self._refuse(
                 member,
                 RefusalCode.TOMBSTONE,
                 f"sequences {message.sequence} to {message.last_sequence}: a tombstone covers 1 to "
                 f"{MAX_TOMBSTONE_RANGE} of them",
             )
-        if isinstance(message, Tombstone):
-            # The store writes it once for every sequence.
-            self._rate.charge(envelope.public_key, message.last_sequence - message.sequence)
-        self._committer.submit(
-            Delivery(
-                sender=Sender(routing_id=envelope.routing_id, robot_id=member.name),
-                message=message,
-                record=envelope.bodies[0] if envelope.bodies else b"",
-            )
+        # The store writes it once for every sequence.
+        self._rate.charge(envelope.public_key, sequences - 1)
+        burial = Burial(
+            robot_id=member.name,
+            spool_id=message.spool_id,
+            sequence=message.sequence,
+            last_sequence=message.last_sequence,
+            reason=message.reason,
         )
+        self._submit(member, envelope, burial)
         return None
+
+    def _submit(self, member: Member, envelope: Envelope, item: Arrival | Burial) -> None:
+        sender = Sender(routing_id=envelope.routing_id, robot_id=member.name)
+        self._committer.submit(Delivery(sender=sender, item=item))
 
     def _greet(self, member: Member, envelope: Envelope, hello: Hello) -> FromGateway:
         refusal = self._reason_to_refuse(member, hello, envelope)
@@ -287,7 +319,3 @@ class Reception:
             f"{name} sends more than {MESSAGES_PER_S} messages a second (a refused one counts as "
             "many); what is above that is dropped, and must be sent again",
         )
-
-
-def _is_sane(tombstone: Tombstone) -> bool:
-    return 0 <= tombstone.last_sequence - tombstone.sequence < MAX_TOMBSTONE_RANGE

@@ -8,6 +8,8 @@ import zlib
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from protocol.codec import digest as digest_of
 from protocol.errors import StoreError
 
@@ -30,8 +32,7 @@ looking through the pages of a broken file.
 """
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RecordKey:
+class RecordKey(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Identifies one record for ever: the robot as authenticated, its outbox, its sequence."""
 
     robot_id: str
@@ -98,8 +99,7 @@ def spool_prefix(robot_id: str, spool_id: bytes) -> bytes:
     return robot_prefix(robot_id) + spool_id
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An admitted record that asks to be stored."""
 
     key: RecordKey

@@ -63,10 +63,14 @@ class StoreTransaction:
 
     def _store(self, arrival: Arrival) -> Verdict:
         key = arrival.key.packed()
-        number = self._transaction.get(key, db=self._file.index)
-        if number is None:
+        # One look into the index that also writes: most keys are new.
+        is_new = self._transaction.put(
+            key, SEQUENCE.pack(self._number + 1), db=self._file.index, overwrite=False
+        )
+        if is_new:
             self._append(key, arrival)
             return Verdict.STORED
+        number = self._transaction.get(key, db=self._file.index)
         if self._first_digest(number, arrival) != arrival.digest:
             kept = self._transaction.get(key + arrival.digest, db=self._file.conflicts)
             if kept is None:
@@ -91,7 +95,9 @@ class StoreTransaction:
             )
         # Under a number of its own: what rotted stays, for LMDB would free the pages that its
         # damaged ones name.
-        self._put_record(arrival.key.packed(), arrival)
+        key = arrival.key.packed()
+        self._transaction.put(key, SEQUENCE.pack(self._number + 1), db=self._file.index)
+        self._log(key, arrival)
         return arrival.digest
 
     def _sound_digest(self, commit: int) -> bytes:
@@ -101,15 +107,14 @@ class StoreTransaction:
             raise StoreError(f"it holds the record of commit {episode.number}")
         return episode.digest
 
-    def _put_record(self, key: bytes, arrival: Arrival) -> None:
+    def _log(self, key: bytes, arrival: Arrival) -> None:
+        """Write a record under the next number, which the index names already."""
         self._number += 1
-        number = SEQUENCE.pack(self._number)
         value = self._value(key, arrival, self._number)
-        self._transaction.put(number, value, db=self._file.log, append=True)
-        self._transaction.put(key, number, db=self._file.index)
+        self._transaction.put(SEQUENCE.pack(self._number), value, db=self._file.log, append=True)
 
     def _append(self, key: bytes, arrival: Arrival) -> None:
-        self._put_record(key, arrival)
+        self._log(key, arrival)
         self._letters[arrival.key.robot_id].append(arrival.letter)
         name = key[: -SEQUENCE.size]
         spool = self._spool(name)

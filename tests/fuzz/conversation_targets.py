@@ -16,8 +16,9 @@ from learner.ingestion.committer import Answer, Committer, Delivery, Sender
 from learner.ingestion.fleet_state import FleetState
 from learner.ingestion.reception import Envelope, Reception
 from learner.store.episode_store import EpisodeStore
+from learner.store.stored_episode import Burial
 from protocol.codec import encode_episode
-from protocol.messages import Ack, EpisodeSubmission, Refusal, StatusReply, Tombstone, Welcome
+from protocol.messages import Ack, EpisodeSubmission, Refusal, StatusReply, Welcome
 from protocol.refusal_log import RefusalLog
 from protocol.server_key import ServerKey
 from tests.delivery_site import DeliverySite, make_site
@@ -76,8 +77,14 @@ class _Learner:
         """Return what the committer says to everything so far."""
         number = next(self._fences)
         fence = Sender(routing_id=b"fence", robot_id="fence")
-        end = Tombstone(spool_id=bytes(16), sequence=number, last_sequence=number, reason="")
-        self._committer.submit(Delivery(sender=fence, message=end))
+        end = Burial(
+            robot_id="fence",
+            spool_id=bytes(16),
+            sequence=number,
+            last_sequence=number,
+            reason="",
+        )
+        self._committer.submit(Delivery(sender=fence, item=end))
         answers: list[Answer] = []
         while not any(answer.sender == fence for answer in answers):
             assert self._answered.wait(ANSWERED_WITHIN_S), "the committer answers no more"

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from learner.ingestion.admission import admit
 from learner.ingestion.committer import Answer, Committer, Delivery, Sender
 from learner.ingestion.fleet_state import FleetState
 from learner.store.episode_store import EpisodeStore
 from learner.store.retention import RetentionLimits
+from learner.store.stored_episode import Arrival
 from protocol.codec import digest, encode_episode
 from protocol.limits import LOGGED_REFUSALS
 from protocol.messages import Ack, EpisodeSubmission, Refusal
@@ -35,7 +37,6 @@ class Desk:
             self.fleet,
             RefusalLog(logging.getLogger(__name__)),
             self._collect,
-            image_size_px=(64, 64),
         )
         self.answers: list[Answer] = []
         self._lock = threading.Lock()
@@ -44,14 +45,14 @@ class Desk:
         with self._lock:
             self.answers += self.committer.take_answers()
 
-    def submit(
-        self, sequence: int, robot: str = "arm", *, side_px: int = 64, seed: int | None = None
-    ) -> None:
+    def submit(self, sequence: int, robot: str = "arm", *, seed: int | None = None) -> None:
         seed = sequence if seed is None else seed
-        record = encode_episode(make_episode(robot, seed=seed, side_px=side_px))
+        record = encode_episode(make_episode(robot, seed=seed))
         message = EpisodeSubmission(spool_id=SPOOL, sequence=sequence, digest=digest(record))
+        arrival = admit(message, record, robot)
+        assert isinstance(arrival, Arrival)
         sender = Sender(routing_id=robot.encode(), robot_id=robot)
-        self.committer.submit(Delivery(sender=sender, message=message, record=record))
+        self.committer.submit(Delivery(sender=sender, item=arrival))
 
     def acked(self, robot: str = "arm") -> set[int]:
         return {
@@ -92,17 +93,6 @@ def test_the_committer_retires_what_is_too_much_while_it_acks_everything(desk: D
     desk.submit(1)
     wait_until(lambda: desk.store.ledger("arm").duplicates == 1, "the oldest is still known")
     assert desk.store.ledger("arm").missing == 0
-
-
-def test_pictures_of_another_size_are_refused_by_sequence_so_that_the_robot_keeps_them_aside(
-    desk: Desk,
-):
-    desk.submit(1, side_px=32)
-    desk.submit(2)
-    wait_until(lambda: desk.acked() == {2}, "the other one is acked")
-    (refusal,) = desk.refusals()
-    assert (refusal.code, refusal.sequence, refusal.spool_id) == ("picture-size", 1, SPOOL)
-    assert desk.fleet.refusals() == {"picture-size": 1}
 
 
 def test_more_conflicts_of_a_robot_than_are_kept_are_refused_so_that_it_sets_them_aside(
