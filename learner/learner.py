@@ -13,7 +13,6 @@ import ray
 from learner.config import LearnerConfig
 from learner.ingestion.gateway_actor import GatewayHandle
 from learner.placement import with_places
-from learner.provenance import write_run_record
 from learner.releases.actor import ReleaseServerHandle
 from learner.training.actor import TrainingHandle
 from protocol import errors
@@ -46,7 +45,6 @@ class Learner:
         Raises:
             GraspFleetError: what an actor's own start-up raised: a key file, a port, a store.
         """
-        write_run_record(self._config)
         config = with_places(self._config)
         try:
             self._gateway = GatewayHandle(config)

@@ -91,16 +91,20 @@ def _compare(node: str, answer: Any) -> None:  # noqa: ANN401
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ConfigurationError(f"node {node} cannot run the learner: {reason}") from error
-    here = software_versions()
     differing = [
         f"{name} {there.get(name)} instead of {version}"
-        for name, version in here.items()
-        if name != _ALWAYS_DIFFERS and there.get(name) != version
+        for name, version in software_versions().items()
+        if name != _ALWAYS_DIFFERS and _public(there.get(name, "")) != _public(version)
     ]
     if differing:
         raise ConfigurationError(
             f"node {node} has {', '.join(differing)}; install the same versions on every node"
         )
+
+
+def _public(version: str) -> str:
+    """Return a version without what is said of its build: torch 2.13.0+cpu is 2.13.0."""
+    return version.partition("+")[0]
 
 
 def _described() -> str:

@@ -14,6 +14,7 @@ from learner.config import LearnerConfig
 from learner.ingestion.gateway_actor import GatewayHandle
 from learner.logs import configure_logs
 from learner.placement import actor_options
+from learner.provenance import write_run_record
 from learner.releases.actor import ReleaseServerHandle
 from learner.training.trainer import Trainer
 
@@ -43,6 +44,8 @@ class TrainingActor:
         self, config: LearnerConfig, gateway: GatewayHandle, releases: ReleaseServerHandle
     ) -> None:
         configure_logs(config.log_level)
+        # On this node, which need not be the one that the learner was started on.
+        write_run_record(config)
         # Until here this process has loaded torch, while the gateway made or opened its store.
         gateway.await_endpoint()
         self._trainer = Trainer(config, _Outlet(gateway, releases))
