@@ -16,6 +16,7 @@ from learner.logs import configure_logs
 from learner.placement import actor_options
 from learner.provenance import write_run_record
 from learner.releases.actor import ReleaseServerHandle
+from learner.training.live_team import LiveTeam
 from learner.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,9 @@ class TrainingActor:
         write_run_record(config)
         # Until here this process has loaded torch, while the gateway made or opened its store.
         gateway.await_endpoint()
-        self._trainer = Trainer(config, _Outlet(gateway, releases))
+        outlet = _Outlet(gateway, releases)
+        is_alone = config.training.workers == 1
+        self._trainer = Trainer(config, outlet) if is_alone else LiveTeam(config, outlet)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
         self._thread.start()

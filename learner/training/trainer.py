@@ -23,7 +23,6 @@ from learner.training.replay_feed import ReplayFeed
 from learner.training.step import Training
 from learner.training.team import Team
 from learner.training.timers import TrainingTimers
-from protocol.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +46,6 @@ class Trainer:
                 of another network, or a history's pictures are of another size.
             StoreError: an episode store cannot be read.
         """
-        if config.training.workers > 1:
-            raise ConfigurationError(
-                f"training.workers {config.training.workers}: several workers train on recorded "
-                "stores only (--offline); a live learner has one"
-            )
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.training.threads)
         self._config = config

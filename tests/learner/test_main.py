@@ -216,3 +216,21 @@ def test_a_killed_trainer_comes_back_from_its_checkpoint_and_numbers_releases_up
         learner.kill()
     newest = max(int(path.stem) for path in checkpoints.glob("*.safetensors"))
     assert newest >= metrics(tmp_path)[-1]["step"]
+
+
+@pytest.mark.slow
+def test_two_workers_train_live_and_stop_in_order(tmp_path: Path, ray_address: str):
+    fill_store(tmp_path / "store", count=40)
+    table = make_table(tmp_path, ray_address)
+    table["training"]["workers"] = 2
+    learner = start(tmp_path, table)
+    try:
+        wait_until(lambda: len(releases(tmp_path)) > 1, "two releases", deadline_s=240)
+        learner.send_signal(signal.SIGTERM)
+        status, stderr = end_of(learner)
+        assert status == 0, stderr
+    finally:
+        learner.kill()
+    checkpoints = (tmp_path / "run" / "checkpoints").glob("*.safetensors")
+    assert max(int(path.stem) for path in checkpoints) >= metrics(tmp_path)[-1]["step"]
+    assert metrics(tmp_path)[-1]["attempts"] == 40

@@ -1,0 +1,118 @@
+"""Recorded stores as experience: alone, and beside live attempts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from learner.config import KeysConfig, LearnerConfig
+from learner.networks import build_network
+from learner.training.history import History
+from learner.training.mixture import Mixture
+from learner.training.replay import Replay
+from learner.training.step import Training
+from learner.training.team import Team
+from protocol.errors import ConfigurationError, StoreError
+from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store, make_examples, spot_examples
+
+
+def make_config(folder: Path, **training) -> LearnerConfig:
+    keys = KeysConfig(server_secret=folder, release_secret=folder, registry=folder)
+    config = LearnerConfig(
+        run_folder=folder, keys=keys, image_height_px=SIDE_PX, image_width_px=SIDE_PX
+    )
+    settings = {"batch_size": 20, "first_after_attempts": 10, "held_out_fraction": 0.0}
+    return replace(
+        config,
+        training=replace(config.training, **(settings | training)),
+        gateway=replace(config.gateway, max_store_bytes=STORE_BYTES),
+    )
+
+
+class Bench:
+    """A history of forty attempts; live ones once it goes live."""
+
+    def __init__(self, folder: Path, **training) -> None:
+        fill_store(folder / "old", count=40, robot_id="old-arm")
+        self.config = make_config(folder, history=(folder / "old",), **training)
+        torch.manual_seed(0)
+        network = build_network("patch", height_px=SIDE_PX, width_px=SIDE_PX)
+        self.training = Training(network, self.config.training, seed=0)
+        self.refiner = self.training.learned.refiner
+        replay = Replay(height_px=SIDE_PX, width_px=SIDE_PX, held_out_fraction=0.0)
+        self.history = History(
+            self.config.training.history, self.config, replay, self.refiner, Team()
+        )
+        self.mixture = Mixture(self.training, make_examples(), self.history)
+
+    def go_live(self) -> None:
+        self.mixture = Mixture(self.training, spot_examples(30, self.refiner), self.history)
+
+    def drawn(self, step: int) -> tuple[int, int]:
+        """Return how many examples of a batch are recorded ones, and how many live."""
+        batch = self.mixture.draw(step)
+        robots = [robot for robot, _ in self.refiner.known()]
+        recorded = int((batch.robot_B == robots.index("old-arm")).sum())
+        return recorded, len(batch) - recorded
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.25, (5, 15)), (0.5, (10, 10))])
+def test_batches_are_mixed_in_the_ratio_that_is_stated(
+    tmp_path: Path, share: float, expected: tuple[int, int]
+):
+    bench = Bench(tmp_path, history_share=share)
+    bench.go_live()
+    assert [bench.drawn(step) for step in range(5)] == [expected] * 5
+
+
+def test_until_there_are_live_attempts_the_history_is_all_there_is(tmp_path: Path):
+    bench = Bench(tmp_path)
+    assert bench.drawn(0) == (20, 0)
+    bench.go_live()
+    assert bench.drawn(1) == (10, 10)
+
+
+def test_a_history_that_is_worn_out_is_used_no_more(tmp_path: Path):
+    bench = Bench(tmp_path, max_visits=1.0)
+    bench.go_live()
+    drawn = [bench.drawn(step) for step in range(6)]
+    assert drawn == [(10, 10)] * 4 + [(0, 20)] * 2
+    assert not bench.mixture.has_history()
+
+
+def test_what_is_read_by_a_step_depends_on_the_seed_alone(tmp_path: Path):
+    first, again = Bench(tmp_path / "a"), Bench(tmp_path / "b")
+    again.history.read_all()
+    for step in range(3):
+        one, other = first.mixture.draw(step), again.mixture.draw(step)
+        assert torch.equal(one.image_BHWC, other.image_BHWC)
+        assert torch.equal(one.pose_B4, other.pose_B4)
+
+
+def test_a_store_of_pictures_of_another_size_is_refused_before_anything_starts(tmp_path: Path):
+    bench = Bench(tmp_path)
+    bench.history.close()
+    other = replace(bench.config, image_width_px=48)
+    with pytest.raises(ConfigurationError, match=r"old: pictures of 32 x 32 px .* says 32 x 48"):
+        History(
+            [tmp_path / "old"],
+            other,
+            Replay(height_px=32, width_px=48, held_out_fraction=0.0),
+            bench.refiner,
+            Team(),
+        )
+
+
+def test_a_store_that_is_not_there_is_said(tmp_path: Path):
+    bench = Bench(tmp_path)
+    with pytest.raises(StoreError, match="none yet"):
+        History(
+            [tmp_path / "no"],
+            bench.config,
+            Replay(height_px=SIDE_PX, width_px=SIDE_PX, held_out_fraction=0.0),
+            bench.refiner,
+            Team(),
+        )
