@@ -107,8 +107,8 @@ class OfflineRun:
         The figures of every report are in the log of the run folder.
 
         Raises:
-            ConfigurationError: there is no labelled attempt in the stores.
-            OSError: a checkpoint cannot be written.
+            ConfigurationError: there is no labelled attempt in the stores, or what was trained
+                cannot be written.
         """
         self._stopping = stopping
         self.history.advance_to(self.training.step_count)
@@ -118,7 +118,10 @@ class OfflineRun:
             with Batches(self.draw) as batches:
                 train(self.training, batches, self, self.clock)
             self._report()
-        self._save()
+        try:
+            self._save()
+        except OSError as error:
+            raise ConfigurationError(_unwritten(self._checkpoints.folder, error)) from error
 
     def verdict(self) -> Verdict:
         """See Course."""
@@ -139,7 +142,10 @@ class OfflineRun:
         if self.training.examples_seen >= self._report_due:
             self._report()
         if time.monotonic() >= self._save_at:
-            self._save()
+            try:
+                self._save()
+            except OSError as error:
+                logger.error("%s; training goes on", _unwritten(self._checkpoints.folder, error))  # noqa: TRY400
 
     def draw(self, step: int) -> Batch:
         """Return this worker's part of the batch of a step; see Batches."""
@@ -172,9 +178,9 @@ class OfflineRun:
         logger.info("%s", facts)
 
     def _save(self) -> None:
+        self._save_at = time.monotonic() + self._config.training.checkpoint_interval_s
         if not self.training.team.rank:
             self._checkpoints.save(self.training, release_version=1)
-        self._save_at = time.monotonic() + self._config.training.checkpoint_interval_s
 
 
 def train_offline(
@@ -212,7 +218,10 @@ def train_offline(
     averaged = training.averaged.network
     release = ReleaseBuilder(averaged).build(averaged.state_dict(), manifest, signing_key)
     path = config.run_folder / RELEASE_NAME
-    path.write_bytes(release)
+    try:
+        path.write_bytes(release)
+    except OSError as error:
+        raise ConfigurationError(_unwritten(path, error)) from error
     logger.info("release written to %s", path)
     return path
 
@@ -239,3 +248,7 @@ def _run_as_one_of(
     team: Team, config: LearnerConfig, stores: Sequence[Path], visits: float
 ) -> None:
     OfflineRun(config, stores, visits, team).run(Event())
+
+
+def _unwritten(where: object, error: OSError) -> str:
+    return f"{where}: cannot be written: {error.strerror}"

@@ -13,6 +13,7 @@ from learner.__main__ import main
 from protocol.release import unpack_release
 from protocol.security import load_release_secret
 from robot_agent.q_function import QFunction
+from tests.disks import small_disk
 from tests.learner.spot_task import SIDE_PX, TRUE_MAP, fill_store
 
 
@@ -67,3 +68,38 @@ def test_a_store_that_is_not_there_is_said_in_one_line(
     said = capsys.readouterr().err.strip().splitlines()
     assert "no" in said[-1]
     assert said[-1].startswith("learner:")
+
+
+def test_a_disk_without_room_is_said_before_anything_is_trained(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    fill_store(tmp_path / "store", count=4)
+    with small_disk(tmp_path / "disk", megabytes=1) as disk:
+        arguments = ("--config", str(config), "--offline", str(tmp_path / "store"))
+        with pytest.raises(SystemExit) as ended:
+            call(monkeypatch, *arguments, "--out", str(disk / "out"))
+        assert not (disk / "out" / "metrics.jsonl").exists()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "a checkpoint takes" in said
+    assert "make room" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "--config TOML is needed, or --offline STORE"),
+        (("--offline", "store"), "--offline needs --out DIR"),
+        (("--offline", "store", "--out", "out", "--visits", "-1"), "--visits -1.0: must be 0"),
+    ],
+)
+def test_what_is_missing_on_the_command_line_is_said(
+    arguments: tuple[str, ...],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    with pytest.raises(SystemExit) as ended:
+        call(monkeypatch, *arguments)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err

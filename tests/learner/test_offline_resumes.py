@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from threading import Event
 
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from fleet.toml_text import toml_text
+from learner.config import LearnerConfig
+from learner.offline import OfflineRun
+from protocol.configuration import load_toml
 from tests.delivery_site import wait_until
 from tests.learner.spot_task import SIDE_PX, fill_store
 
@@ -35,6 +42,24 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def weights_of(site: Path, out: str) -> dict[str, torch.Tensor]:
+    """Train for a while in this process; return the moving average's weights."""
+    config = replace(load_toml(site / "learner.toml", LearnerConfig), run_folder=site / out)
+    config.run_folder.mkdir()
+    run = OfflineRun(config, [site / "first", site / "second"], visits=8)
+    run.run(Event())
+    return run.training.averaged.state_dict()
+
+
+def test_two_runs_with_one_seed_give_the_same_weights_to_the_bit(site: Path):
+    first = weights_of(site, "first-run")
+    torch.rand(3)  # whatever else draws random numbers meanwhile
+    again = weights_of(site, "second-run")
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    trained = first["network.head.out.bias"]
+    assert float(trained) != 0.0
+
+
 def train(site: Path, out: Path) -> subprocess.Popen[bytes]:
     stores = [str(site / "first"), str(site / "second")]
     arguments = ["--config", str(site / "learner.toml"), "--visits", str(VISITS), "--out", str(out)]
@@ -55,16 +80,19 @@ def step_of(out: Path) -> int:
     return int(found.stem) if found else 0
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_three_points_ends_with_the_weights_of_one_left_alone(site: Path):
     alone, killed = site / "alone", site / "killed"
     undisturbed = train(site, alone)
-    for target in sorted(np.random.default_rng().integers(1, 120, 3)):
+    targets = sorted(np.random.default_rng().integers(1, 120, 3))
+    for target, blow in zip(targets, (SIGKILL, SIGTERM, SIGKILL), strict=True):
         process = train(site, killed)
         try:
             wait_until(lambda least=int(target): step_of(killed) >= least, "a checkpoint", 200)
+            process.send_signal(blow)
+            assert process.wait(60) == (-SIGKILL if blow is SIGKILL else 0)
         finally:
             process.kill()
-            process.wait()
     finish(train(site, killed), site)
     finish(undisturbed, site)
 
