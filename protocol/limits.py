@@ -20,8 +20,6 @@ never ends without any limit of its own."""
 
 HANDSHAKE_MS = 10_000
 """Who connects must have authenticated itself by then."""
-LISTEN_BACKLOG = 4096
-"""Connections that may wait to be accepted."""
 MAX_DESCRIPTORS = 65_536
 """Open connections of a process that robots connect to, where the system allows as many."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import zmq
 
 from protocol.errors import ConfigurationError
-from protocol.limits import HANDSHAKE_MS, LISTEN_BACKLOG, MAX_DESCRIPTORS
+from protocol.limits import HANDSHAKE_MS, MAX_DESCRIPTORS
 from protocol.security import CurveKeys
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ PROBE_AFTER_S, PROBE_EVERY_S = 10, 5
 SILENCE_S = 60.0
 """An agent connects anew when an answer is due for so long, as when something on the way confirms
 bytes and drops them. The largest record must pass within it: 8 MiB at 140 kB/s."""
+_BACKLOG = 4096
+"""Connections that may wait to be accepted, where the system allows as many."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,7 @@ def make_router(
     _limit(socket, limits)
     # A fleet comes back all at once after a restart; libzmq's own 100 would leave most of it to
     # TCP's slow second tries. The system may allow less (net.core.somaxconn).
-    socket.setsockopt(zmq.BACKLOG, LISTEN_BACKLOG)
+    socket.setsockopt(zmq.BACKLOG, _BACKLOG)
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
     socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
