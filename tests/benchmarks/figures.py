@@ -75,9 +75,16 @@ def report(findings: Findings, out: Path | None) -> None:
 
 
 def _line(figure: Figure) -> str:
-    spread = "" if figure.low is None else f"({figure.low:.4g} to {figure.high:.4g})"
+    spread = "" if figure.low is None else f"({_number(figure.low)} to {_number(figure.high)})"
     verdict = {True: f"{figure.bound}: met", False: f"{figure.bound}: NOT MET", None: ""}
-    value = f"{figure.value:.4g} {figure.unit}"
+    value = f"{_number(figure.value)} {figure.unit}"
     return (
-        f"{figure.name:58} {value:>16} {spread:22} {verdict[figure.is_met]} {figure.note}".rstrip()
+        f"{figure.name:66} {value:>18} {spread:22} {verdict[figure.is_met]} {figure.note}".rstrip()
     )
+
+
+def _number(value: float | None) -> str:
+    """Return four digits, never as a power of ten."""
+    if value is None:
+        return "?"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
