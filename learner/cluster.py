@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,13 @@ import ray
 
 from learner.config import LearnerConfig
 from learner.placement import places_of
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, TransientError
 
 logger = logging.getLogger(__name__)
 
 _SUBMITTED = "RAY_ADDRESS"
 """Set for whatever runs as a Ray job: the cluster that it was submitted to."""
+_ANSWER_S = 10.0
 
 
 @contextmanager
@@ -26,7 +28,8 @@ def ray_of(config: LearnerConfig) -> Iterator[None]:
     """Join the Ray that the configuration names, or start one, for the time of the block.
 
     Raises:
-        ConfigurationError: no Ray answers at that address, or one of another version.
+        TransientError: nothing answers at that address.
+        ConfigurationError: what answers is no Ray, or one of another version.
     """
     address = config.ray.address or os.environ.get(_SUBMITTED, "")
     if not (address and _join(address)):
@@ -39,6 +42,7 @@ def ray_of(config: LearnerConfig) -> Iterator[None]:
 
 def _join(address: str) -> bool:
     """Join a Ray that runs; False where "auto" finds none on this machine."""
+    _check_that_it_answers(address)
     try:
         ray.init(address=address, runtime_env=_environment(), log_to_driver=True)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -48,6 +52,19 @@ def _join(address: str) -> bool:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"ray.address {address!r}: cannot be joined: {reason}") from error
     return True
+
+
+def _check_that_it_answers(address: str) -> None:
+    """Find out what Ray would try for minutes, and then end this process for."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto", or left to Ray
+    try:
+        socket.create_connection((host, int(port)), _ANSWER_S).close()
+    except OSError as error:
+        raise TransientError(
+            f"ray.address {address!r} does not answer: {error.strerror or error}; is the head up?"
+        ) from error
 
 
 def _start(config: LearnerConfig) -> None:

@@ -1,0 +1,200 @@
+"""A cluster of several Ray nodes: what it lacks is said, and whatever node goes comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from ray.cluster_utils import Cluster
+
+from fleet.enrolment import ensure_learner_keys
+from fleet.operator import operator_connection
+from fleet.run_folder import RunFolder
+from fleet.status import StatusClient
+from fleet.toml_text import laid_over, toml_text
+from protocol.errors import GraspFleetError
+from protocol.registry import Registry
+from tests.delivery_site import ROOT, free_port, wait_until
+from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store
+
+Table = dict[str, Any]
+_RAY_MEMORY = {"object_store_memory": 80_000_000}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head that is in no place. Its folder is its own: other tests must not find this Ray."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-") as folder,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.setenv("RAY_TMPDIR", folder)
+        head = {"num_cpus": 1, "include_dashboard": False, **_RAY_MEMORY}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        yield cluster
+        cluster.shutdown()
+
+
+class Lab:
+    """A learner's folder, and the learner as a process that joins the cluster."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        self.folder = RunFolder(root=folder)
+        self._address = address
+        ensure_learner_keys(folder / "keys", Registry(folder / "registry"))
+
+    def start(self, changes: Table | None = None) -> subprocess.Popen[str]:
+        self.folder.learner_config.write_text(toml_text(laid_over(self._table(), changes or {})))
+        log = (self.folder.root / "log").open("w")
+        command = [sys.executable, "-m", "learner", "--config", str(self.folder.learner_config)]
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, text=True)
+
+    def complaint(self, changes: Table, *, status: int = 2) -> str:
+        """Start a learner that cannot run; return the one line that it ends with."""
+        learner = self.start(changes)
+        try:
+            assert learner.wait(60) == status, self.log
+        finally:
+            learner.kill()
+        (line,) = (line for line in self.log.splitlines() if line.startswith("learner: "))
+        assert not self.metrics
+        return line
+
+    @property
+    def log(self) -> str:
+        return (self.folder.root / "log").read_text()
+
+    @property
+    def metrics(self) -> list[Table]:
+        path = self.folder.learner / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+
+    @property
+    def checkpointed_step(self) -> int:
+        """The newest checkpoint's step; -1 while there is none."""
+        files = (self.folder.learner / "checkpoints").glob("*.safetensors")
+        return max((int(path.stem) for path in files), default=-1)
+
+    def answers(self) -> bool:
+        try:
+            with StatusClient(*operator_connection(self.folder)) as client:
+                return client.fetch(2.0).episodes_stored > 0
+        except GraspFleetError:
+            return False
+
+    def _table(self) -> Table:
+        return {
+            "run_folder": "learner",
+            "image_height_px": SIDE_PX,
+            "image_width_px": SIDE_PX,
+            "keys": {
+                "server_secret": "keys/server.secret",
+                "release_secret": "keys/release.secret",
+                "registry": "registry",
+            },
+            "gateway": {
+                "place": "ingestion",
+                "bind": f"tcp://127.0.0.1:{free_port()}",
+                "store": "store",
+                "max_store_bytes": STORE_BYTES,
+            },
+            "releases": {
+                "place": "ingestion",
+                "bind": f"tcp://127.0.0.1:{free_port()}",
+                "folder": "releases",
+                "interval_s": 0.5,
+            },
+            "training": {
+                "place": "training",
+                "batch_size": 16,
+                "first_after_attempts": 10,
+                "max_visits": 1e9,
+                "checkpoint_interval_s": 0.5,
+            },
+            "ray": {"address": self._address, "nodes_within_s": 30.0},
+        }
+
+
+@pytest.fixture
+def lab(cluster: Cluster, tmp_path: Path) -> Lab:
+    return Lab(tmp_path, cluster.address)
+
+
+def add_node(cluster: Cluster, place: str, **options: Any) -> Any:  # Ray's description of it
+    return cluster.add_node(num_cpus=1, resources={place: 1}, **_RAY_MEMORY, **options)
+
+
+def test_a_place_without_a_node_is_named(lab: Lab):
+    line = lab.complaint({"ray": {"nodes_within_s": 0.5}})
+    assert "no node of the cluster is in place ingestion, training after 0 s" in line
+    assert "(no place)" in line
+
+
+def test_a_cluster_that_is_not_there_is_named(lab: Lab):
+    line = lab.complaint({"ray": {"address": f"127.0.0.1:{free_port()}"}}, status=1)
+    assert "does not answer: Connection refused; is the head up?" in line
+
+
+def test_a_node_with_another_torch_is_named(cluster: Cluster, lab: Lab, tmp_path: Path):
+    installed = tmp_path / "site" / "torch-1.13.0.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.13.0\n")
+    environment = {**os.environ, "PYTHONPATH": str(installed.parent)}
+    node = add_node(cluster, "training", env_vars=environment)
+    try:
+        line = lab.complaint({"gateway": {"place": ""}, "releases": {"place": ""}})
+    finally:
+        cluster.remove_node(node)
+    assert "has torch 1.13.0 instead of" in line
+
+
+def test_more_threads_than_a_node_has_cores_are_refused(cluster: Cluster, lab: Lab):
+    node = add_node(cluster, "everything")
+    places = {part: {"place": "everything"} for part in ("gateway", "releases")}
+    try:
+        training = {"place": "everything", "threads": 3}
+        line = lab.complaint(places | {"training": training})
+    finally:
+        cluster.remove_node(node)
+    assert "training.threads 3 exceeds the 1 cores of node" in line
+
+
+def test_the_learner_outlives_every_node_but_its_own(cluster: Cluster, lab: Lab):
+    fill_store(lab.folder.root / "store", count=30)
+    ingestion, training = add_node(cluster, "ingestion"), add_node(cluster, "training")
+    learner = lab.start()
+    try:
+        wait_until(lambda: lab.checkpointed_step > 0, "a checkpoint", 120.0)
+        assert lab.answers()
+
+        cluster.remove_node(training, allow_graceful=False)
+        lines, resumed_from = len(lab.metrics), lab.checkpointed_step
+        assert lab.answers()
+        training = add_node(cluster, "training")
+        wait_until(lambda: len(lab.metrics) > lines, "training on the new node", 120.0)
+        assert all(line["step"] >= resumed_from for line in lab.metrics[lines:])
+
+        cluster.remove_node(ingestion, allow_graceful=False)
+        wait_until(lambda: not lab.answers(), "the gateway's end", 60.0)
+        ingestion = add_node(cluster, "ingestion")
+        wait_until(lab.answers, "the gateway on the new node, with its store", 120.0)
+        lines = len(lab.metrics)
+        wait_until(lambda: len(lab.metrics) > lines, "training goes on", 120.0)
+
+        learner.send_signal(signal.SIGTERM)
+        assert learner.wait(60) == 0, lab.log
+    finally:
+        learner.kill()
+        learner.wait()
+        for node in (ingestion, training):
+            cluster.remove_node(node)
