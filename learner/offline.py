@@ -160,7 +160,8 @@ class OfflineRun:
     def _report(self) -> None:
         training = self.training
         began = time.monotonic()
-        interval = max(self._wanted() / _REPORTS, _PAUSE * len(self._replay.held_out))
+        held_out = len(self._replay.held_out) * training.team.size
+        interval = max(self._wanted() / _REPORTS, _PAUSE * held_out)
         self._report_due = training.examples_seen + interval
         if training.team.rank:
             return

@@ -17,7 +17,8 @@ from tests.learner.spot_task import SIDE_PX, fill_store
 
 ROOT = Path(__file__).resolve().parents[3]
 TOLERANCE = 0.06
-"""Nats of held-out loss, and of AUC, by which the curves of one and two workers may differ."""
+"""Nats of held-out loss by which the curves of one and two workers may differ. They are evaluated
+on other attempts: the first of two workers has half of those that are held out."""
 
 
 def test_workers_agree_on_weights_and_on_the_rows_of_robots_that_only_one_of_them_saw(
@@ -48,7 +49,12 @@ def train(folder: Path, workers: int) -> list[dict[str, float]]:
         "image_height_px": SIDE_PX,
         "image_width_px": SIDE_PX,
         "keys": {"server_secret": "s", "release_secret": "r", "registry": "registry"},
-        "training": {"batch_size": 64, "held_out_fraction": 0.2, "workers": workers},
+        "training": {
+            "batch_size": 64,
+            "held_out_fraction": 0.2,
+            "learning_rate": 4e-4,
+            "workers": workers,
+        },
     }
     path = folder / f"{workers}.toml"
     path.write_text(toml_text(table))
@@ -69,14 +75,16 @@ def train(folder: Path, workers: int) -> list[dict[str, float]]:
 
 @pytest.mark.slow
 def test_two_workers_under_ray_train_learn_along_the_curve_of_one_at_the_same_batch(tmp_path: Path):
-    fill_store(tmp_path / "store", count=300)
+    fill_store(tmp_path / "store", count=400)
     one, two = train(tmp_path, 1), train(tmp_path, 2)
     assert one[-1]["step"] == pytest.approx(two[-1]["step"], rel=0.1)
     assert one[-1]["held_out_loss"] < 0.4 < 0.6 < one[0]["held_out_loss"]
     steps = [line["step"] for line in one]
-    for figure in ("held_out_loss", "held_out_auc"):
-        of_two = np.interp(steps, [line["step"] for line in two], [line[figure] for line in two])
-        np.testing.assert_allclose([line[figure] for line in one], of_two, atol=TOLERANCE)
+    of_one = [line["held_out_loss"] for line in one]
+    of_two = [line["held_out_loss"] for line in two]
+    at_the_same_steps = np.interp(steps, [line["step"] for line in two], of_two)
+    np.testing.assert_allclose(of_one, at_the_same_steps, atol=TOLERANCE)
+    assert min(one[-1]["held_out_auc"], two[-1]["held_out_auc"]) > 0.95
 
 
 def test_more_workers_than_the_batch_can_be_split_among_are_a_wrong_configuration():
