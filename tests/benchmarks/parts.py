@@ -19,7 +19,14 @@ FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 GRACE_S = 120.0
 """What a part may take beyond its share, to start and to end."""
-_SHARES = {"ingestion": 16.0, "fleet": 5.0, "ack": 2.0, "search": 1.5, "training": 1.5}
+_SHARES = {
+    "ingestion": 16.0,
+    "fleet": 4.0,
+    "ack": 2.0,
+    "release": 2.0,
+    "restart": 1.5,
+    "training": 1.5,
+}
 """Minutes of half an hour that a part is given; one that is not named gets one."""
 _SHOWN_LINES = 15
 
