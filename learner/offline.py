@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 _REPORTS = 20
 """Lines of progress in a training, each with an evaluation on what was held out."""
-_PAUSE = 20
+_PAUSE = 40
 """Examples trained on between two of them at least, for each that is evaluated."""
 RELEASE_NAME = "offline.gfrel"
 
@@ -165,7 +166,7 @@ class OfflineRun:
         self._report_due = training.examples_seen + interval
         if training.team.rank:
             return
-        figures = training.evaluate(self._replay.held_out) | {
+        found = training.evaluate(self._replay.held_out) | {
             "loss": training.loss,
             "step": float(training.step_count),
             "attempts": float(self._replay.attempts * training.team.size),
@@ -173,6 +174,8 @@ class OfflineRun:
             "wall_s": began - self._began_s,
             "step_share": self.clock.step_share,
         }
+        # Before the first step there is no loss and no share.
+        figures = {name: value for name, value in found.items() if math.isfinite(value)}
         assert self._log is not None
         self._log.write({}, figures, training.step_count)
         facts = " ".join(f"{name} {value:.4g}" for name, value in figures.items())

@@ -58,6 +58,17 @@ def test_a_recorded_store_becomes_a_release_that_a_robot_can_load(
     assert list((out / "checkpoints").glob("*.safetensors"))
 
 
+def test_no_visits_give_a_release_of_an_untrained_network(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fill_store(tmp_path / "store", count=40)
+    arguments = ("--config", str(config), "--offline", str(tmp_path / "store"), "--visits", "0")
+    call(monkeypatch, *arguments, "--out", str(tmp_path / "out"))
+    key = load_release_secret(tmp_path / "keys" / "release.secret").public_key()
+    release = unpack_release((tmp_path / "out" / "offline.gfrel").read_bytes(), key)
+    assert release.manifest.metrics["step"] == 0
+
+
 def test_a_store_that_is_not_there_is_said_in_one_line(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
