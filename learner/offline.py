@@ -96,7 +96,7 @@ class OfflineRun:
             stores, config, self._replay, refiner, team, least_per_step=least_per_step
         )
         self.clock = LoopClock()
-        self._log: TrainingLog | None = None
+        self._log = TrainingLog(config.run_folder)
         self._stopping = Event()
         self._began_s = time.monotonic()
         self._report_due = 0.0
@@ -115,7 +115,7 @@ class OfflineRun:
         self.history.advance_to(self.training.step_count)
         if not len(self.history.examples):
             raise ConfigurationError("no labelled attempts in the stores")
-        with closing(self.history), closing(TrainingLog(self._config.run_folder)) as self._log:
+        with closing(self.history), closing(self._log):
             with Batches(self.draw) as batches:
                 train(self.training, batches, self, self.clock)
             self._report()
@@ -176,7 +176,6 @@ class OfflineRun:
         }
         # Before the first step there is no loss and no share.
         figures = {name: value for name, value in found.items() if math.isfinite(value)}
-        assert self._log is not None
         self._log.write({}, figures, training.step_count)
         facts = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
         logger.info("%s", facts)

@@ -71,7 +71,11 @@ class ExampleSet:
         return float(succeeded / (failed + succeeded)) if failed + succeeded else 0.5
 
     def add(self, episode: Episode, robot_index: int) -> None:
-        """Add every step of a finished attempt as the newest; the oldest make room for it."""
+        """Add every step of a finished attempt as the newest; the oldest make room for it.
+
+        An attempt that would not fit alone is left out: ``replay_of`` sees to it that only sets
+        for hardly anything held out are so small.
+        """
         needed = len(episode.steps) + 1
         if needed > self._rows:
             return

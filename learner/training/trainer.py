@@ -83,6 +83,8 @@ class Trainer:
             )
         self._timers = TrainingTimers(config)
         self.clock = LoopClock()
+        """How the loop's time is spent."""
+        self._log = TrainingLog(config.run_folder)
         self._held_out: dict[str, float] = {}
         self._stopping = Event()
 
@@ -92,7 +94,7 @@ class Trainer:
         self._timers = TrainingTimers(self._config)
         self._feed.start()
         with ExitStack() as ending:
-            self._log = ending.enter_context(closing(TrainingLog(self._config.run_folder)))
+            ending.enter_context(closing(self._log))
             if self._history is not None:
                 ending.callback(self._history.close)
             ending.callback(self._feed.close)
