@@ -59,9 +59,9 @@ def _added_logit(count_OR: NDArray[np.int64], share_OR: NDArray[np.float64]) -> 
     Where a robot has one outcome alone, that of all robots together is taken for it.
     """
     total_O = np.maximum(count_OR.sum(axis=1), 1)
-    often_OR = np.where(count_OR > 0, share_OR / np.maximum(count_OR, 1), 1 / total_O[:, None])
+    often_OR = np.where(count_OR > 0, share_OR, 1) / np.maximum(count_OR, 1)
+    has_both_R = (count_OR > 0).all(axis=0)
+    ratio_R = np.where(has_both_R, often_OR[1] / often_OR[0], total_O[0] / total_O[1])
     surest = np.log(1 / _SUREST_SHARE - 1)
-    added: NDArray[np.float32] = np.clip(
-        np.log(often_OR[1]) - np.log(often_OR[0]), -surest, surest
-    ).astype(np.float32)
+    added: NDArray[np.float32] = np.clip(np.log(ratio_R), -surest, surest).astype(np.float32)
     return added

@@ -39,6 +39,6 @@ def test_what_balancing_adds_to_the_log_odds_is_known_for_every_robot():
 
 
 def test_a_robot_that_never_succeeded_is_taken_for_an_average_one():
-    found = balanced(np.array([[10, 10], [0, 10]]), most_repeats=1e9)
-    assert abs(found.added_logit_R[0]) < 1.0
-    assert np.isfinite(found.added_logit_R).all()
+    found = balanced(np.array([[60, 30], [0, 10]]), most_repeats=1.5)
+    np.testing.assert_allclose(found.added_logit_R[0], np.log(9), rtol=1e-6)
+    assert np.isfinite(balanced(np.array([[5], [0]]), most_repeats=4.0).added_logit_R).all()
