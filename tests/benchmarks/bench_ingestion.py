@@ -87,6 +87,13 @@ class Rounds:
     def counts(self, row: Row, system: System) -> list[Count]:
         return list(self._counts[row, system.name].values())
 
+    def fewest(self, rows: Sequence[Row]) -> int:
+        """Return in how many rounds the row was measured that the time sufficed least for."""
+        turns = {row: 0 for row in rows}
+        for (row, _), counts in self._counts.items():
+            turns[row] = max(turns[row], len(counts))
+        return min(turns.values())
+
     def ratios(self, row: Row, system: System, other: System, ratio: _RATIO) -> list[float]:
         """Return ``ratio(of system, of other)`` for every round that has both."""
         ours, theirs = self._counts[row, system.name], self._counts[row, other.name]
@@ -111,7 +118,7 @@ def main() -> None:
             "jpeg_record_bytes": int(np.median(record_bytes)),
             "different_episodes": EPISODES,
             "window": WINDOW,
-            "rounds": arguments.rounds,
+            "rounds": f"{rounds.fewest(rows)} to {arguments.rounds}",
             "measured_s": arguments.measured_s,
             "warm_up_s": WARM_UP_S,
         },
@@ -218,7 +225,7 @@ def _rates(rounds: Rounds, rows: Sequence[Row], systems: Sequence[System]) -> It
                     f"{row.name}: {system.name}",
                     rates,
                     "episodes/s",
-                    note=system.guarantee,
+                    note=f"{system.guarantee} (rounds: {len(rates)})",
                     labels=labels,
                 )
 

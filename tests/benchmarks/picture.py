@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.benchmarks.figures import Figure, Findings
 from tests.benchmarks.machine import Machine
 
 _MET, _MISSED = "#2e7d32", "#c62828"
-_OURS = "#1565c0"
+_OURS, _OUR_COLOUR = "ours", "#1565c0"
 _OTHERS = ("#9e9e9e", "#616161", "#90a4ae", "#ffb74d", "#ffcc80", "#a1887f", "#ce93d8")
 _KINDS = {"jpeg": "JPEG records", "raw": "raw pictures"}
 _NAME_CHARS = 62
@@ -27,10 +28,11 @@ def draw(machine: Machine, findings: Mapping[str, Findings], path: Path) -> None
     canvas = Canvas(figsize=(17, height), layout="constrained")
     FigureCanvasAgg(canvas)
     grid = canvas.add_gridspec(2, 2, width_ratios=(1.3, 1))
+    colours = _colours(figures)
     for row, (kind, title) in enumerate(_KINDS.items()):
         rates = [figure for figure in figures if figure.labels.get("kind") == kind]
         axes = canvas.add_subplot(grid[row, 0])
-        _draw_rates(axes, title, rates)
+        _draw_rates(axes, title, rates, colours)
         if row == 0 and rates:
             canvas.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     _draw_bounds(canvas.add_subplot(grid[:, 1]), bounded)
@@ -42,7 +44,18 @@ def draw(machine: Machine, findings: Mapping[str, Findings], path: Path) -> None
     canvas.savefig(path, dpi=110)
 
 
-def _draw_rates(axes: Axes, title: str, figures: Sequence[Figure]) -> None:
+def _colours(figures: Sequence[Figure]) -> dict[str, str]:
+    """Return one colour for each system, the same in every panel."""
+    systems = dict.fromkeys(
+        str(one.labels["system"]) for one in figures if one.labels.get("kind") in _KINDS
+    )
+    others = [system for system in systems if system != _OURS]
+    return dict(zip(others, itertools.cycle(_OTHERS), strict=False)) | {_OURS: _OUR_COLOUR}
+
+
+def _draw_rates(
+    axes: Axes, title: str, figures: Sequence[Figure], colours: Mapping[str, str]
+) -> None:
     axes.set_title(f"ingestion, {title}: episodes acked per second", fontsize=11)
     if not figures:
         _say_empty(axes)
@@ -50,7 +63,6 @@ def _draw_rates(axes: Axes, title: str, figures: Sequence[Figure]) -> None:
     systems = list(dict.fromkeys(str(figure.labels["system"]) for figure in figures))
     agents = sorted({int(figure.labels["agents"]) for figure in figures})
     width = 0.85 / len(systems)
-    others = iter(_OTHERS)
     for number, system in enumerate(systems):
         own = [figure for figure in figures if figure.labels["system"] == system]
         places = [
@@ -67,8 +79,8 @@ def _draw_rates(axes: Axes, title: str, figures: Sequence[Figure]) -> None:
             align="edge",
             yerr=(below, above),
             error_kw={"elinewidth": 0.8},
-            color=_OURS if system == "ours" else next(others, "#bdbdbd"),
-            label=f"{system}: {own[0].note}",
+            color=colours[system],
+            label=f"{system}: {own[0].note.rpartition(' (')[0] or own[0].note}",
         )
     axes.set_yscale("log")
     axes.set_xticks(range(len(agents)), [f"{count} agent{'s' * (count > 1)}" for count in agents])
