@@ -311,3 +311,8 @@ ToGateway = Hello | EpisodeSubmission | Tombstone | Heartbeat | StatusRequest
 FromGateway = Welcome | Ack | Refusal | KeyNotice | StatusReply
 ToReleaseServer = ReleaseSubscription | ChunkRequest | ReleaseListRequest | ReleasePin
 FromReleaseServer = ReleaseAnnouncement | Chunk | Refusal | ReleaseList
+
+# msgspec looks at a type when it is first used, and ends the process when two threads do so at the
+# same time (0.22): an agent's uplink and its release receiver both begin with a first message.
+for _union in (ToGateway, FromGateway, ToReleaseServer, FromReleaseServer):
+    msgspec.msgpack.Decoder(_union)

@@ -30,6 +30,8 @@ RANDOM_POLICY_DIGEST = hashlib.sha256(b"graspfleet random policy").hexdigest()
 _MAX_MANIFEST_BYTES = 4 * 2**20
 _LENGTH = struct.Struct("<I")
 _SIGNATURE_BYTES = 64
+# Made here, not at the first use: msgspec 0.22 ends the process when two threads meet there.
+_manifest_decoder = msgspec.json.Decoder(ReleaseManifest)
 _HEAD_BYTES = len(MAGIC) + _LENGTH.size
 MAX_HEAD_BYTES = _HEAD_BYTES + _MAX_MANIFEST_BYTES
 """Of what stands before the graphs."""
@@ -161,7 +163,7 @@ def _decode_manifest(encoded: bytes | memoryview) -> ReleaseManifest:
             f"release: a manifest of {len(encoded)} bytes exceeds {_MAX_MANIFEST_BYTES}"
         )
     try:
-        return msgspec.json.decode(encoded, type=ReleaseManifest)
+        return _manifest_decoder.decode(encoded)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         # ValueError: msgspec lets a text that is not UTF-8 through as Python's own error.
         raise RejectedReleaseError(f"release: manifest refused: {error}") from error

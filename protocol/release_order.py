@@ -12,6 +12,9 @@ from protocol.messages import ReleaseOrder, SignedOrder
 _DOMAIN = b"graspfleet release order\0"
 """Keeps a signature made for anything else from being taken for one of an order."""
 
+# Made here, not at the first use: msgspec 0.22 ends the process when two threads meet there.
+_order_decoder = msgspec.msgpack.Decoder(ReleaseOrder)
+
 
 def sign_order(order: ReleaseOrder, signing_key: Ed25519PrivateKey) -> SignedOrder:
     """Return the order as it travels, signed with the key that signs releases."""
@@ -33,6 +36,6 @@ def open_order(signed: SignedOrder, verify_key: Ed25519PublicKey) -> ReleaseOrde
             "its order is not signed with the key this robot trusts: forged, or of another learner"
         ) from error
     try:
-        return msgspec.msgpack.decode(signed.order, type=ReleaseOrder)
+        return _order_decoder.decode(signed.order)
     except msgspec.DecodeError as error:
         raise RejectedReleaseError(f"its order is malformed: {error}") from error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from protocol.errors import RejectedReleaseError
 from protocol.messages import ReleasePacking
@@ -39,15 +41,11 @@ class ReleasePackings:
         """Pack a release alone and against every older one of ``held``; forget all not in it."""
         data = held[version].data
         packed = {key: one for key, one in self._packed.items() if key[0] in held}
-        for base in (0, *(older for older in held if older < version)):
-            try:
-                found = pack_release_file(data, held[base].data if base else b"")
-            except RejectedReleaseError as error:
-                # Of another network, or too large: the file itself is fetched then.
-                logger.info("release %d is not packed against %d: %s", version, base, error)
-                continue
-            if len(found) < WORTH_ITS_WHILE * len(data):
-                packed[version, base] = found
+        bases = [0, *(older for older in held if older < version)]
+        with ThreadPoolExecutor(len(bases)) as pool:  # zlib lets other threads run
+            files = [held[base].data if base else b"" for base in bases]
+            found = pool.map(partial(_packed, data), files)
+            packed |= {(version, base): one for base, one in zip(bases, found, strict=True) if one}
         self._held, self._packed = held, packed
 
     def offer(self, version: int, have_version: int) -> ReleasePacking | None:
@@ -65,3 +63,14 @@ class ReleasePackings:
     def get(self, version: int, base_version: int) -> bytes | None:
         """Return a packing; None when there is no such (any more)."""
         return self._packed.get((version, base_version))
+
+
+def _packed(data: bytes, base: bytes) -> bytes | None:
+    """Return a packing that is worth its while, else None."""
+    try:
+        found = pack_release_file(data, base)
+    except RejectedReleaseError as error:
+        # Of another network, or too large: the file itself is fetched then.
+        logger.info("a release is not packed: %s", error)
+        return None
+    return found if len(found) < WORTH_ITS_WHILE * len(data) else None
