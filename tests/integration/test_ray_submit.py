@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,18 @@ LEARNS_AT_ONCE = {
     "ray": {"address": "auto", "nodes_within_s": 120.0},
     "gateway": {"place": "ingestion"},
     "releases": {"place": "ingestion", "interval_s": 2.0},
-    "training": {"place": "training", "batch_size": 16, "first_after_attempts": 6},
+    "training": {
+        "place": "training",
+        "batch_size": 16,
+        "first_after_attempts": 6,
+        "checkpoint_interval_s": 2.0,
+    },
     "collection": {"random_attempts": 10},
 }
-_STARTS_WORKERS = {"RAY_UP_enable_autoscaler_v2": "0"}
+LEARNER = "graspfleet/lab/learner"
+"""The learner's folder within a home."""
+_SETTINGS = {"RAY_UP_enable_autoscaler_v2": "0", "RAY_AUTH_MODE": "token"}
+"""What docs/cluster.md has an operator export."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Cluster:
     def ray(self, *arguments: str) -> list[str]:
         """Return a command line of Ray's, as the operator types it in the checkout."""
         ray = str(Path(sys.executable).with_name("ray"))
-        settings = [f"{name}={value}" for name, value in _STARTS_WORKERS.items()]
+        settings = [f"{name}={value}" for name, value in _SETTINGS.items()]
         return self.operator.command("env", *settings, ray, *arguments)
 
     def on_head(self, path: Path) -> Path:
@@ -131,38 +140,73 @@ def status(cluster: Cluster) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_learner_submitted_to_two_machines_receives_trains_and_releases(
-    cluster: Cluster, robots: list[subprocess.Popen[bytes]], tmp_path: Path
+@pytest.mark.timeout(900)
+def test_a_learner_submitted_to_two_machines_learns_and_resumes_as_a_job(
+    cluster: Cluster, robots: list[subprocess.Popen[bytes]]
 ):
     up(cluster)
-    with (tmp_path / "submit.log").open("wb") as log:
-        submitted = subprocess.Popen(submit(cluster), cwd=ROOT, stdout=log, stderr=log)
-    try:
-        wait_until(
-            lambda: all_use_a_release(cluster) or submitted.poll() is not None,
-            "every robot uses a release",
-            300.0,
-        )
-        assert submitted.poll() is None, (tmp_path / "submit.log").read_text()[-3000:]
+    with running(submit(cluster), cluster):
+        wait_for(lambda: all_use_a_release(cluster), "every robot uses a release")
+        wait_for(lambda: checkpointed_step(cluster) > 0, "a checkpoint")
         before = acked(cluster)
-        wait_until(
+        wait_for(
             lambda: all(acked(cluster)[name] > before[name] for name in before),
             "attempts with the release are delivered",
-            120.0,
         )
-        assert submitted.poll() is None
+    assert_each_part_ran_in_its_place(cluster)
+    wait_for(lambda: not status(cluster), "the end of the learner")
+
+    before, resumed_from = acked(cluster), checkpointed_step(cluster)
+    lines = len(metrics(cluster))
+    with running(submit_job(cluster), cluster):
+        wait_for(
+            lambda: all(acked(cluster)[name] > before[name] for name in before),
+            "attempts are delivered to the job",
+        )
+        wait_for(lambda: len(metrics(cluster)) > lines, "training goes on")
+    assert all(line["step"] >= resumed_from for line in metrics(cluster)[lines:])
+    assert all(robot.poll() is None for robot in robots)
+
+
+@contextmanager
+def running(command: list[str], cluster: Cluster) -> Iterator[None]:
+    """Have a submitted learner run within the block; what it said is shown if that fails."""
+    log = cluster.file.with_suffix(".log")
+    with log.open("ab") as file:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+    try:
+        yield
+        assert process.poll() is None, "it ended by itself"
+    except AssertionError:
+        print(log.read_text()[-5000:])
+        raise
     finally:
-        submitted.kill()
-        submitted.wait()
-    # What each machine has on its disk says what ran there.
-    head, worker = (one.disk / "graspfleet/lab/learner" for one in (cluster.head, cluster.worker))
-    stored = {one.key[0] for one in read_store(head / "episodes")}
-    assert stored == set(cluster.lab.robot_names())
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    wait_until(condition, what, 240.0)
+
+
+def assert_each_part_ran_in_its_place(cluster: Cluster) -> None:
+    """What each machine has on its disk says what ran there."""
+    head, worker = (one.disk / LEARNER for one in (cluster.head, cluster.worker))
+    assert {one.key[0] for one in read_store(head / "episodes")} == set(cluster.lab.robot_names())
     assert not (worker / "episodes").exists()
     assert list((head / "releases").glob("release-*.gfrel"))
-    assert (worker / "metrics.jsonl").read_bytes()
+    assert metrics(cluster)
     assert not (head / "metrics.jsonl").exists()
+
+
+def metrics(cluster: Cluster) -> list[dict[str, Any]]:
+    path = cluster.worker.disk / LEARNER / "metrics.jsonl"
+    return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+
+
+def checkpointed_step(cluster: Cluster) -> int:
+    files = (cluster.worker.disk / LEARNER / "checkpoints").glob("*.safetensors")
+    return max((int(path.stem) for path in files), default=0)
 
 
 def up(cluster: Cluster) -> None:
@@ -175,6 +219,13 @@ def up(cluster: Cluster) -> None:
 def submit(cluster: Cluster) -> list[str]:
     config = ["--config", "~/graspfleet/lab/learner.toml"]
     return cluster.ray("submit", str(cluster.file), "learner/__main__.py", "--", *config)
+
+
+def submit_job(cluster: Cluster) -> list[str]:
+    config = cluster.head.home / "graspfleet/lab/learner.toml"
+    learner = ["python", "-m", "learner", "--config", str(config)]
+    server = "http://127.0.0.1:8265"
+    return cluster.ray("job", "submit", "--address", server, "--working-dir", ".", "--", *learner)
 
 
 def run(command: list[str]) -> None:
