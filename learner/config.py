@@ -100,7 +100,7 @@ class TrainingConfig:
     bfloat16: bool = True
     held_out_fraction: Fraction = 0.05
     """Share of episodes kept out of training to measure calibration on."""
-    replay_bytes: PositiveInt = 4_000_000_000
+    replay_bytes: PositiveInt = 2_000_000_000
     """Memory for decoded examples; when it is full, the oldest go. 12.4 KB a picture at 64 px."""
     replay_attempts: NonNegativeInt = 0
     """Attempts older than so many newest ones are not trained on; 0: all that memory holds."""
