@@ -9,7 +9,7 @@ from learner.config import LearnerConfig
 METRICS_INTERVAL_S = 1.0
 EVALUATION_INTERVAL_S, EVALUATION_PAUSE = 5.0, 100.0
 """Shortest time between evaluations, and as a multiple of what one takes."""
-RELEASE_PAUSE = 50.0
+RELEASE_PAUSE = 30.0
 """Time between releases at least, as a multiple of what judging and building one takes."""
 
 
