@@ -1,0 +1,242 @@
+"""How long the learner takes to start and to come back, against Ray's own actors doing nothing.
+
+    python -m tests.benchmarks.bench_restart [--seconds 120] [--out FILE]
+
+Every round starts a bare Ray program and a learner with a filled store, one after the other, and
+kills their actors' processes. One bare actor does nothing at all, the other imports torch, which
+no process that trains can do without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import ray
+
+from fleet.fleet_files import FleetPlan, prepare_run_folder
+from fleet.run_folder import RunFolder
+from learner.config import LearnerConfig
+from protocol.configuration import load_toml
+from tests.benchmarks.figures import Findings, add_out_option, figure_of, report
+from tests.chaos.learner_processes import ACTORS, GATEWAY, TRAINER, LearnerProcesses
+from tests.delivery_site import ROOT, wait_until
+from tests.learner.spot_task import SIDE_PX, fill_store
+
+EPISODES = 100
+DEADLINE_S = 120.0
+_MARK = "bench_restart:"
+_SETTINGS = {
+    "image_height_px": SIDE_PX,
+    "image_width_px": SIDE_PX,
+    "gateway": {"max_store_bytes": 100_000_000},
+    # The first checkpoint of a process says when its first step was done.
+    "training": {"first_after_attempts": 10, "checkpoint_interval_s": 0.05, "max_visits": 1e9},
+}
+
+
+class Times(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds of one round of one side."""
+
+    start: float
+    """From the program's start until an actor answers, or the first training step is done."""
+    restart: float
+    """From SIGKILL until the bare actor, or the gateway, answers again."""
+    torch_restart: float
+    """The same of the actor with torch; of the trainer until its next step."""
+
+
+class Bare:
+    """An actor that does nothing."""
+
+    def process_id(self) -> int:
+        return os.getpid()
+
+
+class WithTorch:
+    """An actor that could train."""
+
+    def __init__(self) -> None:
+        import torch
+
+        torch.ones(1)
+
+    def process_id(self) -> int:
+        return os.getpid()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=120.0, help="about what it may take")
+    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
+    add_out_option(parser)
+    arguments = parser.parse_args()
+    if arguments.bare:
+        run_bare()
+        return
+    ours, rays = [], []
+    began_s = time.monotonic()
+    round_s = 0.0
+    while not ours or time.monotonic() - began_s + round_s < arguments.seconds:
+        round_began_s = time.monotonic()
+        rays.append(time_bare())
+        ours.append(time_learner())
+        round_s = time.monotonic() - round_began_s
+    report(findings(ours, rays), arguments.out)
+
+
+def run_bare() -> None:
+    """Be Ray's side of a round: say when an actor answers, then how long restarts take."""
+    ray.init(
+        address="local",
+        num_cpus=os.cpu_count(),
+        include_dashboard=False,
+        object_store_memory=100_000_000,
+        _node_ip_address="127.0.0.1",
+        log_to_driver=False,
+    )
+    bare = started(Bare)
+    print(_MARK, flush=True)
+    print(_MARK, restart_s(bare), restart_s(started(WithTorch)), flush=True)
+
+
+def started(kind: type) -> Any:
+    actor_class: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(kind)
+    actor = actor_class.remote()
+    ray.get(actor.process_id.remote())
+    return actor
+
+
+def restart_s(actor: Any) -> float:
+    process = psutil.Process(ray.get(actor.process_id.remote()))
+    began_s = time.monotonic()
+    process.kill()
+    process.wait()
+    ray.get(actor.process_id.remote())
+    return time.monotonic() - began_s
+
+
+def time_bare() -> Times:
+    command = [sys.executable, "-m", "tests.benchmarks.bench_restart", "--bare"]
+    began_s = time.monotonic()
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as program:
+        assert program.stdout is not None
+        # Ray's own processes write to the same pipe.
+        said = (line.split()[1:] for line in program.stdout if line.startswith(_MARK))
+        next(said)
+        start_s = time.monotonic() - began_s
+        restart, torch_restart = map(float, next(said))
+    return Times(start=start_s, restart=restart, torch_restart=torch_restart)
+
+
+def time_learner() -> Times:
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(root=Path(folder) / "run")
+        prepare_run_folder(run, FleetPlan(robots=0, seed=0, learner_options=_SETTINGS))
+        fill_store(run.store, count=EPISODES)
+        began_s = time.monotonic()
+        command = [sys.executable, "-m", "learner", "--config", str(run.learner_config)]
+        learner = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            wait(lambda: newest_step(run) > 0)
+            start_s = time.monotonic() - began_s
+            processes = LearnerProcesses(driver=psutil.Process(learner.pid))
+            wait(lambda: processes.look() or processes.parts().keys() >= ACTORS)
+            trainer, gateway = processes.parts()[TRAINER], processes.parts()[GATEWAY]
+            torch_restart = time_kill(trainer, step_is_beyond_the_last(run))
+            restart = time_kill(gateway, lambda: is_listening(run))
+        finally:
+            learner.terminate()
+            learner.wait()
+    return Times(start=start_s, restart=restart, torch_restart=torch_restart)
+
+
+def time_kill(process: psutil.Process, is_back: Callable[[], bool]) -> float:
+    began_s = time.monotonic()
+    process.kill()
+    wait_until(lambda: not process.is_running(), "its end", DEADLINE_S)
+    wait(is_back)
+    return time.monotonic() - began_s
+
+
+def step_is_beyond_the_last(run: RunFolder) -> Callable[[], bool]:
+    """Return a question that is answered by whoever steps after the trainer that runs now."""
+    last: list[int] = []
+
+    def is_beyond() -> bool:
+        # Asked first when the old trainer has ended.
+        if not last:
+            last.append(newest_step(run))
+        return newest_step(run) > last[0]
+
+    return is_beyond
+
+
+def newest_step(run: RunFolder) -> int:
+    files = (run.learner / "checkpoints").glob("*.safetensors")
+    return max((int(path.stem) for path in files), default=0)
+
+
+def is_listening(run: RunFolder) -> bool:
+    host, port = load_toml(run.learner_config, LearnerConfig).gateway.bind[6:].split(":")
+    try:
+        socket.create_connection((host, int(port)), 1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def wait(condition: Callable[[], bool | None]) -> None:
+    wait_until(lambda: bool(condition()), "coming up", DEADLINE_S)
+
+
+def findings(ours: list[Times], rays: list[Times]) -> Findings:
+    pairs = list(zip(ours, rays, strict=True))
+    return Findings(
+        title="Starting, and coming back after SIGKILL",
+        settings={"rounds": len(pairs), "episodes stored": EPISODES, "cores": os.cpu_count() or 0},
+        figures=[
+            figure_of("ray.init and a bare actor", [one.start for one in rays], "s"),
+            figure_of("learner, to its first training step", [one.start for one in ours], "s"),
+            figure_of(
+                "learner's start / bare start",
+                [our.start / bare.start for our, bare in pairs],
+                "x",
+                bound="<= 1.5",
+            ),
+            figure_of("bare actor back", [one.restart for one in rays], "s"),
+            figure_of("gateway back, listening", [one.restart for one in ours], "s"),
+            figure_of(
+                "gateway back / bare actor back",
+                [our.restart / bare.restart for our, bare in pairs],
+                "x",
+                bound="<= 1.5",
+            ),
+            figure_of("actor with torch back", [one.torch_restart for one in rays], "s"),
+            figure_of("trainer back, next step done", [one.torch_restart for one in ours], "s"),
+            figure_of(
+                "trainer back / actor with torch back",
+                [our.torch_restart / bare.torch_restart for our, bare in pairs],
+                "x",
+                bound="<= 1.5",
+            ),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
