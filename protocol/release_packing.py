@@ -40,7 +40,7 @@ def pack_release_file(data: bytes, base: bytes = b"") -> bytes:
         raise RejectedReleaseError(f"release: {len(data)} bytes exceeds {MAX_UNPACKED_BYTES}")
     end = head_bytes(data)
     head = zlib.compressobj(9, zdict=_dictionary(base))
-    differences = _bytes_of(data[end:]) - _base_bytes(base, len(data) - end)
+    differences = _bytes_of(data)[end:] - _base_bytes(base, len(data) - end)
     # Runs and frequencies alone: what repeats in weights repeats by chance, and is not looked for.
     rest = zlib.compressobj(strategy=zlib.Z_RLE)
     planes = np.concatenate([differences[0::2], differences[1::2]])
@@ -69,9 +69,9 @@ def unpack_release_file(packed: bytes, size_bytes: int, base: bytes = b"") -> by
         raise RejectedReleaseError(f"packed release: does not hold {size_bytes} bytes")
     rest = np.empty(rest_bytes, np.uint8)
     evens = (rest_bytes + 1) // 2
-    rest[0::2], rest[1::2] = _bytes_of(planes[:evens]), _bytes_of(planes[evens:])
+    rest[0::2], rest[1::2] = np.split(_bytes_of(planes), [evens])
     rest += _base_bytes(base, rest_bytes)
-    return head + rest.tobytes()
+    return b"".join([head, rest.data])
 
 
 def _inflated(stream: bytes, limit: int, dictionary: bytes = b"") -> tuple[bytes, bytes]:
@@ -94,7 +94,7 @@ def _base_bytes(base: bytes, wanted: int) -> NDArray[np.uint8]:
     """Return what stands behind the manifest of ``base``; zeros without one."""
     if not base:
         return np.zeros(wanted, np.uint8)
-    rest = _bytes_of(base[head_bytes(base) :])
+    rest = _bytes_of(base)[head_bytes(base) :]
     if len(rest) != wanted:
         raise RejectedReleaseError(
             f"packed release: its base has {len(rest)} bytes behind the manifest, not {wanted}"
