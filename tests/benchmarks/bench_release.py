@@ -7,8 +7,8 @@ CURVE. Robots are spread over a few processes, with a SUB and an agent's connect
 fetcher each. The time is that from publishing to the last robot having the bytes; an agent's are
 also unpacked and verified by then.
 
-From one release to the next weights move by so much that a packing is as large a part of the file as
-it was of a demo's releases, a seventh. With --releases FOLDER a learner's own are packed as well.
+From one release to the next weights move by so much that a packing is as large a part of the file
+as it was of a demo's releases, a seventh. With --releases FOLDER a learner's own are packed too.
 """
 
 from __future__ import annotations
