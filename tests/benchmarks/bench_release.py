@@ -14,17 +14,19 @@ as it was of a demo's releases, a seventh. With --releases FOLDER a learner's ow
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
+import selectors
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+import msgspec
 import torch
 import zmq
 
@@ -34,7 +36,7 @@ from learner.releases.server import ReleaseServer
 from protocol.registry import Registry
 from protocol.release_packing import pack_release_file
 from tests.benchmarks.figures import Figure, Findings, add_out_option, figure_of, report
-from tests.benchmarks.release_group import Servers, Side, run_group
+from tests.benchmarks.release_group import Job, Side
 from tests.releases import (
     SIGNING_KEY,
     make_curve_keys,
@@ -44,6 +46,7 @@ from tests.releases import (
     write_secret,
 )
 
+ROOT = Path(__file__).parents[2]
 SIZE_PX = 64
 LARGE_BYTES = 4_000_000
 MOVE = 0.01
@@ -99,24 +102,17 @@ class Site:
             signing_key=SIGNING_KEY,
         )
         self._server.start()
-        servers = Servers(
+        job = Job(
             publisher=f"tcp://127.0.0.1:{port}",
             releases=self._server.endpoint,
-            public_key=keys.public,
+            server_public=keys.public,
+            verify_key=SIGNING_KEY.public_key().public_bytes_raw(),
+            robots=[(robot.public, robot.secret) for robot in robots],
+            folder=str(folder),
         )
         self._agents = agents
-        self._arrivals: list[Connection] = []
-        self._processes = []
-        spawn = multiprocessing.get_context("spawn")
-        for group in range(processes):
-            ours, theirs = spawn.Pipe()
-            state = folder / f"group-{group}"
-            state.mkdir()
-            arguments = (servers, robots[group::processes], state, theirs)
-            process = spawn.Process(target=run_group, args=arguments, daemon=True)
-            process.start()
-            self._processes.append(process)
-            self._arrivals.append(ours)
+        self._selector = selectors.DefaultSelector()
+        self._groups = [self._start_group(job, place, processes) for place in range(processes)]
         wait_until(lambda: self._server.peers == agents, "every robot is connected", WITHIN_S)
         time.sleep(1.0)  # the SUBs' subscriptions
 
@@ -131,30 +127,45 @@ class Site:
             self._publisher.send(data)
         else:
             self._server.publish(data)
-        took_s = max(self._next_arrivals(side)) - began
+        took_s = max(self._arrivals(side)) - began
         return took_s, time.process_time() - cpu_began
 
     def close(self) -> None:
         """End everything."""
-        for process in self._processes:
-            process.kill()
-            process.join()
+        for group in self._groups:
+            group.kill()
+            group.wait()
+        self._selector.close()
         self._server.close()
         self._context.destroy(linger=0)
 
-    def _next_arrivals(self, side: Side) -> Iterator[float]:
+    def _start_group(self, job: Job, place: int, groups: int) -> subprocess.Popen[bytes]:
+        folder = Path(job.folder) / f"group-{place}"
+        folder.mkdir()
+        part = msgspec.structs.replace(job, robots=job.robots[place::groups], folder=str(folder))
+        command = [sys.executable, "-m", "tests.benchmarks.release_group"]
+        group = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, bufsize=0
+        )
+        assert group.stdin is not None
+        assert group.stdout is not None
+        group.stdin.write(msgspec.json.encode(part) + b"\n")
+        self._selector.register(group.stdout, selectors.EVENT_READ, group.stdout)
+        return group
+
+    def _arrivals(self, side: Side) -> Iterator[float]:
+        """Yield when each robot had what was published, seconds of the monotonic clock."""
         give_up_s = time.monotonic() + WITHIN_S
         missing = self._agents
         while missing:
-            ready = wait(self._arrivals, timeout=give_up_s - time.monotonic())
+            ready = self._selector.select(give_up_s - time.monotonic())
             if not ready:
                 raise TimeoutError(f"{side}: {missing} of {self._agents} robots have nothing yet")
-            for connection in ready:
-                assert isinstance(connection, Connection)
-                found, arrived_s = connection.recv()
+            for key, _ in ready:
+                found, arrived_s = key.data.readline().decode().split(",")
                 assert found == side
                 missing -= 1
-                yield arrived_s
+                yield float(arrived_s)
 
 
 @contextmanager

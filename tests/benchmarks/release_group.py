@@ -1,15 +1,18 @@
-"""A few robots in one process: for each a bare SUB, and what an agent fetches releases with."""
+"""A few robots in one process: for each a bare SUB, and what an agent fetches releases with.
+
+A program that reads a ``Job`` from its standard input, as one line of JSON, and writes a line for
+everything that arrives: which side it came from, and when (seconds, the system's monotonic clock).
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import zmq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -27,7 +30,6 @@ from robot_agent.last_good_release import LastGoodRelease
 from robot_agent.learner_connection import LearnerConnection
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.release_fetcher import ReleaseFetcher
-from tests.releases import SIGNING_KEY
 
 Side = Literal["publisher", "release server"]
 
@@ -36,26 +38,33 @@ _SUBSCRIBE_EVERY_S = 2.0
 _LARGEST_FRAME_BYTES = 5 * 2**20
 
 
-@dataclass(frozen=True, kw_only=True)
-class Servers:
-    """Where both sides are served, under one CURVE key."""
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """Which servers to follow, and as whom."""
 
     publisher: str
+    """Endpoint of the PUB."""
     releases: str
-    public_key: bytes
+    """Endpoint of the release server."""
+    server_public: bytes
+    """CURVE key of both."""
+    verify_key: bytes
+    """Ed25519 key that releases are signed with, raw."""
+    robots: list[tuple[bytes, bytes]]
+    """CURVE keys, public and secret."""
+    folder: str
+    """For the robots' state; there and empty."""
 
 
 class Agent:
     """An agent's connection and release fetcher; notes when a release is here and verified."""
 
-    def __init__(self, servers: Servers, keys: CurveKeys, state: Path, arrived: Arrivals) -> None:
-        verify_key: Ed25519PublicKey = SIGNING_KEY.public_key()
+    def __init__(self, job: Job, keys: CurveKeys, state: Path) -> None:
+        verify_key = Ed25519PublicKey.from_public_bytes(job.verify_key)
         state.mkdir()
-        self._arrived = arrived
         self._connection = LearnerConnection(
-            servers.releases,
+            job.releases,
             keys,
-            LearnerKeys(servers.public_key, verify_key=verify_key, state_folder=state),
+            LearnerKeys(job.server_public, verify_key=verify_key, state_folder=state),
             SocketLimits(frame_bytes=_LARGEST_FRAME_BYTES),
         )
         self._last_good = LastGoodRelease(state / "release")
@@ -92,49 +101,45 @@ class Agent:
             fetched = self._fetcher.take(message, body)
             if fetched is None:
                 return
-            self._arrived.note("release server")
+            note_arrival("release server")
             self._version = fetched.announcement.version
             self._last_good.write(fetched.data, fetched.announcement.digest)
             self._subscribe_at = 0.0
 
 
-class Arrivals:
-    """Tells the parent process when something is here."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._sending = threading.Lock()
-
-    def note(self, side: Side) -> None:
-        """Note an arrival now."""
-        now_s = time.monotonic()
-        with self._sending:
-            self._connection.send((side, now_s))
+def note_arrival(side: Side) -> None:
+    """Tell the parent process that something is here."""
+    # One call of write: lines of several threads do not mix.
+    sys.stdout.write(f"{side},{time.monotonic()}\n")
+    sys.stdout.flush()
 
 
-def run_group(
-    servers: Servers, robots: Sequence[CurveKeys], folder: Path, connection: Connection
-) -> None:
-    """Run robots on both sides, until the process is ended."""
-    arrivals = Arrivals(connection)
+def main() -> None:
+    job = msgspec.json.decode(sys.stdin.readline(), type=Job)
+    robots = [CurveKeys(public=public, secret=secret) for public, secret in job.robots]
     for place, keys in enumerate(robots):
-        agent = Agent(servers, keys, folder / f"{place}", arrivals)
+        agent = Agent(job, keys, Path(job.folder) / f"{place}")
         threading.Thread(target=agent.run, daemon=True).start()
-    _receive_published(servers, robots, arrivals)
+    threading.Thread(target=_receive_published, args=(job, robots), daemon=True).start()
+    sys.stdin.read()  # until the parent ends
 
 
-def _receive_published(servers: Servers, robots: Sequence[CurveKeys], arrivals: Arrivals) -> None:
+def _receive_published(job: Job, robots: list[CurveKeys]) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     poller = zmq.Poller()
     for keys in robots:
         socket = context.socket(zmq.SUB)
-        socket.setsockopt(zmq.CURVE_SERVERKEY, servers.public_key)
+        socket.setsockopt(zmq.CURVE_SERVERKEY, job.server_public)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
-        socket.connect(servers.publisher)
+        socket.connect(job.publisher)
         poller.register(socket, zmq.POLLIN)
     while True:
         for socket, _ in poller.poll():
             if socket.recv():
-                arrivals.note("publisher")
+                note_arrival("publisher")
+
+
+if __name__ == "__main__":
+    main()
