@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from learner.config import LearnerConfig
 from learner.provenance import software_versions
-from learner.releases.builder import ReleaseBuilder
 from learner.training.collection_schedule import collection_settings
 from learner.training.example_set import ExampleSet
 from learner.training.release_gate import ReleaseGate
@@ -18,6 +17,9 @@ from protocol.errors import RejectedReleaseError
 from protocol.release import unpack_release
 from protocol.release_manifest import CollectionSettings, ReleaseManifest, SearchSettings
 from protocol.security import load_release_secret
+
+if TYPE_CHECKING:
+    from learner.releases.builder import ReleaseBuilder
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class ReleaseMaker:
         *,
         version: int,
     ) -> None:
-        """Export the graphs, and read the newest release back.
+        """Ask for the newest release; ``prepare`` does what takes long.
 
         Args:
             config: of the learner.
@@ -66,16 +68,29 @@ class ReleaseMaker:
         self._training = training
         self._outlet = outlet
         self._signing_key = load_release_secret(config.keys.release_secret)
-        self._builder = ReleaseBuilder(training.learned.network)
+        self._builder: ReleaseBuilder | None = None
         self._gate = ReleaseGate(training.learned.network, held_out)
         self._software = software_versions()
         self.version = version
         """Of the newest release."""
         self.withheld = 0
         """How many candidates were held back."""
-        newest = outlet.newest()
-        if newest is not None:
-            self._compare_with(newest)
+        self._newest = outlet.newest()
+        if self._newest is not None:
+            self.version = max(version, self._version_of(self._newest))
+
+    def prepare(self) -> None:
+        """Export the graphs, which takes seconds, and read the newest release back; once.
+
+        Not when training begins, so that it begins: the first release is not due yet.
+        """
+        if self._builder is None:
+            # The exporter alone loads for longer than Ray takes to start an actor anew.
+            from learner.releases.builder import ReleaseBuilder
+
+            self._builder = ReleaseBuilder(self._training.learned.network)
+            if self._newest is not None:
+                self._compare_with(self._newest, self._builder)
 
     def offer(self, attempts: int, metrics: Mapping[str, float]) -> None:
         """Release the moving average, unless it does worse than the newest release.
@@ -84,8 +99,10 @@ class ReleaseMaker:
             attempts: of the whole fleet so far.
             metrics: what is known of these weights.
         """
+        self.prepare()
+        assert self._builder is not None
         if not self._objection():
-            self._release(attempts, metrics)
+            self._release(self._builder, attempts, metrics)
 
     def _objection(self) -> str:
         """Return why the moving average must not be released, and count it; "" if it may."""
@@ -97,7 +114,9 @@ class ReleaseMaker:
             self._outlet.withhold(text)
         return reason
 
-    def _release(self, attempts: int, metrics: Mapping[str, float]) -> None:
+    def _release(
+        self, builder: ReleaseBuilder, attempts: int, metrics: Mapping[str, float]
+    ) -> None:
         """Build, sign and publish; a release that fails its checks is not."""
         version = max(self.version, self._outlet.highest_version()) + 1
         manifest = manifest_of(
@@ -111,20 +130,27 @@ class ReleaseMaker:
         )
         try:
             weights = self._training.averaged.network.state_dict()
-            data = self._builder.build(weights, manifest, self._signing_key)
+            data = builder.build(weights, manifest, self._signing_key)
         except RejectedReleaseError:
             logger.exception("release %d not published", version)
             return
         self.version = version
         self._outlet.publish(version, data)
-        self._compare_with(data, judged_last=True)
+        self._compare_with(data, builder, judged_last=True)
 
-    def _compare_with(self, data: bytes, *, judged_last: bool = False) -> None:
+    def _version_of(self, data: bytes) -> int:
+        try:
+            return unpack_release(data, self._signing_key.public_key()).manifest.version
+        except RejectedReleaseError:
+            return 0  # said when it cannot be compared with
+
+    def _compare_with(
+        self, data: bytes, builder: ReleaseBuilder, *, judged_last: bool = False
+    ) -> None:
         """Judge candidates by this release, as it is on the robots, from now on."""
         try:
             release = unpack_release(data, self._signing_key.public_key())
-            self.version = max(self.version, release.manifest.version)
-            weights = self._builder.weights_of(release)
+            weights = builder.weights_of(release)
             self._gate.now_newest(release.manifest, weights, judged_last=judged_last)
         except RejectedReleaseError as error:
             reason = " ".join(str(error).split())

@@ -123,6 +123,7 @@ class Trainer:
             self._held_out = self._training.evaluate(self._replay.held_out)
             timers.evaluated_in(time.monotonic() - began)
         if timers.release_due(step):
+            self._releases.prepare()
             began = time.monotonic()
             self._releases.offer(self._feed.attempts, self._held_out)
             timers.released_in(time.monotonic() - began)
