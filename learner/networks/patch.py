@@ -143,10 +143,11 @@ class PatchHead(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(6, 24, 3, padding=1)
-        self.conv2 = nn.Conv2d(24, 32, 3, padding=1)
-        self.conv3 = nn.Conv2d(32, 48, 3, padding=1)
-        self.condition = nn.Sequential(nn.Linear(CONDITIONS, 32), nn.ReLU(), nn.Linear(32, 32))
+        # Multiples of 16: ONNX Runtime's convolutions take channels 16 at a time.
+        self.conv1 = nn.Conv2d(6, 16, 3, padding=1)
+        self.conv2 = nn.Conv2d(16, 16, 3, padding=1)
+        self.conv3 = nn.Conv2d(16, 48, 3, padding=1)
+        self.condition = nn.Sequential(nn.Linear(CONDITIONS, 32), nn.ReLU(), nn.Linear(32, 16))
         self.late_condition = nn.Sequential(nn.Linear(CONDITIONS, 32), nn.ReLU())
         self.drop = nn.Dropout(0.1)
         self.hidden = nn.Linear(48 * (ROWS // 8) * (COLUMNS // 8) + 32, 64)
@@ -194,33 +195,23 @@ def conditions(
 class _Encode(nn.Module):
     """Interpolates both pictures once, so that sampling a patch point is one row gathered."""
 
-    weights: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        offset = (torch.arange(FINENESS) + 0.5) / FINENESS
-        low, right = torch.meshgrid(offset, offset, indexing="ij")
-        share_4F = torch.stack(
-            [(1 - low) * (1 - right), (1 - low) * right, low * (1 - right), low * right]
-        ).reshape(4, -1)
-        # All channels and points of a cell in one product: no transposition before or after it.
-        self.register_buffer("weights", torch.kron(share_4F, torch.eye(6)), persistent=False)
-
     def forward(self, first_image: Tensor, image: Tensor) -> Tensor:
         """Return float32[(H + 1) * FINENESS * (W + 1) * FINENESS, 6], row by row.
 
-        A cell lies between four neighbouring pixels (with a border of zeros like
-        ``grid_sample``'s) and becomes FINENESS x FINENESS points.
+        Points lie between neighbouring pixels, with a border of zeros like ``grid_sample``'s.
         """
         pixels_HWC = torch.cat([first_image, image], dim=-1)[0].float() / 127.5 - 1.0
         padded = functional.pad(pixels_HWC, (0, 0, 1, 1, 1, 1))
-        corners = torch.cat(
-            [padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]], dim=-1
-        )
-        rows, columns, channels = corners.shape
-        points = corners.reshape(-1, channels) @ self.weights
-        points = points.reshape(rows, columns, FINENESS, -1).transpose(1, 2)
-        return points.reshape(-1, 6)
+        return _interpolated(_interpolated(padded, dim=1), dim=0).reshape(-1, 6)
+
+
+def _interpolated(picture: Tensor, dim: int) -> Tensor:
+    """Return FINENESS values between any two neighbours along ``dim``."""
+    gaps = picture.shape[dim] - 1
+    low = picture.narrow(dim, 0, gaps)
+    rise = picture.narrow(dim, 1, gaps) - low
+    values = [low + rise * ((k + 0.5) / FINENESS) for k in range(FINENESS)]
+    return torch.stack(values, dim=dim + 1).flatten(dim, dim + 1)
 
 
 class _Score(nn.Module):

@@ -1,10 +1,11 @@
-"""A decision on one core: the full search through ONNX Runtime and in eager torch.
+"""A decision on one core: the full search as on the robot, before, and in eager torch.
 
-    .venv/bin/python -m tests.benchmarks.bench_search [--network patch] [--decisions 200]
+    python -m tests.benchmarks.bench_search --seconds 60 --out FILE
 
-Both sides take turns, decision by decision, in one process on one core, so that the ratio holds
-even where the machine's speed drifts. A decision is one encoding of two pictures and three
-iterations of 64 candidates (65 in the first, which also scores staying).
+All sides take turns, decision by decision, in one process on one core, so that ratios hold even
+where the machine's speed drifts. A decision is one encoding of two pictures and three iterations of
+candidates (one more in the first, which also scores staying). What the fleet ran before, a wider
+network and 64 candidates, is kept as a release: releases carry their graphs, so it still runs.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from learner.networks import NETWORKS, GraspNetwork, build_network
+from learner.networks import GraspNetwork, build_network
 from learner.releases.builder import ReleaseBuilder
 from protocol.episode import GripperPose, ImageArray
 from protocol.hand_eye import HandEyeMap
@@ -27,9 +29,16 @@ from robot_agent.config import WorkspaceConfig
 from robot_agent.q_function import QFunction
 from robot_agent.safety import Workspace
 from robot_agent.search import GraspScore, prior, search
+from tests.benchmarks.figures import Figure, Findings, add_out_option, figure_of, report
 from tests.releases import SIGNING_KEY, make_manifest
 
 SIZE_PX = 64
+ROUNDS = 10
+WARM_UP = 10
+PREVIOUS_RELEASE = Path(__file__).with_name("wider_patch.gfrel")
+SEARCH, SEARCH_BEFORE = SearchSettings(), SearchSettings(samples=64)
+NOW, BEFORE = "ONNX Runtime, as on the robot", "ONNX Runtime, as before"
+SAME_GRAPHS, AS_TRAINED = "eager torch, the same graphs", "eager torch, as trained"
 WORKSPACE = Workspace(
     WorkspaceConfig(x_m=(-0.10, 0.10), y_m=(-0.07, 0.07), z_m=(0.003, 0.12), max_step_m=0.5)
 )
@@ -83,7 +92,7 @@ def plain_torch_look(network: GraspNetwork, hand_eye_map: torch.Tensor) -> Look:
     return look
 
 
-def decide(look: Look, images: np.ndarray, seed: int) -> float:
+def decide(look: Look, settings: SearchSettings, images: np.ndarray, seed: int) -> float:
     """Run one decision; return its wall time in milliseconds."""
     began = time.perf_counter()
     search(
@@ -92,62 +101,95 @@ def decide(look: Look, images: np.ndarray, seed: int) -> float:
         stay=POSE,
         start=prior(WORKSPACE, None),
         workspace=WORKSPACE,
-        settings=SearchSettings(),
+        settings=settings,
         rng=np.random.default_rng(seed),
     )
     return (time.perf_counter() - began) * 1e3
 
 
-def measure(looks: dict[str, Look], decisions: int) -> dict[str, np.ndarray]:
-    """Return wall times in milliseconds of ``decisions`` decisions per look, taken in turns."""
+def measure(looks: dict[str, Look], seconds: float) -> dict[str, list[float]]:
+    """Return ROUNDS medians per look, in milliseconds; the looks take turns at decisions."""
     rng = np.random.default_rng(0)
-    times: dict[str, list[float]] = {name: [] for name in looks}
-    for turn in range(decisions + 10):
+    rounds: dict[str, list[float]] = {name: [] for name in looks}
+
+    def turn(seed: int) -> dict[str, float]:
         images = rng.integers(0, 256, (2, SIZE_PX, SIZE_PX, 3), np.uint8)
-        for name, look in looks.items():
-            elapsed_ms = decide(look, images, seed=turn)
-            if turn >= 10:  # the first ones warm caches up
-                times[name].append(elapsed_ms)
-    return {name: np.array(values) for name, values in times.items()}
+        # In any order: who comes after the largest finds the caches cold.
+        return {
+            name: decide(looks[name], SEARCH_BEFORE if name == BEFORE else SEARCH, images, seed)
+            for name in rng.permutation(list(looks)).tolist()
+        }
+
+    for seed in range(WARM_UP):
+        turn(seed)
+    began = time.monotonic()
+    for one in range(1, ROUNDS + 1):
+        turns = [turn(seed=WARM_UP)]
+        while time.monotonic() < began + one * seconds / ROUNDS:
+            turns.append(turn(seed=WARM_UP + len(turns)))
+        for name, medians in rounds.items():
+            medians.append(float(np.median([times[name] for times in turns])))
+    return rounds
 
 
 def looks_of(network: GraspNetwork) -> dict[str, Look]:
+    """Return every way to score the same candidates on the same pictures."""
     hand_eye_map = network.example_inputs()["hand_eye_map"]
     manifest = make_manifest(size_px=SIZE_PX)
-    data = ReleaseBuilder(network).build(network.state_dict(), manifest, SIGNING_KEY)
-    q_function = QFunction(
-        unpack_release(data, SIGNING_KEY.public_key()),
-        robot_id="robot-1",
-        calibration=HandEyeMap(matrix=hand_eye_map.numpy()),
-    )
-    return {
-        "ONNX Runtime, as on the robot": onnx_look(q_function),
-        "eager torch, the same graphs": torch_look(network, hand_eye_map),
-        "eager torch, as trained": plain_torch_look(network, hand_eye_map),
+    release = ReleaseBuilder(network).build(network.state_dict(), manifest, SIGNING_KEY)
+    onnx_looks = {
+        name: onnx_look(
+            QFunction(
+                unpack_release(data, SIGNING_KEY.public_key()),
+                robot_id="robot-1",
+                calibration=HandEyeMap(matrix=hand_eye_map.numpy()),
+            )
+        )
+        for name, data in ((NOW, release), (BEFORE, PREVIOUS_RELEASE.read_bytes()))
+    }
+    return onnx_looks | {
+        SAME_GRAPHS: torch_look(network, hand_eye_map),
+        AS_TRAINED: plain_torch_look(network, hand_eye_map),
     }
 
 
-def print_table(network: str, times: dict[str, np.ndarray]) -> None:
-    base = float(np.median(next(iter(times.values()))))
-    print(f"\nfull search, 3 x 64, {SIZE_PX} px, {network} network, one core")
-    print(f"{'':32}{'p50 ms':>9}{'p99 ms':>9}{'ratio':>8}")
-    for name, values in times.items():
-        p50, p99 = np.percentile(values, (50, 99))
-        print(f"{name:32}{p50:9.2f}{p99:9.2f}{p50 / base:8.2f}")
+def figures(rounds: dict[str, list[float]]) -> list[Figure]:
+    """Return the times of all sides and what they are beside each other."""
+
+    def ratio(name: str, other: str, bound: str) -> Figure:
+        values = [a / b for a, b in zip(rounds[name], rounds[other], strict=True)]
+        return figure_of(f"{name} / {other}", values, "x", bound=bound)
+
+    times = [figure_of(f"a decision: {name}", values, "ms") for name, values in rounds.items()]
+    return [*times, ratio(NOW, BEFORE, "<= 0.333"), ratio(NOW, SAME_GRAPHS, "<= 1.0")]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", choices=sorted(NETWORKS), nargs="*", default=["patch"])
-    parser.add_argument("--decisions", type=int, default=200)
-    options = parser.parse_args()
-    for name in options.network:
-        network = build_network(name, height_px=SIZE_PX, width_px=SIZE_PX).eval()
-        looks = looks_of(network)
-        torch.set_num_threads(1)
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        with torch.inference_mode():
-            print_table(name, measure(looks, options.decisions))
+    """Measure and report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="for all decisions (60)")
+    add_out_option(parser)
+    arguments = parser.parse_args()
+    network = build_network("patch", height_px=SIZE_PX, width_px=SIZE_PX).eval()
+    looks = looks_of(network)
+    torch.set_num_threads(1)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with torch.inference_mode():
+        rounds = measure(looks, arguments.seconds)
+    findings = Findings(
+        title="a decision on one core",
+        settings={
+            "picture_px": SIZE_PX,
+            "candidates": SEARCH.samples,
+            "candidates_before": SEARCH_BEFORE.samples,
+            "iterations": SEARCH.iterations,
+            "seconds": arguments.seconds,
+        },
+        figures=figures(rounds),
+    )
+    report(findings, arguments.out)
 
 
 if __name__ == "__main__":
