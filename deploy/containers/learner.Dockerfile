@@ -2,7 +2,7 @@
 #
 #   docker build --file deploy/containers/learner.Dockerfile --tag graspfleet-learner .
 #
-# For machines without a GPU, --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# Training runs on the CPU: --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 # saves a few GB. Checked by a linter; not built where the tests run, which have no engine.
 FROM python:3.11-slim-bookworm
 

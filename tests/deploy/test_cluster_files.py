@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +75,36 @@ def test_every_node_asks_for_the_token(table: dict[str, Any]):
 def test_the_learners_secrets_are_not_copied_with_the_source(table: dict[str, Any]):
     assert "/lab" in table["rsync_exclude"]
     assert "/runs" in table["rsync_exclude"]
+
+
+def test_a_submitted_job_does_not_take_the_labs_folder_along(tmp_path: Path):
+    checkout, package = tmp_path / "checkout", tmp_path / "package.zip"
+    for name in ("lab/keys/server.secret", "elsewhere/release.secret", "learner/__main__.py"):
+        (checkout / name).parent.mkdir(parents=True)
+        (checkout / name).write_text("content")
+    shutil.copy(ROOT / ".gitignore", checkout)
+    # As ``ray job submit --working-dir`` packs it.
+    create_package(str(checkout), package, include_gitignore=True)
+    files = [name for name in zipfile.ZipFile(package).namelist() if not name.endswith("/")]
+    assert sorted(files) == [".gitignore", "learner/__main__.py"]
+
+
+@pytest.mark.parametrize("name", ["cluster.aws.yaml", "cluster.gcp.yaml"])
+def test_no_machine_is_rented_for_a_gpu_that_nothing_uses(name: str):
+    types = read(ROOT / "deploy/ray" / name)["available_node_types"].values()
+    assert [one for one in types if "GPU" in one["resources"]] == []
+
+
+@pytest.mark.skipif(find_spec("ensurepip") is None, reason="this Python cannot install pip")
+def test_a_half_made_environment_is_made_anew(tmp_path: Path):
+    commands = [one for file in FILES for one in read(file)["setup_commands"] if "-m venv" in one]
+    # Every file has the same, for the Python that its machines have.
+    (command,) = {re.sub(r"python3\S* -m", f"{sys.executable} -m", one) for one in commands}
+    made = tmp_path / "graspfleet/venv/bin"
+    made.mkdir(parents=True)
+    (made / "python").symlink_to(sys.executable)  # all there is where ensurepip was missing
+    as_ray_runs(command, tmp_path)
+    assert (made / "pip").exists()
 
 
 @pytest.mark.parametrize(

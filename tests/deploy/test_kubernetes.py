@@ -139,8 +139,7 @@ def test_secrets_as_kubernetes_mounts_them_become_what_the_learner_accepts(
     made = tmp_path / "made"
     ensure_learner_keys(made, Registry(tmp_path / "registry"))
     secret = tmp_path / "secret"
-    names = ["server.secret", "release.secret"]
-    mount(secret, {name: (made / name).read_bytes() for name in names}, mode=0o440)
+    mount(secret, {name: (made / name).read_bytes() for name in keys_of(place)}, mode=0o440)
     private = tmp_path / "private"
     private.mkdir()
     private.chmod(0o777)  # as an emptyDir is
@@ -151,8 +150,20 @@ def test_secrets_as_kubernetes_mounts_them_become_what_the_learner_accepts(
         script = script.replace(f"/srv/graspfleet/{mounted}", str(here))
     subprocess.run([*shell, script], check=True)
 
-    load_curve_keys(within(private, config.keys.server_secret))
     load_release_secret(within(private, config.keys.release_secret))
+    if place == config.gateway.place:
+        load_curve_keys(within(private, config.keys.server_secret))
+
+
+def test_training_has_no_key_but_the_one_that_it_signs_with(config: LearnerConfig):
+    assert keys_of(config.training.place) == [config.keys.release_secret.name]
+
+
+def keys_of(place: str) -> list[str]:
+    """Return the keys of the secret that a pod mounts: all of them unless it names some."""
+    (volume,) = (one["secret"] for one in pod_of(groups()[place])["volumes"] if "secret" in one)
+    items = volume.get("items", [{"path": "server.secret"}, {"path": "release.secret"}])
+    return [item["path"] for item in items]
 
 
 def within(private: Path, path: Path) -> Path:
