@@ -1,12 +1,14 @@
 """Who may speak to the learner: a folder with one small file per enrolled key.
 
 ``NAME.key`` is TOML: ``public_key`` (Z85) and ``role``. Revoking renames it to ``NAME.revoked``,
-and a later key of that name to ``NAME~2.revoked``.
+and a later key of that name to ``NAME~2.revoked``. A key that is among the revoked is refused,
+whatever else is there. Files may be symbolic links, as in a volume that Kubernetes swaps.
 The folder may change under a running learner: every look-up notices.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import logging
@@ -38,6 +40,8 @@ _KEY, _REVOKED = ".key", ".revoked"
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 _LOOK_AT_FILES_S = 1.0
 """A file that is edited in place does not change its folder, and is noticed within this time."""
+_FileState = tuple[int, int]
+"""Inode and time of its last change, ns. A file that replaces another may be as old."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,9 +69,9 @@ class Member:
 class _Reading:
     """What was found in one file, so that one that did not change need not be read again."""
 
-    changed_ns: int
+    state: _FileState
     seen_s: float
-    """When it was first seen to have been changed then."""
+    """When it was first seen to be in this state."""
     entry: RegistryEntry | None
     is_settled: bool
     """It was read so long after its change that another one would have another time."""
@@ -83,7 +87,7 @@ class Registry:
         self._folder_changed_ns = -1
         self._settles_at_s = 0.0
         self._is_settled = False
-        self._files: dict[str, int] = {}
+        self._files: dict[str, _FileState] = {}
         self._readings: dict[str, _Reading] = {}
         self._look_at_files_s = 0.0
         self._members: dict[str, Member] = {}
@@ -127,6 +131,10 @@ class Registry:
             holder = self._members.get(public_key)
             if holder is not None:
                 raise ConfigurationError(f"this key is enrolled already, as {holder.name}")
+            if (former := self._revoked.get(public_key)) is not None:
+                raise ConfigurationError(
+                    f"this key was revoked, as {former}: enrol {name} with a new one"
+                )
         content = f'public_key = "{entry.public_key}"\nrole = "{entry.role}"\n'
         write_new(self._key_file(name), content.encode("ascii"), mode=PUBLIC_MODE)
 
@@ -191,19 +199,22 @@ class Registry:
             return True
         self._look_at_files_s = time.monotonic() + _LOOK_AT_FILES_S
         try:
-            return self._changed_files() == self._files
+            return self._file_states() == self._files
         except OSError:
             return True
 
-    def _changed_files(self) -> dict[str, int]:
-        """Return when every file of a key was changed last."""
-        # Not of files that are being written: they have other names and may vanish meanwhile.
+    def _file_states(self) -> dict[str, _FileState]:
+        """Return the state of every file of a key; of a link, that of the file it leads to."""
+        states = {}
         with os.scandir(self._folder_path) as files:
-            return {
-                file.name: file.stat(follow_symlinks=False).st_ctime_ns
-                for file in files
-                if file.name.endswith((_KEY, _REVOKED))
-            }
+            for file in files:
+                if not file.name.endswith((_KEY, _REVOKED)):
+                    continue
+                # A link that leads nowhere, or was removed meanwhile, is no entry.
+                with contextlib.suppress(OSError):
+                    found = file.stat()
+                    states[file.name] = (found.st_ino, found.st_ctime_ns)
+        return states
 
     def _read(self) -> None:
         # Taken before the files are read: whatever changes meanwhile makes it outdated.
@@ -213,26 +224,26 @@ class Registry:
         if changed_ns != self._folder_changed_ns:
             self._settles_at_s = now_s + _SETTLES_IN_S
         is_settled = now_s >= self._settles_at_s
-        files = self._changed_files()
+        files = self._file_states()
         entries = self._read_entries(files, now_s)
-        self._members = _members(
-            {name.removesuffix(_KEY): entry for name, entry in entries.items() if _is_key(name)}
-        )
         self._revoked = {
             entry.public_key: name.removesuffix(_REVOKED).partition(_AGAIN)[0]
             for name, entry in entries.items()
             if name.endswith(_REVOKED)
         }
+        self._members = _members(
+            {name.removesuffix(_KEY): entry for name, entry in entries.items() if _is_key(name)},
+            self._revoked,
+        )
         self._files = files
         self._is_settled = is_settled
         # Last, so that no other thread takes the new time for the new content.
         self._folder_changed_ns = changed_ns
 
-    def _read_entries(self, files: dict[str, int], now_s: float) -> dict[str, RegistryEntry]:
+    def _read_entries(self, files: dict[str, _FileState], now_s: float) -> dict[str, RegistryEntry]:
         """Return the entries of all files that hold one, by name."""
         self._readings = {
-            name: self._reading(name, changed_ns, now_s)
-            for name, changed_ns in sorted(files.items())
+            name: self._reading(name, state, now_s) for name, state in sorted(files.items())
         }
         return {
             name: reading.entry
@@ -240,16 +251,16 @@ class Registry:
             if reading.entry is not None
         }
 
-    def _reading(self, name: str, changed_ns: int, now_s: float) -> _Reading:
+    def _reading(self, name: str, state: _FileState, now_s: float) -> _Reading:
         before = self._readings.get(name)
-        if before is None or before.changed_ns != changed_ns:
+        if before is None or before.state != state:
             seen_s = now_s
         elif before.is_settled:
             return before
         else:
             seen_s = before.seen_s
         return _Reading(
-            changed_ns=changed_ns,
+            state=state,
             seen_s=seen_s,
             entry=_read_entry(self._folder / name),
             is_settled=now_s - seen_s >= _SETTLES_IN_S,
@@ -260,8 +271,13 @@ def _is_key(name: str) -> bool:
     return name.endswith(_KEY) and _NAME.fullmatch(name.removesuffix(_KEY)) is not None
 
 
-def _members(entries: dict[str, RegistryEntry]) -> dict[str, Member]:
-    """Return who may speak, by public key."""
+def _members(entries: dict[str, RegistryEntry], revoked: dict[str, str]) -> dict[str, Member]:
+    """Return who may speak, by public key.
+
+    Args:
+        entries: by name.
+        revoked: by public key, the name it had.
+    """
     holders = Counter(entry.public_key for entry in entries.values())
     shared = [name for name, entry in entries.items() if holders[entry.public_key] > 1]
     if shared:
@@ -269,7 +285,7 @@ def _members(entries: dict[str, RegistryEntry]) -> dict[str, Member]:
     return {
         entry.public_key: Member(name=name, role=entry.role)
         for name, entry in entries.items()
-        if holders[entry.public_key] == 1
+        if holders[entry.public_key] == 1 and entry.public_key not in revoked
     }
 
 

@@ -168,8 +168,9 @@ class ReleaseCatalogue:
         Args:
             offer: what the robot shall use.
             have_version: what it has.
-            is_news: it has just been published. To a robot that was up to date until then the
-                packing's first bytes are due without being asked for: that saves it a round trip.
+            is_news: it is announced because it has just been published, and only then: to a
+                robot that was up to date until then the packing's first bytes are due without
+                being asked for, which saves it a round trip. A pin's announcement is none.
         """
         packing = self._packings.offer(offer.version, have_version)
         if packing is None:

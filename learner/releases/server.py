@@ -154,7 +154,7 @@ class ReleaseServer:
             while not self._stopping.is_set():
                 has_requests = self._socket.wait(1.0, self._wakeup)
                 if self._wakeup.clear():
-                    self._announce_to_all()
+                    self._announce_to_all(is_news=True)
                 if has_requests:
                     self._answer_requests()
                 self._subscribers.forget_silent()
@@ -170,9 +170,13 @@ class ReleaseServer:
         self._authenticator.stop()
         self._context.term()
 
-    def _announce_to_all(self) -> None:
+    def _announce_to_all(self, *, is_news: bool) -> None:
         for route, subscriber in self._subscribers.all():
-            self._announce(route, subscriber, is_news=True)
+            if self._who(subscriber.public_key)[0] is None:
+                # Revoked while connected: its connection stays, but it is told nothing more.
+                self._subscribers.forget(route)
+            else:
+                self._announce(route, subscriber, is_news=is_news)
 
     def _announce(self, route: bytes, subscriber: Subscriber, *, is_news: bool = False) -> None:
         offer = self.catalogue.offer(subscriber.robot_id)
@@ -224,7 +228,6 @@ class ReleaseServer:
                 self._refuse(route, member, Refusal(code=RefusalCode.RATE, reason=reason))
             return
         if member is None:
-            # Revoked while connected: its connection stays, but it is told nothing more.
             self._subscribers.forget(route)
             self._refuse(route, member, Refusal(code=RefusalCode.NOT_ENROLLED, reason=reason[:512]))
             return
@@ -235,8 +238,14 @@ class ReleaseServer:
             self._refuse(route, member, Refusal(code=RefusalCode.MALFORMED, reason=reason[:512]))
             return
         if isinstance(message, ReleaseSubscription):
-            current = self.current_version
-            self._announce(route, self._subscribers.note(route, member.name, message, current))
+            subscriber = self._subscribers.note(
+                route,
+                message,
+                robot_id=member.name,
+                public_key=key,
+                current_version=self.current_version,
+            )
+            self._announce(route, subscriber)
         elif isinstance(message, ChunkRequest):
             self._answer_chunk_request(route, member, message)
         else:
@@ -258,7 +267,7 @@ class ReleaseServer:
             self._refuse(route, member, answer)
             return
         if isinstance(message, ReleasePin):
-            self._announce_to_all()
+            self._announce_to_all(is_news=False)
         self._send(route, answer)
 
     def _answer_chunk_request(self, route: bytes, member: Member, request: ChunkRequest) -> None:

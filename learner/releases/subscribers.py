@@ -28,6 +28,8 @@ class Subscriber:
     """A robot's connection."""
 
     robot_id: str
+    public_key: str
+    """Z85; it may be revoked while the connection stays."""
     wire_version: int
     have_version: int
     seen_s: float
@@ -66,11 +68,18 @@ class ReleaseSubscribers:
         return list(self._by_route.items())
 
     def note(
-        self, route: bytes, robot_id: str, message: ReleaseSubscription, current_version: int
+        self,
+        route: bytes,
+        message: ReleaseSubscription,
+        *,
+        robot_id: str,
+        public_key: str,
+        current_version: int,
     ) -> Subscriber:
         """Note a subscription or keep-alive while ``current_version`` is the newest release."""
         subscriber = Subscriber(
             robot_id=robot_id,
+            public_key=public_key,
             wire_version=message.wire_version,
             have_version=message.have_version,
             seen_s=time.monotonic(),

@@ -37,13 +37,12 @@ def test_an_enrolled_key_is_known_by_its_name(registry: Registry):
 
 def test_a_change_by_another_process_is_seen_at_once(registry: Registry, tmp_path: Path):
     elsewhere = Registry(tmp_path / "registry")
-    key = new_key()
-    for _ in range(3):
+    for key in (new_key() for _ in range(3)):
         assert registry.member_for_key(key) is None
         elsewhere.enrol("arm", key)
         assert registry.member_for_key(key) == ARM
         elsewhere.revoke("arm")
-    assert registry.refusal_reason(key).startswith("the key of arm was revoked")
+        assert registry.refusal_reason(key).startswith("the key of arm was revoked")
 
 
 def test_a_key_that_is_edited_in_place_is_noticed(
@@ -145,3 +144,63 @@ def test_a_key_under_two_names_is_nobodys(registry: Registry, tmp_path: Path):
 def test_a_registry_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="nowhere"):
         Registry(tmp_path / "nowhere").members()
+
+
+def publish_as_config_map(folder: Path, stamp: str, files: dict[str, str]) -> None:
+    """Replace what is in a folder as Kubernetes does: links into ``..data``, which is swapped."""
+    version = folder / f"..{stamp}"
+    version.mkdir(parents=True)
+    for name, content in files.items():
+        (version / name).write_text(content)
+    (folder / "..data_tmp").symlink_to(version.name)
+    (folder / "..data_tmp").rename(folder / "..data")
+    for name in files:
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(Path("..data") / name)
+
+
+def test_a_folder_of_links_that_is_swapped_revokes_and_enrols(tmp_path: Path):
+    old, new = new_key(), new_key()
+    publish_as_config_map(tmp_path, "v1", {"arm.key": f'public_key = "{old}"\n'})
+    registry = Registry(tmp_path)
+    settle(registry, old)
+    changed = {"arm.key": f'public_key = "{new}"\n', "arm.revoked": f'public_key = "{old}"\n'}
+    publish_as_config_map(tmp_path, "v2", changed)
+    assert registry.member_for_key(old) is None
+    assert registry.member_for_key(new) == ARM
+    assert "was revoked" in registry.refusal_reason(old)
+
+
+def settle(registry: Registry, key: str) -> None:
+    """Ask until the registry goes by what it has read, since nothing has changed for a while."""
+    wait_until(
+        lambda: registry.member_for_key(key) is not None and registry._is_settled, "it is settled"
+    )
+
+
+def test_a_link_that_leads_nowhere_is_no_entry_and_shuts_out_nobody_else(
+    registry: Registry, tmp_path: Path
+):
+    key, lost = new_key(), new_key()
+    target = tmp_path / "lost"
+    target.write_text(f'public_key = "{lost}"\n')
+    registry.enrol("arm", key)
+    (tmp_path / "registry" / "lost.key").symlink_to(target)
+    settle(registry, lost)
+    target.unlink()
+    wait_until(lambda: registry.member_for_key(lost) is None, "what the link led to is gone")
+    assert registry.member_for_key(key) == ARM
+
+
+def test_a_key_that_is_among_the_revoked_is_nobodys_and_is_not_enrolled_again(
+    registry: Registry, tmp_path: Path
+):
+    key = new_key()
+    registry.enrol("arm", key)
+    content = (tmp_path / "registry" / "arm.key").read_text()
+    registry.revoke("arm")
+    with pytest.raises(ConfigurationError, match="this key was revoked, as arm: enrol other with"):
+        registry.enrol("other", key)
+    (tmp_path / "registry" / "other.key").write_text(content)
+    assert registry.member_for_key(key) is None
+    assert "was revoked" in registry.refusal_reason(key)

@@ -215,6 +215,22 @@ def test_a_robot_that_was_up_to_date_is_sent_the_packing_unasked_and_no_other_ro
         assert isinstance(ask(robot, ReleaseSubscription(have_version=2))[0], ReleaseAnnouncement)
 
 
+def test_a_pin_pushes_nothing_to_a_robot_that_is_still_fetching_the_newest_release(fleet: Fleet):
+    server = fleet.server()
+    server.publish(make_similar_release(1, bytes(50_000)))
+    robot, operator = fleet.robot(server), fleet.operator(server)
+    subscription = ReleaseSubscription(have_version=1, wire_version=3)
+    ask(robot, subscription)
+    server.publish(make_similar_release(2, bytes(50_000)))
+    assert [type(receive(robot)[0]) for _ in range(2)] == [ReleaseAnnouncement, Chunk]
+
+    ask(operator, ReleasePin(version=2))
+
+    assert isinstance(receive(robot)[0], ReleaseAnnouncement)
+    # Had there been a chunk, it would have come before the answer.
+    assert isinstance(ask(robot, subscription)[0], ReleaseAnnouncement)
+
+
 def test_older_agents_are_told_of_no_packing(fleet: Fleet):
     server = fleet.server()
     server.publish(make_similar_release(1, bytes(50_000)))
@@ -327,6 +343,25 @@ def test_a_key_revoked_on_an_open_connection_gets_a_refusal_instead_of_bytes(fle
     assert isinstance(refusal, Refusal)
     assert (refusal.code, body) == ("not-enrolled", b"")
     assert "revoked" in refusal.reason
+
+
+def test_a_revoked_robot_that_says_nothing_is_neither_told_of_a_release_nor_sent_it(fleet: Fleet):
+    server = fleet.server()
+    server.publish(make_similar_release(1, bytes(50_000)))
+    others = make_curve_keys()
+    fleet.registry.enrol("robot-2", others.public.decode())
+    revoked, other = fleet.robot(server), fleet.robot(server, others)
+    for robot in (revoked, other):
+        ask(robot, ReleaseSubscription(have_version=1, wire_version=3))
+
+    fleet.registry.revoke("robot-1")
+    server.publish(make_similar_release(2, bytes(50_000)))
+
+    assert receive(other)[0].version == 2
+    assert receive(other)[0] == Chunk(version=2, offset=0, packed_from=1)
+    # Had there been an announcement, it would come before the answer.
+    assert isinstance(ask(revoked, ReleaseSubscription(have_version=1))[0], Refusal)
+    assert server.peers == 1
 
 
 def test_a_registry_that_cannot_be_read_refuses_and_the_server_lives(fleet: Fleet):
