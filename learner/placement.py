@@ -18,13 +18,18 @@ _ADDRESS = "node:"
 _HEAD = "node:__internal_head__"
 
 
+def in_place(place: str) -> dict[str, float]:
+    """Return the resources that tie what asks for them to a place; "" is this process's node."""
+    return {place or own_node(): _SHARE}
+
+
 def actor_options(place: str) -> dict[str, Any]:
     """Return the options that tie an actor to a place, also when Ray starts it anew.
 
     Ray waits for the node if it is gone: a gateway that came up elsewhere would begin a second
     store while the first one lies on a disk that comes back.
     """
-    return {"num_cpus": 0, "max_restarts": -1, "resources": {place or own_node(): _SHARE}}
+    return {"num_cpus": 0, "max_restarts": -1, "resources": in_place(place)}
 
 
 def with_places(config: LearnerConfig) -> LearnerConfig:

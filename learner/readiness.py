@@ -29,11 +29,12 @@ def await_cluster(config: LearnerConfig, stopping: threading.Event) -> bool:
     Returns False when ``stopping`` was set meanwhile.
 
     Raises:
-        ConfigurationError: a place without a node, a node with fewer cores than threads are asked
-            for, or with other software than this one.
+        ConfigurationError: a place without a node, several nodes for what has one disk, a node with
+            fewer cores than threads are asked for, or with other software than this one.
     """
     if not _await_places(config, stopping):
         return False
+    _check_disks(config)
     _check_cores(config)
     _check_software(places_of(config))
     return True
@@ -56,6 +57,21 @@ def _await_places(config: LearnerConfig, stopping: threading.Event) -> bool:
         if stopping.wait(_POLL_S):
             return False
     return True
+
+
+def _check_disks(config: LearnerConfig) -> None:
+    """Started anew on a second node, these two would begin again with an empty folder there."""
+    for part, place in [
+        ("gateway", config.gateway.place),
+        ("releases", config.releases.place),
+    ]:
+        nodes = nodes_in(place)
+        if len(nodes) > 1:
+            names = ", ".join(map(_name, nodes))
+            raise ConfigurationError(
+                f"{part}.place {place!r} has {len(nodes)} nodes ({names}) and only one disk: leave "
+                "the place to one of them"
+            )
 
 
 def _check_cores(config: LearnerConfig) -> None:

@@ -169,6 +169,18 @@ def test_more_threads_than_a_node_has_cores_are_refused(cluster: Cluster, lab: L
     assert "training.threads 3 exceeds the 1 cores of node" in line
 
 
+def test_two_nodes_for_one_store_are_refused(cluster: Cluster, lab: Lab):
+    nodes = [add_node(cluster, "everything") for _ in range(2)]
+    try:
+        places = {part: {"place": "everything"} for part in ("gateway", "releases", "training")}
+        line = lab.complaint(places)
+    finally:
+        for node in nodes:
+            cluster.remove_node(node)
+    assert "gateway.place 'everything' has 2 nodes" in line
+    assert "only one disk" in line
+
+
 def test_the_learner_outlives_every_node_but_its_own(cluster: Cluster, lab: Lab):
     fill_store(lab.folder.root / "store", count=30)
     ingestion, training = add_node(cluster, "ingestion"), add_node(cluster, "training")
