@@ -181,6 +181,8 @@ def test_two_nodes_for_one_store_are_refused(cluster: Cluster, lab: Lab):
     assert "only one disk" in line
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_learner_outlives_every_node_but_its_own(cluster: Cluster, lab: Lab):
     fill_store(lab.folder.root / "store", count=30)
     ingestion, training = add_node(cluster, "ingestion"), add_node(cluster, "training")
