@@ -206,9 +206,10 @@ class Gateway:
             has_room = self._committer.queued_bytes < MAX_QUEUED_BYTES
             has_messages = self._socket.wait(1.0, self._wakeup, for_messages=has_room)
             self._wakeup.clear()
-            if has_messages:
-                self._receive()
-            self._send_answers()
+            with self._committer.turn:
+                if has_messages:
+                    self._receive()
+                self._send_answers()
             self._socket.tend(MAX_QUEUED_BYTES + self._reception.granted_bytes)
             if time.monotonic() >= tidy_at_s:
                 self._reception.tidy()
