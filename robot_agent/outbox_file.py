@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import secrets
 import sqlite3
 from dataclasses import dataclass
@@ -12,17 +11,15 @@ from typing import TextIO
 
 from protocol.errors import ConfigurationError
 
-logger = logging.getLogger(__name__)
-
 FORMAT = 1
 FILE_NAME = "outbox.sqlite3"
-PAGE_BYTES = 512
-"""The smallest there is. Beside its record every transaction writes a few pages of which it changes
-a few bytes; with pages of 4 KiB those come to as much as the record itself."""
-_CHECKPOINT_PAGES = 2_000
-"""About 1 MiB. While the write-ahead log grows to its full size, after every start, each
-transaction costs the file system some blocks of its own; later the log is written over."""
-_MOST_REBUILT_BYTES = 16 * 2**20
+PAGE_BYTES = 4096
+"""No less than what a disk or file system writes at once. A block that is torn when the power
+fails during a checkpoint then holds pages of that checkpoint alone, and the log has them all; with
+smaller pages it also holds their neighbours, which nothing repairs."""
+_CHECKPOINT_PAGES = 256
+"""1 MiB. While the write-ahead log grows to its full size, after every start, each transaction
+costs the file system some blocks of its own; later the log is written over."""
 
 _SCHEMA = (
     """CREATE TABLE outbox (
@@ -110,8 +107,6 @@ def open_outbox_file(path: Path) -> sqlite3.Connection:
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'outbox'").fetchone():
             _create(database)
         (found,) = database.execute("SELECT format FROM outbox").fetchone()
-        if found == FORMAT:
-            _rebuild_with_small_pages(database, path)
     except (sqlite3.Error, TypeError) as error:
         database.close()
         raise ConfigurationError(
@@ -123,25 +118,6 @@ def open_outbox_file(path: Path) -> sqlite3.Connection:
             f"outbox {path}: format {found}, but this agent writes format {FORMAT}"
         )
     return database
-
-
-def _rebuild_with_small_pages(database: sqlite3.Connection, path: Path) -> None:
-    """Give an older file pages of PAGE_BYTES, unless so much is in it that it would take long."""
-    counts = read_counts(database)
-    (page_bytes,) = database.execute("PRAGMA page_size").fetchone()
-    if (
-        page_bytes == PAGE_BYTES
-        or counts.waiting_bytes + counts.refused_bytes > _MOST_REBUILT_BYTES
-    ):
-        return
-    try:
-        # The size of pages is fixed while there is a write-ahead log.
-        database.execute("PRAGMA journal_mode = DELETE")
-        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        database.execute("VACUUM")
-    except sqlite3.OperationalError as error:
-        logger.warning("outbox %s: keeps pages of %d bytes: %s", path, page_bytes, error)
-    database.execute("PRAGMA journal_mode = WAL")
 
 
 def outbox_counts(folder: Path) -> OutboxCounts:

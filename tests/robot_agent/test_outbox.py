@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,6 +21,10 @@ from robot_agent.outbox_file import PAGE_BYTES
 from tests.delivery_site import ROOT
 from tests.disks import small_disk
 
+BLOCK_BYTES = 4096
+"""What a disk writes at once."""
+LOG_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
+"""Of SQLite's write-ahead log; a frame's begins with the number of its page."""
 WRITER = """
 import sys
 from pathlib import Path
@@ -258,50 +263,39 @@ def test_an_outbox_of_another_format_is_refused(tmp_path: Path):
         Outbox(tmp_path, OutboxConfig())
 
 
-def make_large_pages(file: Path) -> None:
-    """Turn an outbox into one as agents made them before pages were small."""
-    with sqlite3.connect(file) as database:
-        database.execute("PRAGMA journal_mode = DELETE")
-        database.execute("PRAGMA page_size = 4096")
-        database.execute("VACUUM")
+def crash_in_the_middle_of_a_checkpoint(outbox: Path, crashed: Path) -> list[int]:
+    """Copy an open outbox's files as after a crash; return blocks that a checkpoint writes over."""
+    shutil.copytree(outbox, crashed, ignore=shutil.ignore_patterns("*-shm"))
+    log = (crashed / "outbox.sqlite3-wal").read_bytes()
+    frames = range(LOG_HEADER_BYTES, len(log), FRAME_HEADER_BYTES + PAGE_BYTES)
+    pages = {int.from_bytes(log[at : at + 4], "big") for at in frames}
+    file_bytes = (crashed / "outbox.sqlite3").stat().st_size
+    blocks = {(page - 1) * PAGE_BYTES // BLOCK_BYTES for page in pages}
+    return sorted(block for block in blocks if block * BLOCK_BYTES < file_bytes)
 
 
-def page_bytes(file: Path) -> int:
-    with sqlite3.connect(file) as database:
-        return int(database.execute("PRAGMA page_size").fetchone()[0])
-
-
-def test_an_older_outbox_is_given_small_pages_and_keeps_all_it_holds(tmp_path: Path):
-    outbox = Outbox(tmp_path, OutboxConfig())
-    for number in range(1, 6):
-        outbox.put(record(number))
-    outbox.forget([1])
-    outbox.set_aside(2, "digest", "it was altered")
-    before = outbox.counts()
+def test_whatever_block_the_power_failed_in_during_a_checkpoint_every_record_is_there(
+    tmp_path: Path,
+):
+    records = [record(number, size=30_000) for number in range(1, 13)]
+    outbox = Outbox(tmp_path / "outbox", OutboxConfig())
+    for each in records[:8]:
+        outbox.put(each)
+    outbox._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for each in records[8:]:
+        outbox.put(each)
+    blocks = crash_in_the_middle_of_a_checkpoint(tmp_path / "outbox", tmp_path / "crashed")
     outbox.close()
-    make_large_pages(tmp_path / "outbox.sqlite3")
-    outbox = Outbox(tmp_path, OutboxConfig())
-    assert page_bytes(tmp_path / "outbox.sqlite3") == PAGE_BYTES
-    assert outbox.counts() == before
-    assert [episode.record for episode in outbox.unsent(0, 10**9)] == [
-        record(3),
-        record(4),
-        record(5),
-    ]
-    assert outbox.put(record(6)) == 6
-    outbox.close()
-
-
-def test_an_older_outbox_that_holds_much_stays_as_it_is(tmp_path: Path):
-    outbox = Outbox(tmp_path, OutboxConfig())
-    outbox.put(bytes(17 * 2**20))
-    outbox.close()
-    make_large_pages(tmp_path / "outbox.sqlite3")
-    outbox = Outbox(tmp_path, OutboxConfig())
-    assert outbox.put(record(2)) == 2
-    assert sequences(outbox) == [1, 2]
-    outbox.close()
-    assert page_bytes(tmp_path / "outbox.sqlite3") == 4096
+    assert blocks
+    for block in blocks:
+        torn = tmp_path / f"torn-{block}"
+        shutil.copytree(tmp_path / "crashed", torn)
+        with (torn / "outbox.sqlite3").open("r+b") as file:
+            file.seek(block * BLOCK_BYTES)
+            file.write(os.urandom(BLOCK_BYTES))
+        outbox = Outbox(torn, OutboxConfig())
+        assert [episode.record for episode in outbox.unsent(0, 10**9)] == records
+        outbox.close()
 
 
 def test_a_full_disk_is_said_in_words_and_nothing_is_lost(tmp_path: Path):
