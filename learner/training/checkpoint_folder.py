@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 import fsspec
 
 from protocol.errors import ConfigurationError
+
+_KEEPS_NOTHING = frozenset(
+    ["memory", "http", "https", "zip", "tar", "libarchive", "data", "github", "git", "jupyter"]
+)
+"""What fsspec also knows: gone with the process, or only to be read."""
 
 
 class CheckpointFolder(Protocol):
@@ -28,6 +37,9 @@ class CheckpointFolder(Protocol):
     def remove(self, name: str) -> None:
         """Remove a file."""
 
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a file another name."""
+
     def free_bytes(self) -> int | None:
         """Return how much more can be written; None where that cannot be known."""
 
@@ -43,7 +55,10 @@ class LocalFolder:
 
     def names(self) -> list[str]:
         """See CheckpointFolder."""
-        return [path.name for path in self.path.glob("*")]
+        try:
+            return [path.name for path in self.path.iterdir()]
+        except FileNotFoundError:
+            return []
 
     def read(self, name: str) -> bytes:
         """See CheckpointFolder."""
@@ -67,6 +82,10 @@ class LocalFolder:
         """See CheckpointFolder."""
         (self.path / name).unlink()
 
+    def rename(self, name: str, new_name: str) -> None:
+        """See CheckpointFolder."""
+        (self.path / name).replace(self.path / new_name)
+
     def free_bytes(self) -> int | None:
         """See CheckpointFolder."""
         there = next(path for path in (self.path, *self.path.parents) if path.exists())
@@ -87,40 +106,78 @@ class RemoteFolder:
     def names(self) -> list[str]:
         """See CheckpointFolder."""
         try:
-            found = self.system.ls(self.path, detail=False, refresh=True)
+            with _as_os_errors():
+                found = self.system.ls(self.path, detail=False, refresh=True)
         except FileNotFoundError:
             return []
         return [str(path).rpartition("/")[2] for path in found]
 
     def read(self, name: str) -> bytes:
         """See CheckpointFolder."""
-        return bytes(self.system.cat_file(f"{self.path}/{name}"))
+        with _as_os_errors():
+            return bytes(self.system.cat_file(f"{self.path}/{name}"))
 
     def write(self, name: str, content: bytes) -> None:
         """See CheckpointFolder."""
-        self.system.makedirs(self.path, exist_ok=True)
-        self.system.pipe_file(f"{self.path}/{name}", content)
+        with _as_os_errors():
+            self.system.makedirs(self.path, exist_ok=True)
+            self.system.pipe_file(f"{self.path}/{name}", content)
 
     def remove(self, name: str) -> None:
         """See CheckpointFolder."""
-        self.system.rm_file(f"{self.path}/{name}")
+        with _as_os_errors():
+            self.system.rm_file(f"{self.path}/{name}")
+
+    def rename(self, name: str, new_name: str) -> None:
+        """See CheckpointFolder."""
+        with _as_os_errors():
+            self.system.mv(f"{self.path}/{name}", f"{self.path}/{new_name}")
 
     def free_bytes(self) -> int | None:
         """See CheckpointFolder."""
         return None
 
 
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """Raise whatever a store's own package raises as an OSError that has words."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise
+        raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
+
+
+def _probe(folder: RemoteFolder) -> None:
+    name = f"writable-{uuid4().hex}"  # several workers may look at once
+    folder.write(name, b"a learner keeps its checkpoints here")
+    folder.remove(name)
+
+
 def checkpoint_folder(where: str, default: Path) -> CheckpointFolder:
     """Return the folder that a configuration names; ``default`` if it names none.
 
     Raises:
-        ConfigurationError: fsspec does not know such a store, or lacks a package for it.
+        ConfigurationError: fsspec does not know such a store, lacks a package for it, or nothing
+            can be kept there.
     """
     local = where.removeprefix("file://")
     if "://" not in local:
         return LocalFolder(default.parent / Path(local).expanduser() if local else default)
+    if unfit := {part.partition("://")[0] for part in where.split("::")} & _KEEPS_NOTHING:
+        raise ConfigurationError(
+            f"training.checkpoints {where}: nothing can be kept in {min(unfit)}://; name a folder, "
+            "or a store such as s3:// or gs://"
+        )
     try:
-        system, path = fsspec.core.url_to_fs(where)
-    except (ValueError, ImportError) as error:
-        raise ConfigurationError(f"training.checkpoints {where}: {error}") from error
-    return RemoteFolder(where.rstrip("/"), system, path.rstrip("/"))
+        with _as_os_errors():
+            system, path = fsspec.core.url_to_fs(where)
+        folder = RemoteFolder(where.rstrip("/"), system, path.rstrip("/"))
+        _probe(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigurationError(f"training.checkpoints {where}: {reason}") from error
+    return folder

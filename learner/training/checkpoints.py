@@ -92,25 +92,29 @@ class Checkpoints:
         )
         name = f"{training.step_count:09d}{_SUFFIX}"
         self.folder.write(name, _packed(_tensors(training), progress))
-        for old in self._names()[self.keep :]:
+        others = [other for other in self._names() if other != name]
+        for old in others[self.keep - 1 :]:
             self.folder.remove(old)
         return name
 
     def restore_newest(self, training: Training) -> Resumed:
         """Load the newest readable checkpoint into ``training``; return what else it says.
 
-        A damaged file is reported and the one before it is taken; without any, nothing changes.
+        A damaged file is reported and set aside, and the one before it is taken; without any,
+        nothing changes.
 
         Raises:
             ConfigurationError: the checkpoint is of another network, image size or version, or
-                the folder cannot be read.
+                the folder or a file cannot be read now.
         """
         for name in self._names():
             path = f"{self.folder}/{name}"
             try:
-                progress, tensors = _unpacked(self.folder.read(name), path)
-            except (SafetensorError, OSError, KeyError, msgspec.DecodeError, ValueError) as error:
+                progress, tensors = _unpacked(self._read(name), path)
+            except (SafetensorError, KeyError, msgspec.DecodeError, ValueError) as error:
                 logger.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
+                if not training.team.rank:
+                    self._set_aside(name)
                 continue
             self._check(progress, training, path)
             try:
@@ -148,6 +152,25 @@ class Checkpoints:
                 f"this learner is configured for {wanted[0]!r} and {wanted[1]}x{wanted[2]} px; "
                 "use another run_folder, or the network that it was trained with"
             )
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return self.folder.read(name)
+        except FileNotFoundError as error:
+            # Another worker of the team has set it aside.
+            raise ValueError("it has gone") from error
+        except OSError as error:
+            # Damaged is another matter: this file may be all that the run has learned.
+            raise ConfigurationError(
+                f"training.checkpoints {self.folder}: {name} cannot be read now: "
+                f"{error.strerror or error}; start again when it can, or move it away"
+            ) from error
+
+    def _set_aside(self, name: str) -> None:
+        try:
+            self.folder.rename(name, f"{name}.damaged")
+        except OSError as error:
+            logger.warning("%s stays where it is: %s", name, error.strerror or error)
 
     def _names(self) -> list[str]:
         try:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fsspec.implementations.local import LocalFileSystem
 from safetensors.torch import save
 
 from learner.config import TrainingConfig
 from learner.networks import build_network
-from learner.training.checkpoint_folder import LocalFolder, checkpoint_folder
+from learner.training.checkpoint_folder import LocalFolder, RemoteFolder, checkpoint_folder
 from learner.training.checkpoints import Checkpoints, Resumed, _packed, _unpacked
 from learner.training.example_set import ExampleSet
 from learner.training.replay_feed import Counted
@@ -115,6 +116,72 @@ def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(
     assert f"{newest} is damaged" in caplog.text
 
 
+@pytest.mark.parametrize("keep", [1, 3])
+def test_damaged_checkpoints_are_set_aside_and_never_outlive_a_good_one(
+    checkpoints: Checkpoints, keep: int
+):
+    checkpoints = replace(checkpoints, keep=keep)
+    training = make_training()
+    damaged = []
+    for training.step_count in (9000, 9100, 9200):
+        damaged.append(checkpoints.save(training, release_version=1))
+    damaged = damaged[-keep:]
+    for name in damaged:
+        checkpoints.folder.write(name, b"x" * 100)
+
+    resumed = make_training()
+    assert checkpoints.restore_newest(resumed) == Resumed()
+    resumed.step_count = 100
+    saved = checkpoints.save(resumed, release_version=1)
+
+    assert sorted(checkpoints.folder.names()) == [saved, *(f"{name}.damaged" for name in damaged)]
+
+
+def test_the_checkpoint_just_written_stays_whatever_the_others_are_called(
+    checkpoints: Checkpoints,
+):
+    checkpoints = replace(checkpoints, keep=2)
+    for number in (7000, 8000, 9000):
+        checkpoints.folder.write(f"{number:09d}.safetensors", b"of another run")
+    saved = checkpoints.save(make_training(), release_version=1)
+    assert sorted(checkpoints.folder.names()) == [saved, "000009000.safetensors"]
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_taken_for_a_damaged_one(
+    checkpoints: Checkpoints,
+):
+    checkpoints.save(make_training(), release_version=1)
+    (Path(str(checkpoints.folder)) / "000000007.safetensors").mkdir()
+    with pytest.raises(
+        ConfigurationError, match=r"000000007\.safetensors cannot be read now: Is a"
+    ):
+        checkpoints.restore_newest(make_training())
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path):
+    (tmp_path / "checkpoints").write_bytes(b"a file in its place")
+    checkpoints = Checkpoints(folder=LocalFolder(tmp_path / "checkpoints"), network="patch")
+    with pytest.raises(ConfigurationError, match=r"cannot be read: .*Not a directory"):
+        checkpoints.restore_newest(make_training())
+
+
+class Moody(LocalFileSystem):
+    """A store whose package has errors of its own."""
+
+    def pipe_file(self, path: str, value: bytes, **options: object) -> None:
+        raise RuntimeError("token expired")
+
+    cat_file = ls = rm_file = pipe_file
+
+
+def test_what_a_store_raises_of_its_own_is_an_os_error_with_words(tmp_path: Path):
+    folder = RemoteFolder("moody://a", Moody(), str(tmp_path))
+    for act in (lambda: folder.write("a", b"1"), lambda: folder.read("a"), folder.names):
+        with pytest.raises(OSError) as raised:
+            act()
+        assert raised.value.strerror
+
+
 def test_a_file_that_was_never_finished_is_not_looked_at(checkpoints: Checkpoints):
     training, _ = trained()
     checkpoints.save(training, release_version=1)
@@ -130,7 +197,7 @@ def test_what_is_not_only_of_weights_is_restored_too(checkpoints: Checkpoints):
     assert found == Resumed(release_version=5, counted=counted)
 
 
-@pytest.mark.parametrize("scheme", ["memory", "file"])
+@pytest.mark.parametrize("scheme", ["local", "file"])
 def test_checkpoints_may_be_kept_wherever_fsspec_reaches(tmp_path: Path, scheme: str):
     folder = checkpoint_folder(f"{scheme}://{tmp_path}/far/away", tmp_path)
     checkpoints = Checkpoints(folder=folder, network="patch", keep=1)
@@ -144,7 +211,18 @@ def test_checkpoints_may_be_kept_wherever_fsspec_reaches(tmp_path: Path, scheme:
     assert step_on(resumed, examples) == expected
 
 
-@pytest.mark.parametrize("where", ["s3://bucket/run", "nosuch://bucket/run"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "s3://bucket/run",
+        "nosuch://bucket/run",
+        "memory://a",
+        "https://example.invalid/x",
+        "zip://x",
+        "zip://x::local:///y",
+        "local:///proc/no/such/folder",
+    ],
+)
 def test_a_place_that_cannot_be_reached_is_a_wrong_configuration(tmp_path: Path, where: str):
     with pytest.raises(ConfigurationError, match=f"training.checkpoints {where}: "):
         checkpoint_folder(where, tmp_path)
