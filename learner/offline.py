@@ -112,8 +112,8 @@ class OfflineRun:
                 cannot be written.
         """
         self._stopping = stopping
-        self.history.advance_to(self.training.step_count)
-        if not len(self.history.examples):
+        self.history.advance_to(self.training.step_count, stopping)
+        if not len(self.history.examples) and not stopping.is_set():
             raise ConfigurationError("no labelled attempts in the stores")
         with closing(self.history), closing(self._log):
             with Batches(self.draw) as batches:
@@ -254,4 +254,4 @@ def _run_as_one_of(
 
 
 def _unwritten(where: object, error: OSError) -> str:
-    return f"{where}: cannot be written: {error.strerror}"
+    return f"{where}: cannot be written: {error.strerror or error}"

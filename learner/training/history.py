@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 
 from learner.config import LearnerConfig
 from learner.store.episode_store import EpisodeStore
@@ -85,14 +86,19 @@ class History:
         """Whether all is in memory, or as much as fits."""
         return not self._pieces
 
-    def advance_to(self, step: int) -> None:
+    def advance_to(self, step: int, stopping: Event | None = None) -> None:
         """Read what must be in memory for a step; belongs to one thread.
+
+        That is one labelled attempt at least, if there is any. Once ``stopping`` is set it ends
+        after the piece at hand.
 
         Raises:
             StoreError: a store is so damaged that nothing more can be read.
         """
         wanted = self._before_first_step + step * self._per_step
-        while self._pieces and self._read < wanted:
+        while self._pieces and (self._read < wanted or not len(self.examples)):
+            if stopping is not None and stopping.is_set():
+                return
             self._read_piece()
 
     def read_all(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from threading import Event
+
 from learner.config import TrainingConfig
 from learner.training.batch import Batch, joined
 from learner.training.example_set import ExampleSet
@@ -19,13 +22,29 @@ class Mixture:
         live: ExampleSet,
         history: History | None,
         *,
+        attempts: Callable[[], int],
         history_drawn: int = 0,
     ) -> None:
+        """Draw nothing yet.
+
+        Args:
+            training: what draws.
+            live: examples of the fleet's own attempts.
+            history: recorded ones.
+            attempts: returns how many attempts the whole fleet has made, ever.
+            history_drawn: see the method, when training begins.
+        """
         self._training = training
         self._live = live
         self._history = history
-        self.history_drawn = history_drawn
-        """Examples of the history that steps have used, of the whole team."""
+        self._attempts = attempts
+        # Of the history: drawn before the newest batch, that batch's step, drawn with it.
+        self._drawn = (history_drawn, training.step_count - 1, history_drawn)
+
+    def prepare(self, stopping: Event) -> None:
+        """Read what the first draw needs, before it; less of it once ``stopping`` is set."""
+        if self._history is not None:
+            self._history.advance_to(self._training.step_count, stopping)
 
     def draw(self, step: int) -> Batch:
         """Return this worker's part of the batch of a step.
@@ -37,27 +56,38 @@ class Mixture:
         recorded = self._recorded(step)
         if recorded is None:
             return training.sample(live, step, count)
-        is_live = len(live) >= training.config.first_after_attempts
+        is_live = len(live) and self._attempts() >= training.config.first_after_attempts
         share = training.config.history_share if is_live else 1.0
         of_history = round(share * count)
-        self.history_drawn += of_history * training.team.size
+        drawn = self._drawn[2]
+        self._drawn = (drawn, step, drawn + of_history * training.team.size)
         parts = [training.sample(recorded, step, of_history, Stream.HISTORY)]
         if count > of_history:
             parts.append(training.sample(live, step, count - of_history))
         return joined(parts)
 
-    def has_history(self) -> bool:
-        """Say whether there are recorded examples that may still be used."""
-        return self._history is not None and not _is_worn(
-            self._history, self.history_drawn, self._training.config
-        )
+    def has_history(self, step: int) -> bool:
+        """Say whether there are recorded examples that a step may still use."""
+        history = self._history
+        if history is None or not len(history.examples):
+            return False
+        return not _is_worn(history, self.history_drawn(step), self._training.config)
+
+    def history_drawn(self, step: int) -> int:
+        """Return how many recorded examples the whole team has used before a step.
+
+        The batch drawn ahead for that step does not count.
+        """
+        before, newest_step, through = self._drawn
+        return before if newest_step >= step else through
 
     def _recorded(self, step: int) -> ExampleSet | None:
         if self._history is None:
             return None
         self._history.advance_to(step)
-        is_of_use = len(self._history.examples) and self.has_history()
-        return self._history.examples if is_of_use else None
+        # A batch is drawn ahead: worn examples are better than none until a live one comes.
+        is_all_there_is = len(self._history.examples) and not len(self._live)
+        return self._history.examples if is_all_there_is or self.has_history(step) else None
 
 
 def _is_worn(history: History, drawn: int, config: TrainingConfig) -> bool:

@@ -69,6 +69,7 @@ class Trainer:
             self._training,
             self._replay.training,
             self._history,
+            attempts=lambda: self._feed.attempts,
             history_drawn=resumed.counted.history_drawn,
         )
         self._drawn_before = self._live_drawn
@@ -98,9 +99,11 @@ class Trainer:
             if self._history is not None:
                 ending.callback(self._history.close)
             ending.callback(self._feed.close)
-            batches = ending.enter_context(Batches(self._mixture.draw))
-            train(self._training, batches, self, self.clock)
-        self._save()
+            self._mixture.prepare(stopping)
+            with Batches(self._mixture.draw) as batches:
+                train(self._training, batches, self, self.clock)
+            # Before anything else that can fail ends.
+            self._save()
 
     def verdict(self) -> Verdict:
         """See Course."""
@@ -138,7 +141,7 @@ class Trainer:
         if not self._feed.opened.is_set():
             return False
         if not len(self._replay.training) or self._feed.attempts < self._first_after:
-            return self._mixture.has_history()
+            return self._mixture.has_history(self._training.step_count)
         return self._visits() < self._config.training.max_visits
 
     @property
@@ -156,7 +159,11 @@ class Trainer:
 
     @property
     def _live_drawn(self) -> int:
-        return self._training.examples_seen - self._mixture.history_drawn
+        return self._training.examples_seen - self._history_drawn
+
+    @property
+    def _history_drawn(self) -> int:
+        return self._mixture.history_drawn(self._training.step_count)
 
     def _write_metrics(self) -> None:
         assert self._releases is not None
@@ -185,14 +192,14 @@ class Trainer:
             self._checkpoints.save(
                 self._training,
                 release_version=self._releases.version,
-                counted=self._feed.counted(history_drawn=self._mixture.history_drawn),
+                counted=self._feed.counted(history_drawn=self._history_drawn),
             )
         except OSError as error:
             # What training rests on is the store; only a restart would have to learn again.
             logger.error(  # noqa: TRY400 - the reason is all there is to know
                 "checkpoint not written to %s: %s; training goes on",
                 self._checkpoints.folder,
-                error.strerror,
+                error.strerror or error,
             )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
 
 from learner.config import KeysConfig, LearnerConfig
 from learner.networks import build_network
+from learner.training.example_set import ExampleSet
 from learner.training.history import History
 from learner.training.mixture import Mixture
 from learner.training.replay import Replay
@@ -46,10 +48,19 @@ class Bench:
         self.history = History(
             self.config.training.history, self.config, replay, self.refiner, Team()
         )
-        self.mixture = Mixture(self.training, make_examples(), self.history)
+        self.mixture = self.mixed_with(make_examples(), attempts=0)
 
     def go_live(self) -> None:
-        self.mixture = Mixture(self.training, spot_examples(30, self.refiner), self.history)
+        self.mixture = self.mixed_with(spot_examples(30, self.refiner), attempts=30)
+
+    def mixed_with(self, live: ExampleSet, *, attempts: int, history_drawn: int = 0) -> Mixture:
+        return Mixture(
+            self.training,
+            live,
+            self.history,
+            attempts=lambda: attempts,
+            history_drawn=history_drawn,
+        )
 
     def drawn(self, step: int) -> tuple[int, int]:
         """Return how many examples of a batch are recorded ones, and how many live."""
@@ -80,7 +91,50 @@ def test_a_history_that_is_worn_out_is_used_no_more(tmp_path: Path):
     bench.go_live()
     drawn = [bench.drawn(step) for step in range(6)]
     assert drawn == [(10, 10)] * 4 + [(0, 20)] * 2
-    assert not bench.mixture.has_history()
+    assert not bench.mixture.has_history(6)
+
+
+def test_a_resumed_run_knows_that_its_history_is_worn_before_the_first_batch(tmp_path: Path):
+    bench = Bench(tmp_path, max_visits=2.0)
+    mixture = bench.mixed_with(make_examples(), attempts=0, history_drawn=80)
+    mixture.prepare(Event())
+    assert not mixture.has_history(0)
+
+
+def test_a_batch_that_is_drawn_ahead_of_the_first_live_attempt_is_of_the_worn_history(
+    tmp_path: Path,
+):
+    bench = Bench(tmp_path, max_visits=1.0)
+    assert [bench.drawn(step) for step in range(4)] == [(20, 0)] * 4
+    assert not bench.mixture.has_history(4)
+
+
+def test_a_few_live_attempts_of_many_examples_do_not_end_the_time_of_the_history_alone(
+    tmp_path: Path,
+):
+    bench = Bench(tmp_path)
+    bench.mixture = bench.mixed_with(spot_examples(30, bench.refiner), attempts=9)
+    assert bench.drawn(0) == (20, 0)
+    bench.mixture = bench.mixed_with(spot_examples(30, bench.refiner), attempts=10)
+    assert bench.drawn(1) == (10, 10)
+
+
+def test_a_batch_drawn_ahead_does_not_count_as_used(tmp_path: Path):
+    bench = Bench(tmp_path)
+    bench.mixture.draw(0)
+    assert [bench.mixture.history_drawn(step) for step in (0, 1)] == [0, 20]
+    bench.mixture.draw(1)
+    assert [bench.mixture.history_drawn(step) for step in (1, 2)] == [20, 40]
+
+
+def test_reading_the_history_ends_when_training_is_told_to_stop(tmp_path: Path):
+    bench = Bench(tmp_path)
+    stopping = Event()
+    stopping.set()
+    bench.history.advance_to(0, stopping)
+    assert not len(bench.history.examples)
+    bench.history.advance_to(0)
+    assert len(bench.history.examples) == 40
 
 
 def test_what_is_read_by_a_step_depends_on_the_seed_alone(tmp_path: Path):

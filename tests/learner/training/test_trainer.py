@@ -24,6 +24,7 @@ from learner.config import (
     ReleasesConfig,
     TrainingConfig,
 )
+from learner.store.episode_store import EpisodeStore
 from learner.training.trainer import Trainer
 from protocol.errors import ConfigurationError
 from protocol.release import unpack_release
@@ -253,6 +254,26 @@ def fill_up(disk: Path) -> None:
 def make_room(disk: Path) -> None:
     (disk / "filler").unlink()
     (disk / "ballast").unlink()
+
+
+def test_a_resumed_training_with_a_worn_out_history_waits_for_its_first_robot(folder: Path):
+    (folder / "store").rename(folder / "old")
+    EpisodeStore(folder / "store", STORE_BYTES).close()
+    config = make_config(folder, history=(folder / "old",), max_visits=2.0)
+    with training(config, Fleet()):
+        until(lambda: newest_checkpoint(config) > 0, "the history is used")
+        until(lambda: has_waited(config), "the history is worn out")
+    step = newest_checkpoint(config)
+    with training(config, Fleet()) as resumed:
+        written = len(lines(config))
+        until(lambda: len(lines(config)) >= written + 2, "metrics while it waits")
+        assert resumed._training.step_count == step
+
+
+def has_waited(config: LearnerConfig) -> bool:
+    """Return whether two lines of metrics in a row are of the same step, after the first."""
+    steps = [line["step"] for line in lines(config)]
+    return len(steps) >= 2 and steps[-1] == steps[-2] > 0
 
 
 def test_a_missing_signing_key_is_named(folder: Path):
