@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 
 from learner.config import LearnerConfig
 from learner.logs import configure_logs
+from learner.placement import in_place, nodes_in
 from learner.training.team import Team
 from protocol.errors import ConfigurationError
 
@@ -26,7 +26,8 @@ def run_team(config: LearnerConfig, work: Work) -> None:
     resumed from its checkpoint by whoever called.
 
     Raises:
-        ConfigurationError: Ray has fewer cores than workers, or Ray Train is not installed.
+        ConfigurationError: the place of training has fewer cores than workers, or Ray Train is not
+            installed.
         ray.train.v2.api.exceptions.TrainingFailedError: with what ended a worker.
     """
     try:
@@ -38,10 +39,12 @@ def run_team(config: LearnerConfig, work: Work) -> None:
             f"training.workers {config.training.workers}: several need Ray Train; "
             "pip install 'graspfleet[workers]'"
         ) from error
-    cores = int(_cluster_resources().get("CPU", 0))
+    place = config.training.place
+    cores = sum(int(node["Resources"].get("CPU", 0)) for node in nodes_in(place))
     if cores < config.training.workers:
         raise ConfigurationError(
-            f"training.workers {config.training.workers}: Ray has {cores} cores in all"
+            f"training.workers {config.training.workers}: {place or 'this node'} has {cores} cores "
+            "in all"
         )
     # The metrics are our own; Ray's would want its dashboard.
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
@@ -50,18 +53,13 @@ def run_team(config: LearnerConfig, work: Work) -> None:
         train_loop_config={"work": work, "log_level": config.log_level},
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=train.ScalingConfig(
-            num_workers=config.training.workers, resources_per_worker={"CPU": 1}
+            num_workers=config.training.workers, resources_per_worker={"CPU": 1} | in_place(place)
         ),
         run_config=train.RunConfig(
             name="workers", storage_path=str(Path(config.run_folder).resolve() / "ray_train")
         ),
     )
     trainer.fit()
-
-
-def _cluster_resources() -> dict[str, float]:
-    found: Any = ray.cluster_resources  # without annotations
-    return dict(found())
 
 
 def _work(job: dict[str, Any]) -> None:
