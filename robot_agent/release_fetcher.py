@@ -58,6 +58,7 @@ class ReleaseFetcher:
         self._download: ReleaseDownload | None = None
         self._useless_packing_of = b""
         self._abandoned_last = False
+        self._is_doubtful = False
         self._subscribed_since_request = False
         self.requested_bytes = 0
         """Bytes asked for since the start, repetitions included."""
@@ -78,7 +79,7 @@ class ReleaseFetcher:
             RejectedReleaseError: it is larger than any may be.
         """
         download = self._download
-        if download is None:
+        if download is None or self._is_doubtful:
             self._begin(announcement)
         elif announcement.digest == download.announcement.digest:
             download.renew_order(announcement.order)
@@ -95,6 +96,13 @@ class ReleaseFetcher:
         else:
             self._ask_again(download)
 
+    def doubt(self) -> None:
+        """Note that the server has no such bytes: of this release, or of one abandoned before it.
+
+        The next announcement begins anew, unless a chunk of this release comes before it.
+        """
+        self._is_doubtful = True
+
     def abandon(self) -> None:
         """Give up the download, if there is one."""
         self._download = None
@@ -109,21 +117,22 @@ class ReleaseFetcher:
         download = self._download
         if download is None or not download.accept(chunk, body):
             return None
+        self._is_doubtful = False
         if not download.complete:
             self._request(download)
             return None
         self._download = None
+        self._abandoned_last = False
         try:
-            fetched = self._verified(download)
+            return self._verified(download)
         except RejectedReleaseError as error:
             if download.packed_from is None:
                 raise
             self._fetch_the_file(download.announcement, error)
             return None
-        self._abandoned_last = False
-        return fetched
 
     def _begin(self, announcement: ReleaseAnnouncement) -> None:
+        self._is_doubtful = False
         packing = announcement.packing
         is_packed = packing is not None and self._can_unpack(announcement, packing)
         self._download = ReleaseDownload(

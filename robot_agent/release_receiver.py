@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 MAX_CHUNK_BYTES = 4 * 2**20
 _AFTER_ERROR_S = 1.0
 _NO_SUCH_BYTES = {RefusalCode.RELEASE_NOT_SERVED, RefusalCode.OUT_OF_RANGE}
-"""What the server says when a download cannot go on; after any other refusal it can."""
+"""What the server says when a download cannot go on, be it one that was abandoned meanwhile; after
+any other refusal it can."""
 
 
 class ReleaseReceiver:
@@ -233,7 +234,7 @@ class ReleaseReceiver:
             logger.warning("%s", printable(reason))
         self._server_refusal = reason
         if refusal.code in _NO_SUCH_BYTES:
-            self._fetcher.abandon()
+            self._fetcher.doubt()
 
     def _handle_announcement(self, announcement: ReleaseAnnouncement) -> None:
         if announcement.version == self.version:

@@ -491,6 +491,39 @@ def test_a_refusal_that_says_nothing_of_the_release_keeps_what_has_arrived_and_i
     assert len([line for line in caplog.messages if "too many requests" in line]) == 1
 
 
+def test_a_refusal_about_an_abandoned_release_does_not_end_the_download_of_its_successor(
+    bench: Bench,
+):
+    files = {version: make_release(version, padding_bytes=8 * CHUNK_BYTES) for version in (1, 2)}
+    gone = Refusal(code="release-not-served", reason="release 1 is not served (any more)")
+    asked: list[int] = []
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.setsockopt(zmq.CURVE_SERVER, 1)
+        router.setsockopt(zmq.CURVE_SECRETKEY, bench.server_keys.secret)
+        router.setsockopt(zmq.LINGER, 0)
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        receiver = bench.receiver(f"tcp://127.0.0.1:{port}", subscribe_every_s=30.0)
+        robot, _ = router.recv_multipart()
+        for version in (1, 2):
+            router.send_multipart([robot, encode_message(announcement_of(version, files))])
+        router.send_multipart([robot, encode_message(gone)])
+        while receiver.version == 0 and router.poll(5_000):
+            request = decode_message(router.recv_multipart()[1], ToReleaseServer)
+            if isinstance(request, ChunkRequest) and request.version == 2:
+                asked.append(request.offset)
+                chunk = Chunk(version=2, offset=request.offset)
+                body = files[2][request.offset : request.offset + request.length]
+                router.send_multipart([robot, encode_message(chunk), body])
+        take(receiver, 2)
+        receiver.close()
+    assert asked == list(range(0, len(files[2]), CHUNK_BYTES))
+
+
+def announcement_of(version: int, files: dict[int, bytes]) -> ReleaseAnnouncement:
+    digest = hashlib.sha256(files[version][:-64]).digest()
+    return ReleaseAnnouncement(version=version, digest=digest, size_bytes=len(files[version]))
+
+
 def test_an_error_of_our_own_between_two_messages_does_not_end_the_receiver(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
