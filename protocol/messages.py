@@ -312,7 +312,7 @@ FromGateway = Welcome | Ack | Refusal | KeyNotice | StatusReply
 ToReleaseServer = ReleaseSubscription | ChunkRequest | ReleaseListRequest | ReleasePin
 FromReleaseServer = ReleaseAnnouncement | Chunk | Refusal | ReleaseList
 
-# msgspec looks at a type when it is first used, and ends the process when two threads do so at the
-# same time (0.22): an agent's uplink and its release receiver both begin with a first message.
+# msgspec looks at a type when it is first used. A process with many agents' threads was twice seen
+# to end there by a segmentation fault (0.22), which nobody could repeat: so no two threads meet.
 for _union in (ToGateway, FromGateway, ToReleaseServer, FromReleaseServer):
     msgspec.msgpack.Decoder(_union)

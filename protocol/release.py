@@ -30,7 +30,7 @@ RANDOM_POLICY_DIGEST = hashlib.sha256(b"graspfleet random policy").hexdigest()
 _MAX_MANIFEST_BYTES = 4 * 2**20
 _LENGTH = struct.Struct("<I")
 _SIGNATURE_BYTES = 64
-# Made here, not at the first use: msgspec 0.22 ends the process when two threads meet there.
+# Made here, not at the first use, where two threads could meet: see the end of protocol.messages.
 _manifest_decoder = msgspec.json.Decoder(ReleaseManifest)
 _HEAD_BYTES = len(MAGIC) + _LENGTH.size
 MAX_HEAD_BYTES = _HEAD_BYTES + _MAX_MANIFEST_BYTES

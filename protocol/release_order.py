@@ -12,7 +12,7 @@ from protocol.messages import ReleaseOrder, SignedOrder
 _DOMAIN = b"graspfleet release order\0"
 """Keeps a signature made for anything else from being taken for one of an order."""
 
-# Made here, not at the first use: msgspec 0.22 ends the process when two threads meet there.
+# Made here, not at the first use, where two threads could meet: see the end of protocol.messages.
 _order_decoder = msgspec.msgpack.Decoder(ReleaseOrder)
 
 
