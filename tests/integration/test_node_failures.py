@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 from fleet.enrolment import ensure_learner_keys
@@ -20,6 +22,11 @@ from fleet.operator import operator_connection
 from fleet.run_folder import RunFolder
 from fleet.status import StatusClient
 from fleet.toml_text import laid_over, toml_text
+from learner.cluster import ray_of
+from learner.config import LearnerConfig
+from learner.training.team import Team
+from learner.training.workers import run_team
+from protocol.configuration import load_toml
 from protocol.errors import GraspFleetError
 from protocol.registry import Registry
 from tests.delivery_site import ROOT, free_port, wait_until
@@ -52,10 +59,15 @@ class Lab:
         ensure_learner_keys(folder / "keys", Registry(folder / "registry"))
 
     def start(self, changes: Table | None = None) -> subprocess.Popen[str]:
-        self.folder.learner_config.write_text(toml_text(laid_over(self._table(), changes or {})))
+        self.config(changes or {})
         log = (self.folder.root / "log").open("w")
         command = [sys.executable, "-m", "learner", "--config", str(self.folder.learner_config)]
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, text=True)
+
+    def config(self, changes: Table) -> LearnerConfig:
+        """Write the learner's configuration with these changes, and read it."""
+        self.folder.learner_config.write_text(toml_text(laid_over(self._table(), changes)))
+        return load_toml(self.folder.learner_config, LearnerConfig)
 
     def complaint(self, changes: Table, *, status: int = 2) -> str:
         """Start a learner that cannot run; return the one line that it ends with."""
@@ -179,6 +191,26 @@ def test_two_nodes_for_one_store_are_refused(cluster: Cluster, lab: Lab):
             cluster.remove_node(node)
     assert "gateway.place 'everything' has 2 nodes" in line
     assert "only one disk" in line
+
+
+def note_where(team: Team, *, folder: Path) -> None:
+    (folder / str(team.rank)).write_text(ray.get_runtime_context().get_node_id())
+
+
+@pytest.mark.slow
+def test_workers_train_in_the_place_of_training(cluster: Cluster, lab: Lab, tmp_path: Path):
+    training = [add_node(cluster, "training") for _ in range(2)]
+    # Both workers would fit on this one, which is where Ray would rather have them.
+    roomy = cluster.add_node(num_cpus=2, **_RAY_MEMORY)
+    try:
+        config = lab.config({"training": {"workers": 2}})
+        with ray_of(config):
+            run_team(config, partial(note_where, folder=tmp_path))
+    finally:
+        for node in (*training, roomy):
+            cluster.remove_node(node)
+    ran_on = {(tmp_path / rank).read_text() for rank in ("0", "1")}
+    assert ran_on == {node.node_id for node in training}
 
 
 @pytest.mark.slow
