@@ -57,7 +57,7 @@ class Figures:
     welcome: int
     """Robots that the learner has answered and takes episodes of."""
     reached: int
-    """Robots of which an episode was acked since the last burst began, or this process."""
+    """Robots of which an episode was acked that was spooled since the last burst began, or ever."""
     spooled: int
     """Since this process started, as the next three."""
     acked: int
@@ -121,7 +121,6 @@ class EmulatedFleet:
         self._burst_episodes = burst_episodes
         self._source = EpisodeSource(pictures)
         self._spooled = self._full = self._bursts = 0
-        self._acked_before = [0] * len(robots)
         self.must_burst = threading.Event()
         """Set it to have every robot spool a burst, and hold back all it has."""
         self.may_deliver = threading.Event()
@@ -134,9 +133,8 @@ class EmulatedFleet:
 
     def burst(self) -> None:
         """Spool a burst that is held back, and count from now on whom the learner has reached."""
-        self._acked_before = [robot.stats.acked_episodes for robot in self._robots]
         for robot in self._robots:
-            robot.outbox.is_held_back = True
+            robot.outbox.hold_back()
         for robot in self._robots:
             for _ in range(self._burst_episodes):
                 self._spool(robot)
@@ -173,10 +171,7 @@ class EmulatedFleet:
             process_id=os.getpid(),
             robots=len(self._robots),
             welcome=sum(one.is_welcome for one in stats),
-            reached=sum(
-                one.acked_episodes > before
-                for one, before in zip(stats, self._acked_before, strict=True)
-            ),
+            reached=sum(robot.outbox.is_reached for robot in self._robots),
             spooled=self._spooled,
             acked=sum(one.acked_episodes for one in stats),
             full=self._full,

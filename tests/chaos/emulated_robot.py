@@ -31,6 +31,7 @@ class TimedOutbox(Outbox):
         super().__init__(folder, config)
         self._spooled_s: dict[int, float] = {}
         self._latencies_s: list[float] = []
+        self._highest_acked = self._held_after = 0
         self.is_held_back = False
 
     def put(self, record: bytes, *, beyond_limit: bool = False) -> int:
@@ -39,11 +40,24 @@ class TimedOutbox(Outbox):
         return sequence
 
     def unsent(self, after: int, limit_bytes: int) -> list[SpooledEpisode]:
-        return [] if self.is_held_back else super().unsent(after, limit_bytes)
+        found = super().unsent(after, limit_bytes)
+        # Asked last: what was put since it is held back is never in what goes.
+        return [] if self.is_held_back else found
+
+    def hold_back(self) -> None:
+        """Hold back what is there and what comes, and count acks anew of what comes."""
+        self.is_held_back = True
+        self._held_after = self.counts().written
+
+    @property
+    def is_reached(self) -> bool:
+        """True when something was acked that was put since it was last held back."""
+        return self._highest_acked > self._held_after
 
     def forget(self, sequences: Iterable[int]) -> None:
         gone = list(sequences)
         super().forget(gone)
+        self._highest_acked = max((self._highest_acked, *gone))
         now_s = monotonic()
         for sequence in gone:
             # What an earlier process spooled has no time on this one's clock.
