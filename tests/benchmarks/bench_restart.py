@@ -25,9 +25,10 @@ import psutil
 import ray
 
 from fleet.fleet_files import FleetPlan, prepare_run_folder
+from fleet.operator import operator_connection
 from fleet.run_folder import RunFolder
-from learner.config import LearnerConfig
-from protocol.configuration import load_toml
+from fleet.status import StatusClient
+from protocol.errors import TransientError
 from tests.benchmarks.figures import Findings, add_out_option, figure_of, report
 from tests.chaos.learner_processes import ACTORS, GATEWAY, TRAINER, LearnerProcesses
 from tests.delivery_site import ROOT, wait_until
@@ -158,7 +159,7 @@ def time_learner() -> Times:
             wait(lambda: processes.look() or processes.parts().keys() >= ACTORS)
             trainer, gateway = processes.parts()[TRAINER], processes.parts()[GATEWAY]
             torch_restart = time_kill(trainer, step_is_beyond_the_last(run))
-            restart = time_kill(gateway, lambda: is_listening(run))
+            restart = time_kill(gateway, lambda: answers(run))
         finally:
             learner.terminate()
             learner.wait()
@@ -191,11 +192,16 @@ def newest_step(run: RunFolder) -> int:
     return max((int(path.stem) for path in files), default=0)
 
 
-def is_listening(run: RunFolder) -> bool:
-    host, port = load_toml(run.learner_config, LearnerConfig).gateway.bind[6:].split(":")
+def answers(run: RunFolder) -> bool:
+    """Say whether the gateway answers an operator who has just connected."""
+    endpoint, keys, server_public = operator_connection(run)
+    host, port = endpoint.removeprefix("tcp://").split(":")
     try:
+        # A connection that is refused would be tried again only a tenth of a second later.
         socket.create_connection((host, int(port)), 1.0).close()
-    except OSError:
+        with StatusClient(endpoint, keys, server_public) as client:
+            client.fetch()
+    except (OSError, TransientError):
         return False
     return True
 
@@ -219,7 +225,7 @@ def findings(ours: list[Times], rays: list[Times]) -> Findings:
                 bound="<= 1.5",
             ),
             figure_of("bare actor back", [one.restart for one in rays], "s"),
-            figure_of("gateway back, listening", [one.restart for one in ours], "s"),
+            figure_of("gateway back, answering", [one.restart for one in ours], "s"),
             figure_of(
                 "gateway back / bare actor back",
                 [our.restart / bare.restart for our, bare in pairs],
