@@ -80,6 +80,11 @@ class Retirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         )
 
 
+# Looked at now, not at the first use, where two threads could meet: see protocol.messages.
+for _struct in (SpoolLedger, Tally, Retirement):
+    msgspec.msgpack.Decoder(_struct)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RobotLedger:
     """What the store holds of one robot."""

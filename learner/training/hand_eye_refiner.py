@@ -144,7 +144,8 @@ class HandEyeRefiner(nn.Module):
         for row, (robot_id, digest) in enumerate(known):
             refined[robot_id] = RefinedMap(
                 calibration_digest=digest,
-                matrix=[float(value) for value in maps[row]],
+                # The shortest decimals that are the same float32: half of the digits.
+                matrix=[float(str(value)) for value in maps[row].cpu().numpy()],
                 warning=doubts.get(row, "") or _implausible(float(moved_m[row])),
             )
         return refined
