@@ -13,6 +13,10 @@ counted on a file system of its own, made for this benchmark (ext4 in a loop dev
 with the file system's journal and inodes. Records follow each other without pause; at the pace of
 a robot ext4 adds a commit of its journal every five seconds in which anything was written, 12 KB
 whoever writes, which is reported apart from a minute's sample at one episode a second.
+
+The bound is not met with pages of 4 KiB, about 2.4 acked at once and 2.9 after a spell. Pages of
+512 bytes write less, but then the log cannot repair a block that is torn in a checkpoint. A log of
+4,000 pages instead of 256 gave 2.3 and 2.85 of the process's own, and 3.1 and 3.7 on the disk.
 """
 
 from __future__ import annotations
