@@ -19,6 +19,9 @@ from protocol.configuration import (
 _MOST_KEPT = 0.9
 """Share of the store's file that episodes may take up."""
 
+FEWEST_HELD_OUT = 20
+"""Attempts without which weights are released unjudged."""
+
 Place = Annotated[str, msgspec.Meta(pattern=r"^([a-z][a-z0-9-]{0,62})?$")]
 """Nodes of a Ray cluster: those that were started with a custom resource of this name. "" is the
 node that the learner is started on. A learner with a Ray of its own is in every place at once."""
@@ -129,9 +132,28 @@ class TrainingConfig:
             raise ValueError(
                 f"batch_size {self.batch_size} cannot be split among {self.workers} workers"
             )
-        if self.history and self.history_share in (0, 1):
+        own_batch = self.batch_size // self.workers
+        if own_batch < 2:
             raise ValueError(
-                f"history_share {self.history_share} with a history: give a part of each batch"
+                f"batch_size {self.batch_size} for {self.workers} workers: each needs two "
+                "examples, one of each outcome"
+            )
+        if self.history and not 0 < round(self.history_share * own_batch) < own_batch:
+            raise ValueError(
+                f"history_share {self.history_share} with a history: give a part of each batch, of "
+                f"which a worker has {own_batch} examples"
+            )
+        self._check_held_out()
+
+    def _check_held_out(self) -> None:
+        if self.held_out_fraction == 1:
+            raise ValueError("held_out_fraction 1.0 leaves nothing to train on")
+        held_out = self.held_out_fraction * self.replay_attempts
+        if self.replay_attempts and 0 < held_out < FEWEST_HELD_OUT:
+            raise ValueError(
+                f"replay_attempts {self.replay_attempts} with held_out_fraction "
+                f"{self.held_out_fraction}: {held_out:.1f} attempts are held out, and a release "
+                f"is judged on {FEWEST_HELD_OUT} or more; hold out 0 to release without a gate"
             )
 
 

@@ -12,6 +12,7 @@ import ray
 from learner.config import LearnerConfig
 from learner.placement import Node, live_nodes, nodes_in, places_of
 from learner.provenance import software_versions
+from learner.training.workers import check_workers
 from protocol.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -30,12 +31,14 @@ def await_cluster(config: LearnerConfig, stopping: threading.Event) -> bool:
 
     Raises:
         ConfigurationError: a place without a node, several nodes for what has one disk, a node with
-            fewer cores than threads are asked for, or with other software than this one.
+            fewer cores than threads are asked for, or with other software than this one, or
+            more workers than can train.
     """
     if not _await_places(config, stopping):
         return False
     _check_disks(config)
     _check_cores(config)
+    check_workers(config)
     _check_software(places_of(config))
     return True
 

@@ -50,6 +50,7 @@ class ExampleSet:
         self._robot = np.empty(rows, np.int32)
         self._success = np.empty(rows, np.float32)
         self._begin = self._end = 0
+        self._has_dropped = False
         self._lengths: deque[int] = deque()
         self._groups: dict[int, tuple[PlaceDeque, PlaceDeque]] = {}
         self._balance: Balance | None = None
@@ -90,10 +91,13 @@ class ExampleSet:
                 group.append(step_place)
 
     def add_older(self, episode: Episode, robot_index: int) -> bool:
-        """Add every step of a finished attempt as the oldest; False if there is no room for it."""
+        """Add every step of a finished attempt as the oldest; False if there is no room for it.
+
+        Nor is there any once the set was full: the places before it have named others.
+        """
         needed = len(episode.steps) + 1
         with self._lock:
-            if self._end - self._begin + needed > self._rows:
+            if self._has_dropped or self._end - self._begin + needed > self._rows:
                 return False
             self._begin -= needed
             self._lengths.appendleft(needed)
@@ -117,8 +121,9 @@ class ExampleSet:
                 self._balance = balanced(self._counts(), self._most_repeats)
             balance = self._balance
             present = [o for o in (0, 1) if balance.share_OR[o].any()]
-            sizes = [count // len(present)] * (len(present) - 1)
-            sizes.append(count - sum(sizes))
+            sizes = [count // len(present)] * len(present)
+            if left := count - sum(sizes):
+                sizes[rng.integers(len(sizes))] += left
             pieces = []
             for outcome, size in zip(present, sizes, strict=True):
                 drawn_R = rng.multinomial(size, balance.share_OR[outcome])
@@ -182,6 +187,7 @@ class ExampleSet:
         if not any(map(len, groups)):
             del self._groups[robot]
         self._begin += length
+        self._has_dropped = True
         self._balance = None
 
     def _batch(self, place_B: NDArray[np.int64], added_B: NDArray[np.float32]) -> Batch:

@@ -55,8 +55,9 @@ class History:
 
         Raises:
             StoreError: a store is not there, is of another version, or damaged.
-            ConfigurationError: the pictures of a store are of another size.
+            ConfigurationError: the pictures of a store are of another size, or one is named twice.
         """
+        _check_distinct(folders)
         self._replay = replay
         self._refiner = refiner
         self._stores = [
@@ -133,6 +134,13 @@ class History:
                 self._pieces.clear()
                 return
         self._read += _PIECE
+
+
+def _check_distinct(folders: Sequence[Path]) -> None:
+    found = [folder.resolve() for folder in folders]
+    twice = [folder for folder in found if found.count(folder) > 1]
+    if twice:
+        raise ConfigurationError(f"{twice[0]}: this store is named twice; name it once")
 
 
 def _check_pictures(folder: Path, store: EpisodeStore, config: LearnerConfig) -> None:

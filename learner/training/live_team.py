@@ -10,10 +10,14 @@ from typing import Any
 import ray
 
 from learner.config import LearnerConfig
+from learner.networks import build_network
+from learner.training.checkpoints import checkpoints_of
 from learner.training.release_maker import Outlet
+from learner.training.step import Training
 from learner.training.team import Team
-from learner.training.trainer import Trainer
+from learner.training.trainer import Trainer, history_of, live_replay_of
 from learner.training.workers import run_team
+from protocol.security import load_release_secret
 
 _POLL_S = 0.5
 
@@ -22,12 +26,16 @@ class LiveTeam:
     """The workers of one live training. Each reads its part of the store, which it must reach."""
 
     def __init__(self, config: LearnerConfig, outlet: Outlet) -> None:
-        """Nothing starts yet.
+        """Look at what the workers will need; nothing starts yet.
 
         Args:
             config: of the learner.
             outlet: where releases go; it travels to the first worker's process.
+
+        Raises:
+            ConfigurationError, StoreError: see ``Trainer``.
         """
+        _check(config)
         self._config = config
         self._outlet = outlet
 
@@ -46,6 +54,20 @@ class LiveTeam:
 
         threading.Thread(target=relay, name="stop-sign", daemon=True).start()
         run_team(self._config, partial(_train, config=self._config, outlet=self._outlet, sign=sign))
+
+
+def _check(config: LearnerConfig) -> None:
+    """Open, and close again, what each worker will open: here a failure ends the learner."""
+    load_release_secret(config.keys.release_secret)
+    network = build_network(
+        config.network, height_px=config.image_height_px, width_px=config.image_width_px
+    )
+    team = Team(size=config.training.workers)
+    training = Training(network, config.training, seed=config.seed, team=team)
+    checkpoints_of(config).restore_newest(training)
+    live_replay_of(config, team)
+    if history := history_of(config, training):
+        history.close()
 
 
 class _StopSign:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from learner.config import FEWEST_HELD_OUT
 from learner.networks import GraspNetwork
 from learner.training.batch import Batch
 from learner.training.example_set import ExampleSet
@@ -35,7 +36,7 @@ from protocol.release_manifest import ReleaseManifest
 
 COMPARED = 400
 """Newest held-out examples that are compared."""
-FEWEST_ATTEMPTS = 20
+FEWEST_ATTEMPTS = FEWEST_HELD_OUT
 """Held-out attempts below which nothing is said: an interval from fewer would be too narrow."""
 LEAST_WORSE = 1e-3
 """Nats of log-loss below which a difference does not matter, however sure it is: where every

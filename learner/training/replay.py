@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from learner.config import LearnerConfig
+from learner.config import FEWEST_HELD_OUT, LearnerConfig
 from learner.training.example_set import ExampleSet, row_bytes
 from protocol.episode import Episode, Label
 from protocol.errors import ConfigurationError, RejectedEpisodeError
@@ -130,6 +130,15 @@ def replay_of(config: LearnerConfig, *, share: float = 1.0) -> Replay:
         raise ConfigurationError(
             f"training.replay_bytes {training.replay_bytes}: {max_bytes // one} pictures fit, "
             f"fewer than {_FEWEST_PICTURES}; allow {int(least / share) + 1} or more"
+        )
+    held_out = int(training.held_out_fraction * max_bytes) // one
+    wanted = FEWEST_HELD_OUT * (config.collection.final_max_moves + 1)
+    if training.held_out_fraction and held_out < wanted:
+        raise ConfigurationError(
+            f"training.replay_bytes {training.replay_bytes} with held_out_fraction "
+            f"{training.held_out_fraction}: {held_out} held-out pictures fit, and the "
+            f"{FEWEST_HELD_OUT} attempts that a release is judged on take {wanted}; allow "
+            f"{int(wanted * one / training.held_out_fraction / share) + 1} or more"
         )
     if training.replay_bytes > there:
         raise ConfigurationError(

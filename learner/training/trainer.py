@@ -18,11 +18,12 @@ from learner.training.log import TrainingLog
 from learner.training.loop import LoopClock, Verdict, train
 from learner.training.mixture import Mixture
 from learner.training.release_maker import Outlet, ReleaseMaker
-from learner.training.replay import replay_of
+from learner.training.replay import Replay, replay_of
 from learner.training.replay_feed import ReplayFeed
 from learner.training.step import Training
 from learner.training.team import Team
 from learner.training.timers import TrainingTimers
+from protocol.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +59,12 @@ class Trainer:
         resumed = self._checkpoints.restore_newest(self._training)
         if lack := self._checkpoints.lack_of_room(self._training):
             logger.error("%s; training goes on without checkpoints until there is room", lack)
-        live_share = 1 - config.training.history_share if config.training.history else 1.0
-        self._replay = replay_of(config, share=live_share / team.size)
+        self._replay = live_replay_of(config, team)
         refiner = self._training.learned.refiner
         self._feed = ReplayFeed(
             config.gateway, self._replay, refiner, counted=resumed.counted, team=team
         )
-        self._history = _history_of(config, self._training)
+        self._history = history_of(config, self._training)
         self._mixture = Mixture(
             self._training,
             self._replay.training,
@@ -203,9 +203,30 @@ class Trainer:
             )
 
 
-def _history_of(config: LearnerConfig, training: Training) -> History | None:
+def live_replay_of(config: LearnerConfig, team: Team) -> Replay:
+    """Return the empty replay of one worker's part of the fleet's own attempts.
+
+    Raises:
+        ConfigurationError: see ``replay_of``.
+    """
+    share = 1 - config.training.history_share if config.training.history else 1.0
+    return replay_of(config, share=share / team.size)
+
+
+def history_of(config: LearnerConfig, training: Training) -> History | None:
+    """Return one worker's part of the recorded stores; None if there are none.
+
+    Raises:
+        ConfigurationError, StoreError: see ``History``; or one of them is the fleet's own store.
+    """
     if not config.training.history:
         return None
+    own = config.gateway.store.resolve()
+    if own in (folder.resolve() for folder in config.training.history):
+        raise ConfigurationError(
+            f"training.history {own}: is the learner's own store (gateway.store), which it learns "
+            "from anyway"
+        )
     share = config.training.history_share / training.team.size
     return History(
         config.training.history,

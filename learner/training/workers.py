@@ -26,26 +26,13 @@ def run_team(config: LearnerConfig, work: Work) -> None:
     resumed from its checkpoint by whoever called.
 
     Raises:
-        ConfigurationError: the place of training has fewer cores than workers, or Ray Train is not
-            installed.
+        ConfigurationError: see ``check_workers``.
         ray.train.v2.api.exceptions.TrainingFailedError: with what ended a worker.
     """
-    try:
-        # Not installed unless it is wanted: it brings pandas and Arrow along.
-        from ray import train
-        from ray.train.torch import TorchConfig, TorchTrainer
-    except ImportError as error:
-        raise ConfigurationError(
-            f"training.workers {config.training.workers}: several need Ray Train; "
-            "pip install 'graspfleet[workers]'"
-        ) from error
-    place = config.training.place
-    cores = sum(int(node["Resources"].get("CPU", 0)) for node in nodes_in(place))
-    if cores < config.training.workers:
-        raise ConfigurationError(
-            f"training.workers {config.training.workers}: {place or 'this node'} has {cores} cores "
-            "in all"
-        )
+    check_workers(config)
+    from ray import train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
     # The metrics are our own; Ray's would want its dashboard.
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
     trainer = TorchTrainer(
@@ -53,13 +40,39 @@ def run_team(config: LearnerConfig, work: Work) -> None:
         train_loop_config={"work": work, "log_level": config.log_level},
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=train.ScalingConfig(
-            num_workers=config.training.workers, resources_per_worker={"CPU": 1} | in_place(place)
+            num_workers=config.training.workers,
+            resources_per_worker={"CPU": 1} | in_place(config.training.place),
         ),
         run_config=train.RunConfig(
             name="workers", storage_path=str(Path(config.run_folder).resolve() / "ray_train")
         ),
     )
     trainer.fit()
+
+
+def check_workers(config: LearnerConfig) -> None:
+    """Return if as many workers as configured can train. Ray must be there.
+
+    Raises:
+        ConfigurationError: the place of training has fewer cores than workers, or Ray Train is not
+            installed.
+    """
+    workers, place = config.training.workers, config.training.place
+    if workers == 1:
+        return
+    try:
+        # Not installed unless it is wanted: it brings pandas and Arrow along.
+        import ray.train.torch  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            f"training.workers {workers}: several need Ray Train ({error}); "
+            "pip install 'graspfleet[workers]'"
+        ) from error
+    cores = sum(int(node["Resources"].get("CPU", 0)) for node in nodes_in(place))
+    if cores < workers:
+        raise ConfigurationError(
+            f"training.workers {workers}: {place or 'this node'} has {cores} cores in all"
+        )
 
 
 def _work(job: dict[str, Any]) -> None:

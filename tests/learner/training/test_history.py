@@ -17,6 +17,7 @@ from learner.training.mixture import Mixture
 from learner.training.replay import Replay
 from learner.training.step import Training
 from learner.training.team import Team
+from learner.training.trainer import history_of
 from protocol.errors import ConfigurationError, StoreError
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store, make_examples, spot_examples
 
@@ -158,6 +159,25 @@ def test_a_store_of_pictures_of_another_size_is_refused_before_anything_starts(t
             bench.refiner,
             Team(),
         )
+
+
+def test_a_store_that_is_named_twice_is_said(tmp_path: Path):
+    bench = Bench(tmp_path, held_out_fraction=0.0)
+    twice = replace(
+        bench.config,
+        training=replace(
+            bench.config.training, history=(tmp_path / "old", tmp_path / "x" / ".." / "old")
+        ),
+    )
+    with pytest.raises(ConfigurationError, match="old: this store is named twice"):
+        history_of(twice, bench.training)
+
+
+def test_the_learners_own_store_is_no_history(tmp_path: Path):
+    bench = Bench(tmp_path)
+    own = replace(bench.config, gateway=replace(bench.config.gateway, store=tmp_path / "old"))
+    with pytest.raises(ConfigurationError, match="is the learner's own store"):
+        history_of(own, bench.training)
 
 
 def test_a_store_that_is_not_there_is_said(tmp_path: Path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from learner.config import KeysConfig, LearnerConfig
+from learner.config import KeysConfig, LearnerConfig, TrainingConfig
 from learner.training.example_set import ExampleSet, row_bytes
 from learner.training.replay import Replay, replay_of
 from protocol.episode import Action, Label
@@ -244,6 +244,58 @@ def test_a_robot_whose_attempts_have_all_gone_is_drawn_no_more():
     for number in range(1, 20):
         examples.add(marked(number), 3)
     assert set(examples.sample(100, np.random.default_rng(0)).robot_B.tolist()) == {3}
+
+
+def test_nothing_older_is_added_once_something_has_gone():
+    examples = set_of(pictures=12)
+    examples.add(marked(2, steps=5), 0)
+    assert examples.add_older(marked(1, steps=5), 0)
+    examples.add(marked(3, steps=1), 0)  # in the place of the first
+    assert not examples.add_older(marked(0, steps=1), 0)
+    assert numbers_of(examples) == [2, 3]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_odd_example_is_a_success_as_often_as_a_failure(count: int):
+    examples = make_set()
+    for number in range(40):
+        examples.add(marked(number, success=number % 4 == 0), 0)
+    share = np.mean(
+        [
+            examples.sample(count, np.random.default_rng(seed)).success_B.mean().item()
+            for seed in range(400)
+        ]
+    )
+    assert share == pytest.approx(0.5, abs=0.1)
+
+
+def test_memory_without_room_for_what_a_release_is_judged_on_is_refused(tmp_path):
+    keys = KeysConfig(server_secret=tmp_path, release_secret=tmp_path, registry=tmp_path)
+    config = LearnerConfig(run_folder=tmp_path, keys=keys)
+    small = replace(config.training, replay_bytes=50_000_000)
+    with pytest.raises(ConfigurationError, match="held-out pictures fit, and the 20 attempts"):
+        replay_of(replace(config, training=small))
+    assert replay_of(replace(config, training=replace(small, held_out_fraction=0.0)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"replay_attempts": 399}, "20 or more"),
+        ({"held_out_fraction": 1.0}, "leaves nothing to train on"),
+        ({"batch_size": 1}, "each needs two examples"),
+        ({"batch_size": 4, "workers": 4}, "each needs two examples"),
+        ({"history": ("a",), "history_share": 0.001}, "give a part of each batch"),
+        ({"history": ("a",), "history_share": 0.999}, "give a part of each batch"),
+    ],
+)
+def test_limits_that_would_silently_switch_something_off_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        TrainingConfig(**settings)
+
+
+def test_a_small_replay_without_anything_held_out_is_allowed():
+    assert TrainingConfig(replay_attempts=7, held_out_fraction=0.0).replay_attempts == 7
 
 
 def test_memory_is_bounded_as_configured(tmp_path):

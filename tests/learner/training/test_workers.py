@@ -6,13 +6,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from fleet.enrolment import create_learner_keys
 from fleet.toml_text import toml_text
-from learner.config import TrainingConfig
+from learner.config import KeysConfig, LearnerConfig, TrainingConfig
+from learner.training.live_team import LiveTeam
+from protocol.errors import ConfigurationError, StoreError
+from tests.benchmarks.bench_training import Nowhere
 from tests.learner.spot_task import SIDE_PX, fill_store
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -85,6 +90,57 @@ def test_two_workers_under_ray_train_learn_along_the_curve_of_one_at_the_same_ba
     at_the_same_steps = np.interp(steps, [line["step"] for line in two], of_two)
     np.testing.assert_allclose(of_one, at_the_same_steps, atol=TOLERANCE)
     assert min(one[-1]["held_out_auc"], two[-1]["held_out_auc"]) > 0.95
+
+
+def config_of(folder: Path, **training: Any) -> LearnerConfig:
+    create_learner_keys(folder)
+    return LearnerConfig(
+        run_folder=folder / "run",
+        keys=KeysConfig(
+            server_secret=folder / "server.secret",
+            release_secret=folder / "release.secret",
+            registry=folder,
+        ),
+        training=TrainingConfig(**({"workers": 2} | training)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("training", "error", "words"),
+    [
+        ({"history": (Path("no/such/store"),)}, StoreError, "no/such/store"),
+        ({"replay_bytes": 1_000_000}, ConfigurationError, "replay_bytes 1000000"),
+        ({"checkpoints": "server.secret"}, ConfigurationError, "cannot be read"),
+    ],
+)
+def test_what_every_worker_would_stumble_over_is_said_before_one_starts(
+    tmp_path: Path, training: dict[str, Any], error: type[Exception], words: str
+):
+    if "checkpoints" in training:
+        training = training | {"checkpoints": str(tmp_path / "server.secret")}
+    config = config_of(tmp_path, **training)
+    with pytest.raises(error, match=words):
+        LiveTeam(config, Nowhere())
+
+
+def test_more_workers_than_cores_are_refused_before_anything_starts(tmp_path: Path):
+    table = {
+        "run_folder": "run",
+        "keys": {"server_secret": "s", "release_secret": "r", "registry": "registry"},
+        "training": {"batch_size": 65536, "workers": 4096},
+    }
+    path = tmp_path / "learner.toml"
+    path.write_text(toml_text(table))
+    done = subprocess.run(
+        [sys.executable, "-m", "learner", "--config", str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "training.workers 4096" in done.stderr.splitlines()[-1]
 
 
 def test_more_workers_than_the_batch_can_be_split_among_are_a_wrong_configuration():
