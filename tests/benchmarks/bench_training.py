@@ -162,12 +162,14 @@ def measure_live(folder: Path, seconds: float) -> Iterator[Figure]:
     done = context.Event()
     writer = context.Process(target=deliver, args=(folder / "store", 10**6, 20.0, done))
     writer.start()
-    config = config_of(folder)
-    config.run_folder.mkdir(parents=True)
-    trainer = Trainer(config, Nowhere())
-    trainer.run(_set_after(seconds, begun=lambda: trainer.clock.in_steps_s > 0))
-    done.set()
-    writer.join()
+    try:
+        config = config_of(folder)
+        config.run_folder.mkdir(parents=True)
+        trainer = Trainer(config, Nowhere())
+        trainer.run(_set_after(seconds, begun=lambda: trainer.clock.in_steps_s > 0))
+    finally:
+        done.set()
+        writer.join()
     yield Figure(
         name="time in the step, live, 20 episodes/s arriving",
         value=trainer.clock.step_share,
@@ -257,7 +259,9 @@ def main() -> None:
     torch.set_num_threads(1)
     share_s = 0.28 * options.seconds
     figures = [*measure_memory()]
-    with tempfile.TemporaryDirectory() as name:
+    # The system's own folder for such files may be RAM, where a store opens sooner.
+    on_disk = options.out.resolve().parent if options.out else Path.cwd()
+    with tempfile.TemporaryDirectory(dir=on_disk) as name:
         folder = Path(name)
         fill(folder / "store", 6000)
         figures += measure_offline(_made(folder / "a", folder), share_s)
