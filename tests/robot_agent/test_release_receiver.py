@@ -519,6 +519,31 @@ def test_a_refusal_about_an_abandoned_release_does_not_end_the_download_of_its_s
     assert asked == list(range(0, len(files[2]), CHUNK_BYTES))
 
 
+def test_a_release_that_came_in_full_and_was_refused_counts_as_finished(bench: Bench):
+    files = {each: make_release(each, padding_bytes=8 * CHUNK_BYTES) for each in (1, 2, 3, 4)}
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.setsockopt(zmq.CURVE_SERVER, 1)
+        router.setsockopt(zmq.CURVE_SECRETKEY, bench.server_keys.secret)
+        router.setsockopt(zmq.LINGER, 0)
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        receiver = bench.receiver(f"tcp://127.0.0.1:{port}", subscribe_every_s=30.0)
+        robot, _ = router.recv_multipart()
+        for version in (1, 2):
+            router.send_multipart([robot, encode_message(announcement_of(version, files))])
+        for offset in range(0, len(files[2]), CHUNK_BYTES):
+            body = bytes(len(files[2][offset : offset + CHUNK_BYTES]))
+            router.send_multipart([robot, encode_message(Chunk(version=2, offset=offset)), body])
+        wait_until(lambda: receiver.refused == 1, "release 2 is no release")
+        for version in (3, 4):
+            router.send_multipart([robot, encode_message(announcement_of(version, files))])
+        asked = set()
+        while 4 not in asked and router.poll(5_000):
+            request = decode_message(router.recv_multipart()[1], ToReleaseServer)
+            asked.add(getattr(request, "version", 0))
+        receiver.close()
+    assert 4 in asked, "release 3 is abandoned for it"
+
+
 def announcement_of(version: int, files: dict[int, bytes]) -> ReleaseAnnouncement:
     digest = hashlib.sha256(files[version][:-64]).digest()
     return ReleaseAnnouncement(version=version, digest=digest, size_bytes=len(files[version]))

@@ -66,6 +66,7 @@ def test_a_new_robot_begins_with_the_map_it_found_itself():
     episode = attempt_of("robot-0", moved(0.004, 0.003))
     assert refiner.index_of(episode) == 0
     refined = refiner.refined_maps({})["robot-0"]
+    assert all(str(value) == str(np.float32(value)) for value in refined.matrix), "short decimals"
     np.testing.assert_array_equal(map_of(refined).matrix, episode.calibration)
     assert refined.calibration_digest == moved(0.004, 0.003).digest()
     assert refiner.corrections_mm() == {"robot-0": 0.0}
