@@ -17,7 +17,7 @@ _Positive = Annotated[float, msgspec.Meta(gt=0, le=10)]
 class SearchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Cross-entropy search and servoing rule (Levine et al. 2016, section IV-B)."""
 
-    samples: Annotated[int, msgspec.Meta(ge=2, le=4096)] = 48
+    samples: Annotated[int, msgspec.Meta(ge=2, le=4096)] = 40
     elites: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 6
     iterations: Annotated[int, msgspec.Meta(ge=1, le=20)] = 3
     close_ratio: _Fraction = 0.9
