@@ -14,7 +14,7 @@ from typing import Annotated
 
 import msgspec
 
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 OLDEST_WIRE_VERSION = 1
 """The oldest version that is still served."""
 
@@ -29,6 +29,8 @@ Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Text = Annotated[str, msgspec.Meta(max_length=512)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+\Z")]
+Endpoints = Annotated[list[Annotated[str, msgspec.Meta(max_length=256)]], msgspec.Meta(max_length=64)]
+"""``tcp://host:port`` of gateways that serve one fleet, all with the same key."""
 
 
 class _Message(
@@ -55,6 +57,9 @@ class Hello(_Message, frozen=True, kw_only=True, tag="hello"):
     process_id: Annotated[bytes, msgspec.Meta(max_length=16)] = b""
     """Drawn at random when the agent's process starts; tells two agents with one key apart.
     Since version 2."""
+    sent_on: bool = False
+    """The robot was redirected here, or has left a gateway that did not answer: it is not to be
+    redirected again. Since version 4."""
 
 
 class Welcome(_Message, frozen=True, kw_only=True, tag="welcome"):
@@ -67,6 +72,18 @@ class Welcome(_Message, frozen=True, kw_only=True, tag="welcome"):
     """The robot may have at most this many bytes of episodes sent and not yet acked."""
     known_through: Count
     """Every sequence of this spool up to here is stored or tombstoned."""
+    gateways: Endpoints = []
+    """All gateways of the fleet, this one among them: where to go when this one is gone. Empty when
+    there is no other. Since version 4."""
+
+
+class Redirect(_Message, frozen=True, kw_only=True, tag="redirect"):
+    """Gateway to robot, instead of a welcome: another gateway shall serve it. Since version 4."""
+
+    endpoint: Annotated[str, msgspec.Meta(max_length=256)]
+    """Which one."""
+    gateways: Endpoints
+    """All gateways of the fleet, as in a welcome."""
 
 
 class EpisodeSubmission(_Message, frozen=True, kw_only=True, tag="episode"):
@@ -115,6 +132,39 @@ class KeyNotice(_Message, frozen=True, kw_only=True, tag="key_notice"):
     """Over ``b"graspfleet next server key\\0"`` and the key's 40 characters."""
 
 
+class RobotHealth(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What an agent measures of its robot and of itself, for operators. Since version 4."""
+
+    outbox_limit_bytes: Count = 0
+    """What the outbox may hold."""
+    outbox_oldest_s: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
+    """How long the oldest waiting episode has waited; since the agent's start if it is older."""
+    release_created_at_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    """When the release in use was made, UTC by the learner's clock; 0 for none."""
+    servo_hz: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
+    """Servoing steps per second in recent attempts; 0 before the first."""
+    camera_ok: bool = True
+    """False when the camera failed the last time that it was used."""
+    servos_ok: bool = True
+    """False when arm or gripper failed the last time that they were used."""
+    camera_faults: Count = 0
+    """Attempts that the camera ended, since the agent started."""
+    servo_faults: Count = 0
+    """Attempts that arm or gripper ended, since the agent started."""
+    safety_stops: Count = 0
+    """Safety faults since the agent started. It ends after one, with this as its last word."""
+    camera_shift_px: Annotated[float, msgspec.Meta(ge=0, le=1e5)] | None = None
+    """How far the bin has moved in the picture since the hand-eye map was found."""
+    gripper_zero_drift_m: Annotated[float, msgspec.Meta(ge=-1, le=1)] | None = None
+    """What the closed gripper reads, less what it read when the robot was first started."""
+    temperature_c: Annotated[float, msgspec.Meta(ge=-273, le=1000)] | None = None
+    """Of the hottest part; None where the hardware does not tell."""
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    """Where the agent's own metrics are read, on the address that it connects from; 0 for none."""
+
+
 class Heartbeat(_Message, frozen=True, kw_only=True, tag="heartbeat"):
     """Robot to gateway, every second or two and at once when a new release is in use."""
 
@@ -133,6 +183,8 @@ class Heartbeat(_Message, frozen=True, kw_only=True, tag="heartbeat"):
     """What a person should know now, in words: a hand-eye map that cannot be right, and so on."""
     next_server_key: Annotated[str, msgspec.Meta(max_length=40)] = ""
     """The learner's next public key, once the robot has stored one. Since version 2."""
+    health: RobotHealth | None = None
+    """Since version 4."""
 
 
 class StatusRequest(_Message, frozen=True, kw_only=True, tag="status_request"):
@@ -169,6 +221,8 @@ class RobotStatus(msgspec.Struct, frozen=True, kw_only=True):
     software_version: str = ""
     address: str = ""
     """Where the robot connected from last."""
+    gateway: str = ""
+    """Which gateway heard it last, where there are several. Since version 4."""
 
 
 class StatusReply(_Message, frozen=True, kw_only=True, tag="status_reply"):
@@ -308,7 +362,7 @@ class ReleaseList(_Message, frozen=True, kw_only=True, tag="release_list"):
 
 
 ToGateway = Hello | EpisodeSubmission | Tombstone | Heartbeat | StatusRequest
-FromGateway = Welcome | Ack | Refusal | KeyNotice | StatusReply
+FromGateway = Welcome | Redirect | Ack | Refusal | KeyNotice | StatusReply
 ToReleaseServer = ReleaseSubscription | ChunkRequest | ReleaseListRequest | ReleasePin
 FromReleaseServer = ReleaseAnnouncement | Chunk | Refusal | ReleaseList
 
