@@ -9,10 +9,11 @@ import sys
 from tyro.extras import SubcommandApp
 
 from fleet.commands.episodes import episodes
+from fleet.commands.health import status, top
 from fleet.commands.keys import rotate_key
 from fleet.commands.output import EXIT_CONFIGURATION, EXIT_ERROR
 from fleet.commands.releases import releases
-from fleet.commands.robots import enrol, revoke, status
+from fleet.commands.robots import enrol, revoke
 from fleet.commands.trials import demo, evaluate_release
 from protocol.errors import ConfigurationError, GraspFleetError
 
@@ -21,6 +22,7 @@ app.command(demo)
 app.command(enrol)
 app.command(revoke)
 app.command(status)
+app.command(top)
 app.command(rotate_key, name="rotate-key", help="Change the learner's key; no robot is locked out.")
 app.command(episodes, name="episodes", help="Look into the episode store.")
 app.command(releases, name="release", help="List, pin and roll back releases.")

@@ -12,6 +12,8 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 EXIT_ERROR = 1
 EXIT_CONFIGURATION = 2
+EXIT_NOT_WELL = 3
+"""The answer is there, and somebody should look at it."""
 _PIPE_COLUMNS = 160
 
 

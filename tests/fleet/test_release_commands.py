@@ -232,8 +232,10 @@ def test_the_status_names_who_is_shut_out_and_everything_that_is_wrong(
         assert "shut out" in rows["robot-01"]
         assert "never" in rows["robot-02"]
         assert "gone" not in rows["robot-02"]
-        assert "warning: robot-01: episodes came under the sequence of others" in out
-        assert "warning: robot-02 is pinned to release 1, which is missing or damaged" in out
+        assert "critical: robot-01: 1 episode came under the sequence of others" in out
+        assert (
+            "warning: learner: robot-02 is pinned to release 1, which is missing or damaged" in out
+        )
 
         told = json.loads(fleet_tool("status", "--json")[1])
         assert told["warnings"] == []

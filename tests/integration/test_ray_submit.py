@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import yaml
 
+from fleet.commands.output import EXIT_NOT_WELL
 from fleet.fleet_files import FleetPlan, prepare_run_folder
 from fleet.run_folder import RunFolder
 from protocol.errors import ConfigurationError
@@ -136,7 +137,7 @@ def status(cluster: Cluster) -> dict[str, Any]:
     fleet = [sys.executable, "-m", "fleet", "status", "--json", "--run", str(lab)]
     command = [*cluster.head.machine.prefix, *fleet]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
-    return msgspec.json.decode(done.stdout) if done.returncode == 0 else {}
+    return msgspec.json.decode(done.stdout) if done.returncode in (0, EXIT_NOT_WELL) else {}
 
 
 @pytest.mark.slow

@@ -1,0 +1,163 @@
+"""What somebody should look at, and how it is shown."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from fleet.health import LEARNER, Severity, concerns_of
+from fleet.overview import Overview
+from fleet.top import headline, screen_of, sparkline
+from protocol.messages import ReleaseEntry, ReleaseList, RobotStatus, StatusReply
+
+NOW_NS = 1_800_000_000_000_000_000
+MINUTE_NS = 60 * 10**9
+
+
+def robot(name: str = "arm-1", **known: object) -> RobotStatus:
+    usual = {
+        "last_seen_s": 0.5,
+        "connected": True,
+        "release_version": 8,
+        "attempts": 100,
+        "successes": 90,
+        "recent": "S" * 90 + "F" * 10,
+        **dict.fromkeys(("missing", "tombstoned", "duplicates", "conflicts", "refused"), 0),
+        "stored": 100,
+        "outbox_episodes": 0,
+        "decision_ms_p50": 9.0,
+        "decision_ms_p99": 12.0,
+        "warnings": [],
+    }
+    return RobotStatus(robot_id=name, **(usual | known))
+
+
+def entry(version: int, minutes_old: float) -> ReleaseEntry:
+    return ReleaseEntry(
+        version=version,
+        digest="",
+        size_bytes=1,
+        created_at_ns=NOW_NS - round(minutes_old * MINUTE_NS),
+        trained_steps=1,
+        metrics={},
+    )
+
+
+LISTING = ReleaseList(
+    current=8, releases=[entry(8, 2), entry(7, 20), entry(6, 40)], pinned={}, withheld=[]
+)
+
+
+def overview(
+    *robots: RobotStatus,
+    listing: ReleaseList | None = LISTING,
+    members: frozenset[str] | None = None,
+    uptime_s: float = 3600.0,
+    warnings: tuple[str, ...] = (),
+) -> Overview:
+    status = StatusReply(
+        uptime_s=uptime_s,
+        release_version=8,
+        releases_published=8,
+        release_latency_ms=[],
+        episodes_stored=sum(one.stored for one in robots),
+        robots=list(robots),
+        warnings=list(warnings),
+    )
+    names = frozenset(one.robot_id for one in robots)
+    return Overview(status=status, listing=listing, members=names if members is None else members)
+
+
+def said(seen: Overview) -> list[str]:
+    return [f"{concern.severity} {concern}" for concern in concerns_of(seen, NOW_NS)]
+
+
+def test_a_fleet_that_is_well_gives_no_concern():
+    assert said(overview(robot("arm-1"), robot("arm-2", recent="S" * 80 + "F" * 20))) == []
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"connected": False, "last_seen_s": 240.0}, "warning arm-1: silent for 4 min; is it "),
+        ({"connected": False, "last_seen_s": -1.0}, "warning arm-1: not heard since the learner"),
+        ({"conflicts": 2}, "critical arm-1: 2 episodes came under the sequence of others; 'fleet"),
+        ({"missing": 1}, "warning arm-1: 1 episode missing of the numbers that it gave; 'fleet"),
+        ({"outbox_episodes": 500}, "warning arm-1: 500 episodes wait in its outbox; its network"),
+        ({"warnings": ["the camera is gone"]}, "warning arm-1: the camera is gone"),
+        ({"release_version": 6}, "warning arm-1: still uses release 6 instead of 8, 20 min after"),
+        ({"recent": "S" * 30 + "F" * 70}, "warning arm-1: greedy success 30% [22%, 40%], the oth"),
+    ],
+)
+def test_what_is_wrong_with_a_robot_is_said_with_what_to_do(
+    known: dict[str, object], expected: str
+):
+    (found,) = said(overview(robot("arm-1", **known), robot("arm-2")))
+    assert found.startswith(expected)
+
+
+def test_a_robot_may_finish_its_attempt_before_it_takes_a_release():
+    assert said(overview(robot(release_version=7), robot("arm-2"))) == []
+
+
+def test_a_robot_that_was_shut_out_or_never_came_is_no_concern():
+    away = robot("arm-1", connected=False, last_seen_s=4000.0)
+    expected = robot("arm-3", connected=False, last_seen_s=-1.0, attempts=0, recent="")
+    assert (
+        said(overview(away, robot("arm-2"), expected, members=frozenset({"arm-2", "arm-3"}))) == []
+    )
+
+
+def test_a_learner_that_has_just_begun_is_given_time_to_hear_its_robots():
+    silent = robot("arm-1", connected=False, last_seen_s=-1.0)
+    assert said(overview(silent, robot("arm-2"), uptime_s=20.0)) == []
+
+
+def test_the_most_urgent_comes_first():
+    found = concerns_of(
+        overview(
+            robot("arm-1", connected=False, last_seen_s=90.0),
+            listing=None,
+            warnings=("the disk is nearly full",),
+        ),
+        NOW_NS,
+    )
+    assert [concern.severity for concern in found] == [
+        *[Severity.CRITICAL] * 2,
+        *[Severity.WARNING] * 2,
+    ]
+    assert {concern.about for concern in found} == {LEARNER, "arm-1"}
+
+
+def test_a_sparkline_has_a_block_for_twenty_finished_attempts_oldest_first():
+    assert sparkline("f" * 20 + "a" * 50 + "sf" * 10 + "S" * 20) == "▁▅█"
+    assert sparkline("S" * 5 + "f" * 20) == "█▁"
+    assert sparkline("aaa") == ""
+
+
+def shown(seen: Overview, *, rows: int, columns: int) -> list[str]:
+    told = io.StringIO()
+    console = Console(file=told, width=columns, height=rows, force_terminal=True, color_system=None)
+    console.print(screen_of(seen, concerns_of(seen, NOW_NS), console))
+    return told.getvalue().splitlines()
+
+
+def test_the_screen_fits_the_terminal_and_shows_the_worst_robots_of_a_thousand():
+    ill = [robot(f"ill-{n:03}", warnings=["the camera is gone"]) for n in range(40)]
+    seen = overview(*(robot(f"arm-{n:04}") for n in range(1000)), *ill)
+    lines = shown(seen, rows=24, columns=80)
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("40 warning")
+    assert any(line.startswith("ill-000") and "warning" in line for line in lines)
+    assert not any(line.startswith("arm-") for line in lines)
+    assert "robots more" in lines[-1]
+
+
+def test_the_headline_says_how_the_fleet_is():
+    seen = overview(robot("arm-1"), robot("arm-2", connected=False, last_seen_s=7.0))
+    line = headline(seen, []).plain
+    assert line.startswith("well ")
+    assert "1 of 2 robots connected · greedy success 90% [85%, 93%] · release 8" in line
