@@ -15,6 +15,7 @@ from protocol.configuration import (
     PositiveFloat,
     PositiveInt,
 )
+from protocol.endpoint import is_endpoint
 
 _MOST_KEPT = 0.9
 """Share of the store's file that episodes may take up."""
@@ -44,6 +45,9 @@ class GatewayConfig:
     """Where robots deliver their episodes."""
 
     bind: str = "tcp://127.0.0.1:5701"
+    advertise: str = ""
+    """``tcp://host:port`` under which robots and operators reach it; "" for what it binds to, with
+    the address of its node where that is every address."""
     place: Place = ""
     """Where it runs: on the node whose disk holds the store, whatever else is lost."""
     store: Path = Path("episodes")
@@ -66,6 +70,8 @@ class GatewayConfig:
                 f"keep_bytes {self.keep_bytes} exceeds nine tenths of max_store_bytes "
                 f"{self.max_store_bytes}"
             )
+        if self.advertise and not is_endpoint(self.advertise):
+            raise ValueError(f"advertise {self.advertise!r} is not of the form 'tcp://host:port'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,9 +204,28 @@ class LearnerConfig:
     image_width_px: PositiveInt = 64
     """Size of every robot's pictures."""
     keys: KeysConfig
-    gateway: GatewayConfig = GatewayConfig()
+    gateway: GatewayConfig | tuple[GatewayConfig, ...] = GatewayConfig()
+    """``[gateway]``; or several, each ``[[gateway]]`` with a place and a store of its own."""
     releases: ReleasesConfig = ReleasesConfig()
     training: TrainingConfig = TrainingConfig()
     collection: CollectionConfig = CollectionConfig()
     ray: RayConfig = field(default_factory=RayConfig)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def __post_init__(self) -> None:
+        """Check what no single table can say."""
+        if not self.gateways:
+            raise ValueError("gateway: at least one is needed")
+        for name in ("store", "bind"):
+            found = [(one.place, getattr(one, name)) for one in self.gateways]
+            for place, value in found:
+                if found.count((place, value)) > 1:
+                    where = f" in place {place!r}" if place else ""
+                    raise ValueError(
+                        f"two gateways have {name} {str(value)!r}{where}: give each its own"
+                    )
+
+    @property
+    def gateways(self) -> tuple[GatewayConfig, ...]:
+        """Every gateway; the first is the one that new robots are given when they are enrolled."""
+        return self.gateway if isinstance(self.gateway, tuple) else (self.gateway,)

@@ -67,8 +67,9 @@ def _refuse_unknown(table: dict[str, Any], into: object, name: str, prefix: str)
             known = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(hints)}"
             raise ConfigurationError(f"{name}: unknown key {prefix + key!r}; {known}")
         inner = _dataclass_in(hints[key])
-        if inner is not None and isinstance(value, dict):
-            _refuse_unknown(value, inner, name, prefix=f"{prefix}{key}.")
+        for one in value if isinstance(value, list) else [value]:
+            if inner is not None and isinstance(one, dict):
+                _refuse_unknown(one, inner, name, prefix=f"{prefix}{key}.")
 
 
 def _dataclass_in(hint: object) -> type | None:

@@ -20,6 +20,7 @@ from robot_agent.closing import ClosingStack
 from robot_agent.config import AgentConfig
 from robot_agent.drivers import open_camera, open_robot
 from robot_agent.episode_loop import EpisodeLoop
+from robot_agent.gateways import Gateways
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox
 from robot_agent.policy_in_use import PolicyInUse
@@ -73,7 +74,7 @@ class Agent:
             parts.closes("outbox", self._outbox.close)
             self._uplink = Uplink(
                 name=config.name,
-                endpoint=config.learner.episodes,
+                gateways=Gateways(config.learner.gateways, config.state_folder),
                 keys=keys,
                 learner_keys=self._learner_keys,
                 outbox=self._outbox,

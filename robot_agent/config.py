@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,10 +10,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from protocol.configuration import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from protocol.endpoint import is_endpoint
 from protocol.errors import ConfigurationError
 from protocol.messages import Name, Text
-
-_ENDPOINT = re.compile(r"tcp://(?P<host>[^\s:/*]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,8 +71,8 @@ class WorkspaceConfig:
 class LearnerEndpointConfig:
     """Where the learner is, and how to know that it is the right one."""
 
-    episodes: str
-    """``tcp://host:port`` of the gateway."""
+    episodes: str | tuple[str, ...]
+    """``tcp://host:port`` of the gateway. Of several: a list, or one that tells of the others."""
     releases: str
     """``tcp://host:port`` of the release server."""
     public_key: Path
@@ -83,13 +81,19 @@ class LearnerEndpointConfig:
     """The Ed25519 public key that releases are signed with."""
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "releases"):
-            endpoint = getattr(self, name)
-            found = _ENDPOINT.fullmatch(endpoint)
-            if found is None or not 1 <= int(found["port"]) <= 65535:
+        if not self.gateways:
+            raise ConfigurationError("learner.episodes: names no gateway")
+        named = [("episodes", one) for one in self.gateways] + [("releases", self.releases)]
+        for name, endpoint in named:
+            if not is_endpoint(endpoint):
                 raise ConfigurationError(
                     f"learner.{name}: {endpoint!r} is not of the form 'tcp://host:port'"
                 )
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """The gateways to begin with."""
+        return (self.episodes,) if isinstance(self.episodes, str) else self.episodes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

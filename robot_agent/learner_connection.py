@@ -142,6 +142,15 @@ class LearnerConnection:
         self._answer_due_since_s = None
         return frames
 
+    def move_to(self, endpoint: str) -> None:
+        """Leave this server, and connect to another one of the same learner."""
+        self._endpoint = endpoint
+        self.refusal = ""
+        self._doubts = 0
+        self._key_to_try = self._learner_keys.in_use
+        self._retry_at = time.monotonic()
+        self._retry_if_due()
+
     def close(self) -> None:
         """Disconnect."""
         self._close_socket()

@@ -25,6 +25,7 @@ from protocol.messages import (
     Heartbeat,
     Hello,
     KeyNotice,
+    Redirect,
     Refusal,
     Welcome,
 )
@@ -33,6 +34,7 @@ from protocol.refusal_log import RefusalLog
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits
 from protocol.wakeup import Wakeup
+from robot_agent.gateways import Gateways
 from robot_agent.learner_connection import LearnerConnection
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox
@@ -74,13 +76,13 @@ class UplinkStats:
 
 
 class Uplink:
-    """Delivers one outbox to one gateway."""
+    """Delivers one outbox to one gateway, and to another when that one is gone."""
 
     def __init__(
         self,
         *,
         name: str,
-        endpoint: str,
+        gateways: Gateways,
         keys: CurveKeys,
         learner_keys: LearnerKeys,
         outbox: Outbox,
@@ -90,21 +92,21 @@ class Uplink:
 
         Args:
             name: what the robot calls itself; must be the name its key is enrolled under.
-            endpoint: the gateway, ``tcp://host:port``.
+            gateways: where to deliver.
             keys: the robot's keys.
             learner_keys: the learner's public keys.
             outbox: what is to be delivered.
             heartbeat: says how the robot is; called on the uplink's thread every second.
         """
         self._name = name
-        self._endpoint = endpoint
+        self._gateways = gateways
         self._outbox = outbox
         self._heartbeat = heartbeat
         self._learner_keys = learner_keys
         self._process_id = os.urandom(16)
         self._wakeup = Wakeup()
         self._connection = LearnerConnection(
-            endpoint,
+            gateways.current,
             keys,
             learner_keys,
             SocketLimits(frame_bytes=MAX_HEADER_BYTES),
@@ -120,6 +122,8 @@ class Uplink:
         self._greeted_connection = 0
         self._hello_due_s = 0.0
         self._beat_due_s = 0.0
+        self._connected_s = time.monotonic()
+        """When there was a connection last, or another gateway was turned to."""
         self._paused_until_s = 0.0
         self._pause_s = PAUSE_S
         self._granted_bytes = 0
@@ -133,6 +137,7 @@ class Uplink:
         Raises:
             ConfigurationError: the endpoint is malformed.
         """
+        self._connected_s = time.monotonic()
         self._connection.open()
         self._thread.start()
 
@@ -163,7 +168,9 @@ class Uplink:
         """Why nothing is being delivered, in words for a person; "" when all is well."""
         if self._connection.refusal or self._refusal:
             return self._connection.refusal or self._refusal
-        return "" if self._is_welcome else f"the learner at {self._endpoint} does not answer"
+        return (
+            "" if self._is_welcome else f"the learner at {self._gateways.current} does not answer"
+        )
 
     @property
     def stats(self) -> UplinkStats:
@@ -207,10 +214,13 @@ class Uplink:
         frames = self._connection.receive(wait_s)
         if frames is not None:
             self._take(frames)
+        now_s = time.monotonic()
         if not self._connection.is_connected:
             self._is_welcome = False
+            if now_s - self._connected_s > self._gateways.stay_s:
+                self._leave(now_s)
             return False
-        now_s = time.monotonic()
+        self._connected_s = now_s
         if self._connection.connections != self._greeted_connection:
             self._is_welcome = False
             self._hello_due_s = 0.0
@@ -226,6 +236,19 @@ class Uplink:
             self._send_tombstones(now_s)
         return self._send_records(now_s)
 
+    def _leave(self, now_s: float) -> None:
+        """Go on to the next gateway, if there is another; what is not acked is sent there."""
+        left = self._gateways.current
+        waited_s = now_s - self._connected_s
+        self._connected_s = now_s
+        if self._gateways.go_on() == left:
+            return
+        logger.warning(
+            "no connection to %s for %.0f s: trying %s",
+            *(left, waited_s, self._gateways.current),
+        )
+        self._connection.move_to(self._gateways.current)
+
     def _greet_if_due(self, now_s: float) -> None:
         if now_s < self._hello_due_s:
             return
@@ -240,6 +263,7 @@ class Uplink:
                 spool_id=self._outbox.spool_id,
                 next_sequence=self._outbox.counts().written + 1,
                 process_id=self._process_id,
+                sent_on=self._gateways.was_sent_on,
             )
         )
 
@@ -290,6 +314,8 @@ class Uplink:
             return
         if isinstance(message, Welcome):
             self._begin(message)
+        elif isinstance(message, Redirect):
+            self._follow(message)
         elif isinstance(message, Ack) and message.spool_id == self._outbox.spool_id:
             self._take_ack(message)
         elif isinstance(message, Refusal):
@@ -297,6 +323,16 @@ class Uplink:
         elif isinstance(message, KeyNotice):
             self._learner_keys.take(message)
             self.wake_heartbeat()
+
+    def _follow(self, redirect: Redirect) -> None:
+        left = self._gateways.current
+        goal = self._gateways.redirect(redirect.endpoint, redirect.gateways)
+        self._is_welcome = False
+        self._hello_due_s = 0.0
+        if goal != left:
+            logger.info("%s redirects to %s", left, goal)
+            self._connected_s = time.monotonic()
+            self._connection.move_to(goal)
 
     def _take_ack(self, ack: Ack) -> None:
         sent = [sequence for sequence in ack.sequences if sequence <= self._sent_through]
@@ -326,7 +362,10 @@ class Uplink:
         self._window.restart(welcome.window_bytes)
         self._tombstones.restart()
         self._note_progress()
-        logger.info("the learner at %s takes episodes as %s", self._endpoint, welcome.robot_id)
+        self._gateways.welcomed(welcome.gateways)
+        logger.info(
+            "the learner at %s takes episodes as %s", self._gateways.current, welcome.robot_id
+        )
 
     def _take_refusal(self, refusal: Refusal) -> None:
         now_s = time.monotonic()

@@ -34,6 +34,7 @@ from protocol.security import (
     load_release_secret,
 )
 from robot_agent.config import OutboxConfig
+from robot_agent.gateways import Gateways
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox
 from robot_agent.uplink import Uplink
@@ -107,10 +108,11 @@ class DeliverySite:
         *,
         keys: CurveKeys | None = None,
         heartbeat: Callable[[], Heartbeat] | None = None,
+        gateways: Sequence[str] = (),
     ) -> Uplink:
         return Uplink(
             name=name,
-            endpoint=self.endpoint,
+            gateways=Gateways(gateways or [self.endpoint], self.outbox_folder(name)),
             keys=keys or self.keys_of(name),
             learner_keys=self.learner_keys(name),
             outbox=outbox,

@@ -13,6 +13,7 @@ from protocol.hand_eye import pinhole_map
 from protocol.messages import Heartbeat
 from protocol.security import load_curve_keys, load_release_public
 from robot_agent.config import OutboxConfig
+from robot_agent.gateways import Gateways
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox, SpooledEpisode
 from robot_agent.release_receiver import ReleaseReceiver
@@ -113,7 +114,7 @@ class EmulatedRobot:
         self.outbox = TimedOutbox(bundle.state, outbox)
         self._uplink = Uplink(
             name=self.name,
-            endpoint=learner["episodes"],
+            gateways=Gateways([learner["episodes"]], bundle.state),
             keys=keys,
             learner_keys=learner_keys,
             outbox=self.outbox,

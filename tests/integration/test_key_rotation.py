@@ -24,6 +24,7 @@ from protocol.registry import Registry
 from protocol.security import load_curve_keys, load_release_public, load_release_secret
 from protocol.server_key import mark_confirmed
 from robot_agent.config import OutboxConfig
+from robot_agent.gateways import Gateways
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox
 from robot_agent.release_receiver import ReleaseReceiver
@@ -51,7 +52,7 @@ class Robot:
         keys = load_curve_keys(self.bundle / "robot.secret")
         self.uplink = Uplink(
             name=name,
-            endpoint=lab.address.episodes,
+            gateways=Gateways([lab.address.episodes], self.state),
             keys=keys,
             learner_keys=self.learner_keys,
             outbox=self.outbox,
