@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
+from learner.ingestion.attempt_facts import AttemptFacts, facts_of
 from learner.store.ledger import letter_of
 from learner.store.stored_episode import Arrival, RecordKey
 from protocol.codec import digest, read_episode_meta
@@ -14,6 +17,13 @@ from protocol.refusal_code import RefusalCode
 
 ImageSize = tuple[int, int]
 """Height and width in pixels."""
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A record that may be stored."""
+
+    arrival: Arrival
+    facts: AttemptFacts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +41,7 @@ def admit(
     limits: EpisodeLimits = EPISODE_LIMITS,
     *,
     image_size_px: ImageSize | None = None,
-) -> Arrival | Refused:
+) -> Admitted | Refused:
     """Check a record without decoding its images.
 
     Args:
@@ -67,7 +77,7 @@ def admit(
             f"{meta.width_px} px (height, width), the learner is configured for "
             f"{image_size_px[0]} x {image_size_px[1]}: correct the camera in its robot.toml",
         )
-    return Arrival(
+    arrival = Arrival(
         key=RecordKey(
             robot_id=robot_id, spool_id=submission.spool_id, sequence=submission.sequence
         ),
@@ -75,3 +85,4 @@ def admit(
         record=record,
         letter=letter_of(meta.outcome.label, meta.mode),
     )
+    return Admitted(arrival=arrival, facts=facts_of(meta, len(record)))

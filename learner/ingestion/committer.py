@@ -15,7 +15,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from learner.ingestion.attempt_counts import AttemptCounts
+from learner.ingestion.attempt_facts import AttemptFacts
 from learner.ingestion.fleet_state import FleetState
+from learner.ingestion.traffic import Traffic
 from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Arrival, Burial, Verdict
 from learner.store.transaction import CONFLICTS_KEPT
@@ -50,6 +53,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     sender: Sender
     item: Arrival | Burial
+    facts: AttemptFacts | None = None
+    """Of an arrival: what is counted once it is stored."""
 
     @property
     def written_bytes(self) -> int:
@@ -77,6 +82,7 @@ class Committer:
         fleet: FleetState,
         refusals: RefusalLog,
         on_answers: Callable[[], None],
+        attempts: AttemptCounts | None = None,
     ) -> None:
         """Begin with nothing to do; nothing is written before ``start``.
 
@@ -85,11 +91,15 @@ class Committer:
             fleet: counts refusals.
             refusals: where they are logged.
             on_answers: called on the committer's thread when there are answers.
+            attempts: counts what was stored.
         """
         self._store = store
         self._fleet = fleet
         self._refusals = refusals
         self._on_answers = on_answers
+        self._attempts = attempts or AttemptCounts()
+        self.traffic = Traffic()
+        """What went through."""
         self.turn = threading.Lock()
         """For whoever works on many messages in a row. Both threads need the interpreter, and the
         binding of LMDB lets go of it at every call: without turns each call waited for the other
@@ -119,6 +129,8 @@ class Committer:
     def submit(self, delivery: Delivery) -> None:
         """Hand a delivery over; belongs to one thread."""
         self._submitted_bytes += delivery.written_bytes
+        if delivery.facts is not None:
+            self.traffic.note_received(delivery.facts.record_bytes)
         self._queue.put(delivery)
 
     def take_answers(self) -> list[Answer]:
@@ -180,6 +192,7 @@ class Committer:
         self._retention_due_s = time.monotonic() + pause_s
 
     def _commit(self, group: list[Delivery]) -> list[Answer]:
+        began_s = time.monotonic()
         try:
             verdicts = self._store.commit([delivery.item for delivery in group], self.turn)
         except (StoreFullError, StoreError) as error:
@@ -197,6 +210,7 @@ class Committer:
                     )
                 ]
             return self._try_later({delivery.sender for delivery in group}, error)
+        self._count(group, verdicts, time.monotonic() - began_s)
         refused: list[Answer] = []
         taken: list[Delivery] = []
         for delivery, verdict in zip(group, verdicts, strict=True):
@@ -205,6 +219,21 @@ class Committer:
             else:
                 taken.append(delivery)
         return refused + _acks(taken)
+
+    def _count(self, group: list[Delivery], verdicts: list[Verdict], duration_s: float) -> None:
+        judged = [
+            (one, verdict)
+            for one, verdict in zip(group, verdicts, strict=True)
+            if one.facts is not None
+        ]
+        acked = sum(verdict is not Verdict.REFUSED for _, verdict in judged)
+        self.traffic.note_commit(duration_s, acked)
+        # What came again was counted the first time.
+        self._attempts.add(
+            (one.sender.robot_id, one.facts)
+            for one, verdict in judged
+            if verdict is Verdict.STORED and one.facts is not None
+        )
 
     def _refusal(self, delivery: Delivery) -> Answer:
         """Refuse a conflict beyond those that are kept; only a record can be one."""

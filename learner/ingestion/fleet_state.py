@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from learner.ingestion.buckets import Buckets
 from learner.store.ledger import RobotLedger
 from protocol.messages import Heartbeat, RobotStatus
 from protocol.refusal_log import printable
@@ -16,6 +17,7 @@ from protocol.refusal_log import printable
 LIVE_S = 5.0
 """A robot that was heard within this time is connected."""
 _KEPT_LATENCIES = 1000
+_ROLLOUT_MS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000)
 _MOST_ROLLOUTS = 20
 """Releases whose way to the robots is measured at a time."""
 _WARNINGS_BYTES = 2048
@@ -32,13 +34,47 @@ class _Robot:
 
     last_seen_s: float = -math.inf
     heartbeat: Heartbeat | None = None
-    refused: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    """Messages, by code."""
     refusal: str = ""
     """Why it was refused last, in words."""
     refused_s: float = -math.inf
     wire_version: int = 0
     software_version: str = ""
     address: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RobotView:
+    """What is known of one robot at one moment."""
+
+    silent_s: float
+    """Since it was heard last; infinity when it was not since the gateway began."""
+    heartbeat: Heartbeat | None
+    refused: dict[str, int]
+    """Messages, by code."""
+    is_pinned: bool
+    """An operator had pinned it, or the fleet, when the newest release was published."""
+    address: str
+
+    @property
+    def is_live(self) -> bool:
+        """It is connected, as far as can be known."""
+        return self.silent_s <= LIVE_S
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FleetView:
+    """What is known of all robots at one moment."""
+
+    robots: dict[str, RobotView]
+    """Those that were heard, or refused, since the gateway began."""
+    refusals: dict[str, int]
+    """Messages, by code; also of keys that are not enrolled."""
+    releases_published: int
+    rollout_ms: Buckets
+    """How long each release took to the last live robot."""
+    uptime_s: float
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,7 +97,10 @@ class FleetState:
         self._robots: dict[str, _Robot] = {}
         self._rollouts: list[_Rollout] = []
         self._latencies_ms: deque[float] = deque(maxlen=_KEPT_LATENCIES)
+        self._rollout_ms = Buckets(_ROLLOUT_MS)
         self._refusals: Counter[str] = Counter()
+        self._pinned: frozenset[str] = frozenset()
+        self._began_s = clock()
         self._releases = 0
         self._release_version = 0
 
@@ -103,7 +142,7 @@ class FleetState:
             if robot_id is None:
                 return
             robot = self._robot(robot_id)
-            robot.refused += 1
+            robot.refused[code] += 1
             if reason:
                 robot.refusal, robot.refused_s = printable(reason), self._clock()
 
@@ -117,6 +156,7 @@ class FleetState:
         with self._lock:
             self._releases += 1
             self._release_version = version
+            self._pinned = frozenset(pinned)
             now_s = self._clock()
             live = {name for name in self._robots if self._is_live(name, now_s)}
             waiting = set() if "" in pinned else live.difference(pinned)
@@ -145,6 +185,28 @@ class FleetState:
         with self._lock:
             return dict(self._refusals)
 
+    def view(self) -> FleetView:
+        """Return what is known of everyone, all of it as it is at one moment."""
+        with self._lock:
+            now_s = self._clock()
+            everyone_pinned = "" in self._pinned
+            return FleetView(
+                robots={
+                    name: RobotView(
+                        silent_s=now_s - robot.last_seen_s,
+                        heartbeat=robot.heartbeat,
+                        refused=dict(robot.refused),
+                        is_pinned=everyone_pinned or name in self._pinned,
+                        address=robot.address,
+                    )
+                    for name, robot in self._robots.items()
+                },
+                refusals=dict(self._refusals),
+                releases_published=self._releases,
+                rollout_ms=self._rollout_ms.copy(),
+                uptime_s=now_s - self._began_s,
+            )
+
     def status_of(self, robot_id: str, ledger: RobotLedger) -> RobotStatus:
         """Put together what is stored of a robot and what was heard of it."""
         with self._lock:
@@ -169,7 +231,7 @@ class FleetState:
             tombstoned=ledger.tombstoned,
             duplicates=ledger.duplicates,
             conflicts=ledger.conflicts,
-            refused=robot.refused,
+            refused=robot.refused.total(),
             outbox_episodes=beat.outbox_episodes if beat else 0,
             decision_ms_p50=beat.decision_ms_p50 if beat else 0.0,
             decision_ms_p99=beat.decision_ms_p99 if beat else 0.0,
@@ -194,7 +256,9 @@ class FleetState:
         for rollout in self._rollouts:
             rollout.waiting = {name for name in rollout.waiting if self._is_live(name, now_s)}
             if not rollout.waiting and rollout.last_use_s is not None:
-                self._latencies_ms.append((rollout.last_use_s - rollout.published_s) * 1e3)
+                taken_ms = (rollout.last_use_s - rollout.published_s) * 1e3
+                self._latencies_ms.append(taken_ms)
+                self._rollout_ms.add([taken_ms])
         self._rollouts = [rollout for rollout in self._rollouts if rollout.waiting]
 
 

@@ -9,6 +9,7 @@ import msgspec
 import zmq
 
 from learner.ingestion.admission import ImageSize, Refused, admit
+from learner.ingestion.attempt_facts import AttemptFacts
 from learner.ingestion.committer import Committer, Delivery, Sender
 from learner.ingestion.fleet_state import FleetState
 from learner.ingestion.sessions import Sessions
@@ -197,7 +198,7 @@ class Reception:
             message, envelope.bodies[0], member.name, image_size_px=self._image_size_px
         )
         if not isinstance(admitted, Refused):
-            self._submit(member, envelope, admitted)
+            self._submit(member, envelope, admitted.arrival, admitted.facts)
             return None
         refusal = self._refuse(member, admitted.code, admitted.reason)
         return msgspec.structs.replace(
@@ -227,9 +228,15 @@ class Reception:
         self._submit(member, envelope, burial)
         return None
 
-    def _submit(self, member: Member, envelope: Envelope, item: Arrival | Burial) -> None:
+    def _submit(
+        self,
+        member: Member,
+        envelope: Envelope,
+        item: Arrival | Burial,
+        facts: AttemptFacts | None = None,
+    ) -> None:
         sender = Sender(routing_id=envelope.routing_id, robot_id=member.name)
-        self._committer.submit(Delivery(sender=sender, item=item))
+        self._committer.submit(Delivery(sender=sender, item=item, facts=facts))
 
     def _greet(self, member: Member, envelope: Envelope, hello: Hello) -> FromGateway:
         refusal = self._reason_to_refuse(member, hello, envelope)

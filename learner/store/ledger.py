@@ -103,6 +103,8 @@ class RobotLedger:
     """Stored episodes that have a verdict; aborted ones have none."""
     successes: int
     recent: str
+    aborted: int = 0
+    """Stored episodes without a verdict."""
 
 
 def robot_ledger(tally: Tally, spools: list[SpoolLedger]) -> RobotLedger:
@@ -117,6 +119,7 @@ def robot_ledger(tally: Tally, spools: list[SpoolLedger]) -> RobotLedger:
         attempts=tally.stored - tally.aborted,
         successes=tally.successes,
         recent=tally.recent,
+        aborted=tally.aborted,
     )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from learner.ingestion.admission import Refused, admit
-from learner.store.stored_episode import Arrival
+from learner.ingestion.admission import Admitted, Refused, admit
 from protocol.codec import digest, encode_episode
 from protocol.messages import EpisodeSubmission
 from tests.episodes import make_episode
@@ -22,9 +21,10 @@ def record() -> bytes:
 
 def test_a_record_is_admitted_under_the_name_of_its_key(record: bytes):
     found = admit(submission(record), record, "arm", image_size_px=(64, 64))
-    assert isinstance(found, Arrival)
-    assert (found.key.robot_id, found.key.sequence, found.letter) == ("arm", 7, "s")
-    assert found.digest == digest(record)
+    assert isinstance(found, Admitted)
+    arrival = found.arrival
+    assert (arrival.key.robot_id, arrival.key.sequence, arrival.letter) == ("arm", 7, "s")
+    assert arrival.digest == digest(record)
 
 
 @pytest.mark.parametrize("size_px", [(128, 64), (64, 128), (32, 32)])
@@ -39,7 +39,7 @@ def test_pictures_that_the_network_cannot_take_are_refused_by_name(
 
 
 def test_any_size_is_admitted_where_none_is_asked_for(record: bytes):
-    assert isinstance(admit(submission(record), record, "arm"), Arrival)
+    assert isinstance(admit(submission(record), record, "arm"), Admitted)
 
 
 def test_another_robots_record_and_a_changed_one_are_refused(record: bytes):

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from learner.ingestion.admission import admit
+from learner.ingestion.admission import Admitted, admit
 from learner.ingestion.committer import Answer, Committer, Delivery, Sender
 from learner.ingestion.fleet_state import FleetState
 from learner.store.episode_store import EpisodeStore
 from learner.store.retention import RetentionLimits
-from learner.store.stored_episode import Arrival
 from protocol.codec import digest, encode_episode
 from protocol.limits import LOGGED_REFUSALS
 from protocol.messages import Ack, EpisodeSubmission, Refusal
@@ -49,10 +48,10 @@ class Desk:
         seed = sequence if seed is None else seed
         record = encode_episode(make_episode(robot, seed=seed))
         message = EpisodeSubmission(spool_id=SPOOL, sequence=sequence, digest=digest(record))
-        arrival = admit(message, record, robot)
-        assert isinstance(arrival, Arrival)
+        admitted = admit(message, record, robot)
+        assert isinstance(admitted, Admitted)
         sender = Sender(routing_id=robot.encode(), robot_id=robot)
-        self.committer.submit(Delivery(sender=sender, item=arrival))
+        self.committer.submit(Delivery(sender=sender, item=admitted.arrival, facts=admitted.facts))
 
     def acked(self, robot: str = "arm") -> set[int]:
         return {
