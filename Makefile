@@ -24,7 +24,8 @@ demo: $(INSTALLED)  ## a simulated fleet learns to grasp on this machine, ten mi
 	@exec $(BIN)/fleet demo --robots $(ROBOTS) --minutes $(MINUTES) --seed $(SEED) --out $(OUT)
 
 test: $(INSTALLED)  ## the test suite, with a two-minute fleet that must learn in it
-	@exec $(BIN)/pytest -q -m "not slow and not chaos"
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not chaos and not alone"
+	@exec $(BIN)/pytest -q -m "alone and not slow and not chaos"
 
 test-slow: $(INSTALLED)  ## the tests that take many minutes
 	@exec $(BIN)/pytest -q -m slow --timeout=3600

@@ -14,3 +14,9 @@ def folder(tmp_path: Path) -> RunFolder:
     made = RunFolder(root=tmp_path / "run")
     prepare_run_folder(made, FleetPlan(robots=2, seed=0))
     return made
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands print as into a pipe, whatever width the test runner's terminal has."""
+    monkeypatch.delenv("COLUMNS", raising=False)

@@ -15,6 +15,7 @@ ROBOTS = 3
 MINUTES = 2.0
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_a_fleet_learns_to_grasp_in_two_minutes_and_every_episode_is_stored_once(tmp_path: Path):
     summary = run_fleet(tmp_path / "run", minutes=MINUTES, robots=ROBOTS)
