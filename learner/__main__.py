@@ -21,7 +21,6 @@ from learner.cluster import ray_of
 from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.logs import configure_logs
-from learner.offline import default_config, train_offline
 from learner.readiness import await_cluster
 from protocol.configuration import load_toml
 from protocol.errors import ConfigurationError, GraspFleetError
@@ -89,6 +88,9 @@ def run_offline(arguments: Arguments) -> None:
         raise ConfigurationError("--offline needs --out DIR")
     if not arguments.visits >= 0:
         raise ConfigurationError(f"--visits {arguments.visits}: must be 0 or more")
+    # It loads torch and the exporter, which a learner that serves a fleet does in its actors.
+    from learner.offline import default_config, train_offline
+
     config = default_config(arguments.out)
     if arguments.config is not None:
         config = replace(load_toml(arguments.config, LearnerConfig), run_folder=arguments.out)

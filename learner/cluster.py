@@ -8,7 +8,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import ray
 
@@ -44,7 +43,11 @@ def _join(address: str) -> bool:
     """Join a Ray that runs; False where "auto" finds none on this machine."""
     _check_that_it_answers(address)
     try:
-        ray.init(address=address, runtime_env=_environment(), log_to_driver=True)
+        ray.init(
+            address=address,
+            runtime_env={"env_vars": _inherited("${PYTHONPATH}")},
+            log_to_driver=True,
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address == "auto" and isinstance(error, ConnectionError):
             logger.info("no Ray runs on this machine: starting one for this learner alone")
@@ -70,22 +73,36 @@ def _check_that_it_answers(address: str) -> None:
 def _start(config: LearnerConfig) -> None:
     # Ray runs its workers at niceness 15; beside a simulated fleet training would starve.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # Telling Ray the node's address keeps it from probing a public one to find its own; "local"
-    # keeps it from joining whatever else runs on this machine.
-    ray.init(
-        address="local",
-        num_cpus=os.cpu_count(),
-        resources=dict.fromkeys(places_of(config), 1),
-        include_dashboard=config.ray.dashboard,
-        object_store_memory=config.ray.object_store_bytes,
-        runtime_env=_environment(),
-        _node_ip_address="127.0.0.1",
-        log_to_driver=True,
-    )
+    # Not as a runtime environment: the workers that Ray starts in advance have none, and would
+    # never be used. Telling Ray the node's address keeps it from probing a public one to find its
+    # own; "local" keeps it from joining whatever else runs on this machine.
+    with _environment(_inherited(os.environ.get("PYTHONPATH", ""))):
+        ray.init(
+            address="local",
+            num_cpus=os.cpu_count(),
+            resources=dict.fromkeys(places_of(config), 1),
+            include_dashboard=config.ray.dashboard,
+            object_store_memory=config.ray.object_store_bytes,
+            _node_ip_address="127.0.0.1",
+            log_to_driver=True,
+        )
 
 
-def _environment() -> dict[str, Any]:
+def _inherited(paths: str) -> dict[str, str]:
     """Return what actors inherit: this project as it stands here, before a node's own paths."""
     root = Path(__file__).resolve().parent.parent
-    paths = f"{root}:${{PYTHONPATH}}"
-    return {"env_vars": {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}}
+    return {"PYTHONPATH": f"{root}:{paths}".rstrip(":"), "OMP_NUM_THREADS": "1"}
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Have these in the environment of whatever is started within the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

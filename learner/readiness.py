@@ -12,7 +12,6 @@ import ray
 from learner.config import LearnerConfig
 from learner.placement import Node, live_nodes, nodes_in, places_of
 from learner.provenance import software_versions
-from learner.training.workers import check_workers
 from protocol.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -38,7 +37,11 @@ def await_cluster(config: LearnerConfig, stopping: threading.Event) -> bool:
         return False
     _check_disks(config)
     _check_cores(config)
-    check_workers(config)
+    if config.training.workers > 1:
+        # It loads torch, which one worker needs in its own process alone.
+        from learner.training.workers import check_workers
+
+        check_workers(config)
     _check_software(places_of(config))
     return True
 

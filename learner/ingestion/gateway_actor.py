@@ -7,16 +7,18 @@ import os
 import threading
 from collections.abc import Collection
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from learner.config import LearnerConfig
-from learner.ingestion.gateway import Gateway
 from learner.logs import configure_logs
 from learner.placement import actor_options
 from protocol.messages import StatusReply
 from protocol.sockets import raise_descriptor_limit
+
+if TYPE_CHECKING:
+    from learner.ingestion.gateway import Gateway
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +29,11 @@ class GatewayActor:
     def __init__(self, config: LearnerConfig) -> None:
         configure_logs(config.log_level)
         raise_descriptor_limit()
+        # Loaded in this process alone: the learner's own starts Ray meanwhile.
+        from learner.ingestion.gateway import Gateway
+
         size_px = (config.image_height_px, config.image_width_px)
-        self._gateway = Gateway(
+        self._gateway: Gateway = Gateway(
             config.gateway, config.keys.server_secret, config.keys.registry, size_px
         )
         self._gateway.start()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from learner.config import LearnerConfig
 from learner.logs import configure_logs
 from learner.placement import actor_options
-from learner.releases.server import ReleaseServer
 from protocol.registry import Registry
 from protocol.security import load_release_secret
 from protocol.sockets import raise_descriptor_limit
+
+if TYPE_CHECKING:
+    from learner.releases.server import ReleaseServer
 
 
 class ReleaseActor:
@@ -24,7 +26,10 @@ class ReleaseActor:
     def __init__(self, config: LearnerConfig) -> None:
         configure_logs(config.log_level)
         raise_descriptor_limit()
-        self._server = ReleaseServer(
+        # Loaded in this process alone: the learner's own starts Ray meanwhile.
+        from learner.releases.server import ReleaseServer
+
+        self._server: ReleaseServer = ReleaseServer(
             endpoint=config.releases.bind,
             server_secret=config.keys.server_secret,
             registry=Registry(config.keys.registry),

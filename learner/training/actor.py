@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
@@ -16,8 +16,10 @@ from learner.logs import configure_logs
 from learner.placement import actor_options
 from learner.provenance import write_run_record
 from learner.releases.actor import ReleaseServerHandle
-from learner.training.live_team import LiveTeam
-from learner.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from learner.training.live_team import LiveTeam
+    from learner.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +47,19 @@ class TrainingActor:
         self, config: LearnerConfig, gateway: GatewayHandle, releases: ReleaseServerHandle
     ) -> None:
         configure_logs(config.log_level)
+        # Loaded in this process alone: the learner's own starts Ray meanwhile, and needs no torch.
+        from learner.training.live_team import LiveTeam
+        from learner.training.trainer import Trainer
+
         # On this node, which need not be the one that the learner was started on.
         write_run_record(config)
-        # Until here this process has loaded torch, while the gateway made or opened its store.
+        # Until here this process was loading torch, while the gateway made or opened its store.
         gateway.await_endpoint()
         outlet = _Outlet(gateway, releases)
         is_alone = config.training.workers == 1
-        self._trainer = Trainer(config, outlet) if is_alone else LiveTeam(config, outlet)
+        self._trainer: Trainer | LiveTeam = (
+            Trainer(config, outlet) if is_alone else LiveTeam(config, outlet)
+        )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
         self._thread.start()
