@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,6 +41,26 @@ class KeysConfig:
     """Folder of enrolled robots' public keys (see fleet enrol)."""
 
 
+_METRICS_BIND = re.compile(r"|([^\s:/]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricsConfig:
+    """What Prometheus reads, and where (see docs/metrics.md)."""
+
+    bind: str = ""
+    """``host:port`` for HTTP; "" for nowhere. Whoever can reach it reads all of it, so take
+    127.0.0.1 unless Prometheus runs elsewhere."""
+    forget_after_s: PositiveFloat = 86_400.0
+    """A robot that was not heard for so long is exported no more."""
+
+    def __post_init__(self) -> None:
+        """Check what no single field can say."""
+        found = _METRICS_BIND.fullmatch(self.bind)
+        if found is None or int(found["port"] or 0) > 65_535:
+            raise ValueError(f"bind {self.bind!r} is not of the form 'host:port'")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GatewayConfig:
     """Where robots deliver their episodes."""
@@ -62,6 +83,7 @@ class GatewayConfig:
     full. At most nine tenths of ``max_store_bytes``, for the ledger also takes room."""
     window_bytes: PositiveInt = 8_000_000
     """Unacked bytes that each robot may have under way."""
+    metrics: MetricsConfig = MetricsConfig()
 
     def __post_init__(self) -> None:
         """Check what no single field can say."""

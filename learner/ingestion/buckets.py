@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -12,14 +12,14 @@ _PENDING = 4096
 class Buckets:
     """Counts of values by upper bound. Whoever has it from several threads locks around it."""
 
-    def __init__(self, bounds: Sequence[float]) -> None:
+    def __init__(self, bounds: Iterable[float]) -> None:
         """Begin with nothing.
 
         Args:
             bounds: upper bounds, rising; what is above the last one counts as well.
         """
-        self._bounds = np.asarray(bounds, np.float64)
-        self._counts = np.zeros(len(bounds) + 1, np.int64)
+        self._bounds = np.array([*bounds], np.float64)
+        self._counts = np.zeros(len(self._bounds) + 1, np.int64)
         self._total = 0.0
         self._pending: list[float] = []
 

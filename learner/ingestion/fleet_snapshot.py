@@ -1,0 +1,55 @@
+"""Everything that is exported, as it was at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from learner.ingestion.attempt_counts import AttemptTotals, RobotCounts
+from learner.ingestion.fleet_state import FleetView, RobotView
+from learner.ingestion.traffic import TrafficTotals
+from learner.ingestion.training_report import TrainingReport
+from learner.store.ledger import RobotLedger, StoreAccount
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RobotSnapshot:
+    """One robot."""
+
+    name: str
+    ledger: RobotLedger
+    counts: RobotCounts
+    view: RobotView
+    seen_at_s: float | None
+    """UTC; None when it was not heard since the gateway began."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreSnapshot:
+    """The episode store and its disk."""
+
+    account: StoreAccount
+    size_bytes: int
+    limit_bytes: int
+    disk_free_bytes: int
+    disk_size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FleetSnapshot:
+    """The fleet and its learner."""
+
+    robots: list[RobotSnapshot]
+    """By name; those that have left are not among them."""
+    enrolled: int
+    view: FleetView
+    refusals: dict[str, int]
+    """Messages and handshakes of everyone, by reason."""
+    attempts: AttemptTotals
+    traffic: TrafficTotals
+    queued_bytes: int
+    queue_limit_bytes: int
+    store: StoreSnapshot
+    training: TrainingReport | None
+    """What the trainer said last; None when it said nothing for too long."""
+    trained_at_s: float | None
+    """When it said something last, UTC; None before that."""

@@ -1,0 +1,133 @@
+"""Looks at the gateway's parts and says how everything is at one moment."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import threading
+import time
+from collections.abc import Callable
+
+from learner.config import GatewayConfig
+from learner.ingestion.attempt_counts import AttemptCounts, RobotCounts
+from learner.ingestion.committer import Committer
+from learner.ingestion.fleet_snapshot import FleetSnapshot, RobotSnapshot, StoreSnapshot
+from learner.ingestion.fleet_state import FleetState, RobotView
+from learner.ingestion.training_report import TrainingReport
+from learner.store.episode_store import EpisodeStore
+from learner.store.ledger import EMPTY_LEDGER
+from protocol.limits import MAX_QUEUED_BYTES
+from protocol.registry import Registry
+
+REPORT_HOLDS_S = 60.0
+"""What the trainer said is exported for so long; what was long ago would mislead."""
+_UNHEARD = RobotView(silent_s=math.inf, heartbeat=None, refused={}, is_pinned=False, address="")
+
+
+class FleetObserver:
+    """Any thread may ask."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        registry: Registry,
+        store: EpisodeStore,
+        fleet: FleetState,
+        committer: Committer,
+        attempts: AttemptCounts,
+        refusals: Callable[[], dict[str, int]],
+    ) -> None:
+        """Prepare to look.
+
+        Args:
+            config: of the gateway.
+            registry: who belongs to the fleet.
+            store: what was delivered.
+            fleet: what heartbeats tell.
+            committer: what goes through.
+            attempts: what stored attempts tell.
+            refusals: counts messages and handshakes of everyone that were refused, by reason.
+        """
+        self._config = config
+        self._registry = registry
+        self._store = store
+        self._fleet = fleet
+        self._committer = committer
+        self._attempts = attempts
+        self._refusals = refusals
+        self._lock = threading.Lock()
+        self._report: tuple[TrainingReport, float] | None = None
+        """With when it came, by the monotonic clock."""
+
+    def note_training(self, report: TrainingReport) -> None:
+        """Take what the trainer says of itself."""
+        with self._lock:
+            self._report = (report, time.monotonic())
+
+    def snapshot(self) -> FleetSnapshot:
+        """Return how everything is now.
+
+        Raises:
+            ConfigurationError: the registry cannot be read.
+        """
+        now_s = time.time()
+        members = [member.name for member in self._registry.members() if member.role == "robot"]
+        store = self._look_at_store()
+        view, attempts = self._fleet.view(), self._attempts.totals()
+        robots = []
+        for name in members:
+            robot = view.robots.get(name, _UNHEARD)
+            ledger = store.account.robots.get(name)
+            # Enrolled is not yet there; and who left is not there any more.
+            is_known = name in view.robots or ledger is not None
+            if not is_known or self._has_left(min(robot.silent_s, view.uptime_s)):
+                continue
+            robots.append(
+                RobotSnapshot(
+                    name=name,
+                    ledger=ledger or EMPTY_LEDGER,
+                    counts=attempts.robots.get(name) or RobotCounts(),
+                    view=robot,
+                    seen_at_s=round(now_s - robot.silent_s, 3)
+                    if math.isfinite(robot.silent_s)
+                    else None,
+                )
+            )
+        training, trained_at_s = self._last_report(now_s)
+        return FleetSnapshot(
+            robots=robots,
+            enrolled=len(members),
+            view=view,
+            refusals=self._refusals(),
+            attempts=attempts,
+            traffic=self._committer.traffic.totals(),
+            queued_bytes=self._committer.queued_bytes,
+            queue_limit_bytes=MAX_QUEUED_BYTES,
+            store=store,
+            training=training,
+            trained_at_s=trained_at_s,
+        )
+
+    def _has_left(self, silent_s: float) -> bool:
+        return silent_s > self._config.metrics.forget_after_s
+
+    def _look_at_store(self) -> StoreSnapshot:
+        disk = shutil.disk_usage(self._config.store)
+        return StoreSnapshot(
+            account=self._store.account(),
+            size_bytes=self._store.size_bytes(),
+            limit_bytes=self._config.max_store_bytes,
+            disk_free_bytes=disk.free,
+            disk_size_bytes=disk.total,
+        )
+
+    def _last_report(self, now_s: float) -> tuple[TrainingReport | None, float | None]:
+        """Return what the trainer said last, unless that is too old, and when it did, UTC."""
+        with self._lock:
+            found = self._report
+        if found is None:
+            return None, None
+        report, heard_s = found
+        age_s = time.monotonic() - heard_s
+        return report if age_s <= REPORT_HOLDS_S else None, round(now_s - age_s, 3)
