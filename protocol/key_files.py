@@ -27,7 +27,7 @@ def write_new(path: Path, content: bytes, *, mode: int) -> None:
             os.link(written, path)
         finally:
             written.unlink()
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except FileExistsError as error:
         raise ConfigurationError(
             f"key file {path} exists already; move it away if it is to be replaced"
@@ -44,7 +44,7 @@ def write_over(path: Path, content: bytes, *, mode: int) -> None:
     """
     try:
         _write_beside(path, content, mode).replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise ConfigurationError(f"file {path} cannot be written: {error.strerror}") from error
 
@@ -124,7 +124,8 @@ def _write_beside(path: Path, content: bytes, mode: int) -> Path:
     return beside
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the disk know which files are in a folder."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,11 +1,14 @@
 """The outbox: finished episodes on the robot's disk until the learner has them on its own.
 
-One SQLite file. A sequence is given once and never again, whatever is killed; the counts of what
-became of every sequence are kept in the same transactions as the records themselves.
+Records go to a log (see record_log), synced one by one; one SQLite file says where each of them is
+and what became of every sequence. It is synced where that cannot be found out from the log, and
+before the log writes over what was acked. A sequence is given once and never again, whatever is
+killed.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import sqlite3
 import threading
@@ -29,6 +32,7 @@ from robot_agent.outbox_file import (
     outbox_counts,
     read_counts,
 )
+from robot_agent.spooled_records import SpooledRecords
 
 __all__ = ["Outbox", "OutboxCounts", "SpooledEpisode", "TombstoneRange", "outbox_counts"]
 
@@ -73,6 +77,10 @@ class Outbox:
         self._largest_bytes = 0
         self._owner = claim(folder)
         self._database = open_outbox_file(self._path)
+        self._waiting_bytes = 0
+        self._records = SpooledRecords(self._database, folder)
+        with self._transaction():
+            self._records.recover()
         counts = self.counts()
         self.spool_id = counts.spool_id
         self._waiting_bytes = counts.waiting_bytes
@@ -88,7 +96,7 @@ class Outbox:
         """
         if self._config.when_full == "stop":
             with self._lock:
-                self._make_room(max(1, self._largest_bytes))
+                self._excess_bytes(max(1, self._largest_bytes))
 
     def put(self, record: bytes, *, beyond_limit: bool = False) -> int:
         """Keep a record; return its sequence once it is safely on disk.
@@ -104,16 +112,16 @@ class Outbox:
         digest = digest_of(record)
         with self._lock:
             self._largest_bytes = max(self._largest_bytes, len(record))
-            with self._transaction():
-                freed_bytes = 0 if beyond_limit else self._make_room(len(record))
-                self._database.execute("UPDATE outbox SET written = written + 1")
-                (sequence,) = self._database.execute("SELECT written FROM outbox").fetchone()
-                self._database.execute(
-                    "INSERT INTO waiting VALUES (?, ?, ?, ?)",
-                    (sequence, len(record), digest, record),
-                )
+            excess_bytes = 0 if beyond_limit else self._excess_bytes(len(record))
+            if not self._records.next_place.has_room(len(record)):
+                self._turn_over()
+            # What is dropped is told to the learner at once: it must not come back.
+            with self._transaction(synchronous="FULL" if excess_bytes else "NORMAL"):
+                freed_bytes = self._drop_oldest(excess_bytes) if excess_bytes else 0
+                sequence = self._records.add(digest, record)
+            self._records.next_place = self._records.next_place.after(len(record))
             self._waiting_bytes += len(record) - freed_bytes
-        return int(sequence)
+        return sequence
 
     def unsent(self, after: int, limit_bytes: int) -> list[SpooledEpisode]:
         """Return the records that follow sequence ``after``, oldest first.
@@ -124,14 +132,14 @@ class Outbox:
         total_bytes = 0
         with self._lock:
             rows = self._database.execute(
-                "SELECT sequence, bytes, digest, record FROM waiting WHERE sequence > ? "
-                "ORDER BY sequence",
+                "SELECT sequence, bytes, digest FROM waiting WHERE sequence > ? ORDER BY sequence",
                 (after,),
             )
-            for sequence, size_bytes, digest, record in rows:
+            for sequence, size_bytes, digest in rows:
                 total_bytes += size_bytes
                 if chosen and total_bytes > limit_bytes:
                     break
+                record = self._records.get(sequence)
                 chosen.append(SpooledEpisode(sequence=sequence, digest=digest, record=record))
             rows.close()
         return chosen
@@ -139,14 +147,16 @@ class Outbox:
     def forget(self, sequences: Iterable[int]) -> None:
         """Delete what the learner has on disk: acked records, and tombstones it has noted.
 
-        On disk with the next ``put``. After a loss of power they may wait here again; they are sent
-        again then, and the learner recognises them.
+        On disk some records later. After a loss of power the last of them may wait here again; they
+        are sent again then, and the learner recognises them.
         """
-        keys = [(sequence,) for sequence in sequences]
+        doomed = list(sequences)
         with self._lock:
             with self._transaction(synchronous="NORMAL"):
-                freed_bytes, count = self._delete_waiting(keys)
-                self._database.executemany("DELETE FROM tombstones WHERE sequence = ?", keys)
+                freed_bytes, count = self._records.delete(doomed)
+                self._database.executemany(
+                    "DELETE FROM tombstones WHERE sequence = ?", [(each,) for each in doomed]
+                )
                 self._database.execute("UPDATE outbox SET acked = acked + ?", (count,))
             self._waiting_bytes -= freed_bytes
 
@@ -158,13 +168,15 @@ class Outbox:
         with self._lock:
             with self._transaction():
                 row = self._database.execute(
-                    "INSERT INTO refused SELECT *, ?, ?, ? FROM waiting WHERE sequence = ? "
-                    "RETURNING bytes",
-                    (code, reason, time.time_ns(), sequence),
+                    "SELECT bytes, digest FROM waiting WHERE sequence = ?", (sequence,)
                 ).fetchone()
                 if row is None:
                     return
-                self._database.execute("DELETE FROM waiting WHERE sequence = ?", (sequence,))
+                self._database.execute(
+                    "INSERT INTO refused VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (sequence, *row, self._records.get(sequence), code, reason, time.time_ns()),
+                )
+                self._records.delete([sequence])
                 self._database.execute("UPDATE outbox SET refused = refused + 1")
                 self._bury([sequence], f"refused: {reason}"[:512])
                 freed_bytes = self._forget_refused(self._refused_bytes + row[0])
@@ -199,8 +211,17 @@ class Outbox:
             self._database.close()
             self._owner.close()
 
-    def _make_room(self, needed_bytes: int) -> int:
-        """Drop the oldest records if that is the policy; return how many bytes that frees."""
+    def _turn_over(self) -> None:
+        with self._transaction():
+            place = self._records.turn_over()
+        self._records.next_place = place
+
+    def _excess_bytes(self, needed_bytes: int) -> int:
+        """Return by how much so many bytes more exceed the limit.
+
+        Raises:
+            OutboxFullError: they do, and the policy is to stop.
+        """
         kept_bytes = self._waiting_bytes + self._refused_bytes
         excess_bytes = kept_bytes + needed_bytes - self._config.max_bytes
         if excess_bytes <= 0:
@@ -213,9 +234,10 @@ class Outbox:
                 f"{needed_bytes} more exceed {self._config.max_bytes}; "
                 f"{remedy if self._waiting_bytes else 'raise outbox.max_bytes'}"
             )
-        return self._drop_oldest(excess_bytes)
+        return excess_bytes
 
     def _drop_oldest(self, excess_bytes: int) -> int:
+        """Drop the oldest records; return how many bytes that frees."""
         freed_bytes = 0
         doomed: list[int] = []
         rows = self._database.execute("SELECT sequence, bytes FROM waiting ORDER BY sequence")
@@ -230,7 +252,7 @@ class Outbox:
                 f"outbox {self._path}: one episode and what was refused exceed "
                 f"{self._config.max_bytes} bytes; raise outbox.max_bytes"
             )
-        self._delete_waiting([(sequence,) for sequence in doomed])
+        self._records.delete(doomed)
         self._database.execute("UPDATE outbox SET dropped = dropped + ?", (len(doomed),))
         self._bury(doomed, "dropped: the robot's outbox was full")
         logger.warning(
@@ -265,18 +287,6 @@ class Outbox:
             [(sequence, reason) for sequence in sequences],
         )
 
-    def _delete_waiting(self, keys: list[tuple[int]]) -> tuple[int, int]:
-        """Return the bytes and the number of records deleted."""
-        freed_bytes = count = 0
-        for key in keys:
-            row = self._database.execute(
-                "DELETE FROM waiting WHERE sequence = ? RETURNING bytes", key
-            ).fetchone()
-            if row is not None:
-                freed_bytes += row[0]
-                count += 1
-        return freed_bytes, count
-
     @contextmanager
     def _transaction(self, *, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> Iterator[None]:
         """All or nothing; on disk when it ends if FULL, with the next one that is if NORMAL."""
@@ -285,9 +295,9 @@ class Outbox:
             self._database.execute("BEGIN IMMEDIATE")
             yield
             self._database.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, OSError) as error:
             self._roll_back()
-            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            if not _is_disk_full(error):
                 raise
             raise OutboxFullError(
                 f"outbox {self._path}: the disk is full with {self._waiting_bytes} bytes waiting; "
@@ -301,6 +311,12 @@ class Outbox:
         # SQLite has rolled back by itself after some errors.
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
+
+
+def _is_disk_full(error: sqlite3.OperationalError | OSError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return error.sqlite_errorcode == sqlite3.SQLITE_FULL
 
 
 def _ranges(rows: list[tuple[int, str]]) -> Iterator[TombstoneRange]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import fcntl
-import secrets
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from protocol.errors import ConfigurationError
+from robot_agent.record_log import NOWHERE
 
-FORMAT = 1
+FORMAT = 2
+"""Since 2 records lie in a log beside the file. Those that waited in an outbox of format 1 stay in
+the file until they are delivered."""
 FILE_NAME = "outbox.sqlite3"
 PAGE_BYTES = 4096
 """No less than what a disk or file system writes at once. A block that is torn when the power
@@ -33,6 +36,16 @@ _SCHEMA = (
         record BLOB NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
         refused_at_ns INTEGER NOT NULL)""",
     "CREATE TABLE tombstones (sequence INTEGER PRIMARY KEY, reason TEXT NOT NULL)",
+    "INSERT INTO outbox VALUES (1, randomblob(16), 0, 0, 0, 0)",
+)
+_SINCE_2 = (
+    # Where the next record goes in the log, and where each record stands. One in ``record`` itself
+    # has no place.
+    f"ALTER TABLE outbox ADD COLUMN segment INTEGER NOT NULL DEFAULT {NOWHERE.segment}",
+    f"ALTER TABLE outbox ADD COLUMN next_offset INTEGER NOT NULL DEFAULT {NOWHERE.offset}",
+    "ALTER TABLE waiting ADD COLUMN segment INTEGER",
+    "ALTER TABLE waiting ADD COLUMN offset INTEGER",
+    "UPDATE outbox SET format = 2",
 )
 _COUNTS = """SELECT spool_id, written, acked, dropped, refused,
     (SELECT count(*) FROM waiting), (SELECT coalesce(sum(bytes), 0) FROM waiting),
@@ -105,8 +118,11 @@ def open_outbox_file(path: Path) -> sqlite3.Connection:
         # On by default in some distributions; overwriting what was sent wears the SD card out.
         database.execute("PRAGMA secure_delete = OFF")
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'outbox'").fetchone():
-            _create(database)
+            _change(database, _SCHEMA)
         (found,) = database.execute("SELECT format FROM outbox").fetchone()
+        if found == 1:
+            found = FORMAT
+            _change(database, _SINCE_2)
     except (sqlite3.Error, TypeError) as error:
         database.close()
         raise ConfigurationError(
@@ -143,12 +159,9 @@ def read_counts(database: sqlite3.Connection) -> OutboxCounts:
     return OutboxCounts(**dict(zip(_COUNT_NAMES, row, strict=True)))
 
 
-def _create(database: sqlite3.Connection) -> None:
+def _change(database: sqlite3.Connection, statements: Iterable[str]) -> None:
     # One transaction: an agent killed here leaves no half-made outbox.
     database.execute("BEGIN IMMEDIATE")
-    for statement in _SCHEMA:
+    for statement in statements:
         database.execute(statement)
-    database.execute(
-        "INSERT INTO outbox VALUES (?, ?, 0, 0, 0, 0)", (FORMAT, secrets.token_bytes(16))
-    )
     database.execute("COMMIT")

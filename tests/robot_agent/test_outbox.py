@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from protocol.codec import digest
 from protocol.errors import ConfigurationError, OutboxFullError
 from protocol.limits import MAX_TOMBSTONE_RANGE
 from robot_agent.config import OutboxConfig
 from robot_agent.outbox import Outbox, outbox_counts
 from robot_agent.outbox_file import PAGE_BYTES
+from robot_agent.record_log import SEGMENT_BYTES
 from tests.delivery_site import ROOT
 from tests.disks import small_disk
 
@@ -34,6 +37,22 @@ outbox = Outbox(Path(sys.argv[1]), OutboxConfig())
 while True:
     sys.stdout.write(f"{outbox.put(b'record' * 1000)}\\n")
     sys.stdout.flush()
+"""
+
+
+FORMAT_1 = """
+    CREATE TABLE outbox (
+        format INTEGER NOT NULL, spool_id BLOB NOT NULL, written INTEGER NOT NULL,
+        acked INTEGER NOT NULL, dropped INTEGER NOT NULL, refused INTEGER NOT NULL);
+    CREATE TABLE waiting (
+        sequence INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, digest BLOB NOT NULL,
+        record BLOB NOT NULL);
+    CREATE TABLE refused (
+        sequence INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, digest BLOB NOT NULL,
+        record BLOB NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
+        refused_at_ns INTEGER NOT NULL);
+    CREATE TABLE tombstones (sequence INTEGER PRIMARY KEY, reason TEXT NOT NULL);
+    INSERT INTO outbox VALUES (1, randomblob(16), 5, 2, 0, 0);
 """
 
 
@@ -258,8 +277,8 @@ def test_a_damaged_file_is_refused_with_the_remedy(tmp_path: Path):
 def test_an_outbox_of_another_format_is_refused(tmp_path: Path):
     Outbox(tmp_path, OutboxConfig()).close()
     with sqlite3.connect(tmp_path / "outbox.sqlite3") as database:
-        database.execute("UPDATE outbox SET format = 2")
-    with pytest.raises(ConfigurationError, match="format 2"):
+        database.execute("UPDATE outbox SET format = 3")
+    with pytest.raises(ConfigurationError, match="format 3"):
         Outbox(tmp_path, OutboxConfig())
 
 
@@ -312,3 +331,135 @@ def test_a_full_disk_is_said_in_words_and_nothing_is_lost(tmp_path: Path):
         outbox.put(record(put, size=20_000))
         assert_adds_up(outbox)
         outbox.close()
+
+
+def log_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("outbox-*/*"), key=lambda file: int(file.name))
+
+
+def copy_index(folder: Path, kept: Path) -> None:
+    """Keep what the outbox's file says now; the log is left out."""
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir()
+    for file in folder.glob("outbox.sqlite3*"):
+        if not file.name.endswith("-shm"):
+            shutil.copy(file, kept / file.name)
+
+
+def lose_power(folder: Path, index: Path, after: Path) -> Path:
+    """Return the outbox with its log as it is and its file as it was."""
+    shutil.copytree(folder, after, ignore=shutil.ignore_patterns("outbox.sqlite3*"))
+    shutil.copytree(index, after, dirs_exist_ok=True)
+    return after
+
+
+def test_what_the_index_lost_with_the_power_is_found_in_the_log(outbox: Outbox, tmp_path: Path):
+    for number in range(1, 4):
+        outbox.put(record(number))
+    copy_index(tmp_path, tmp_path / "index")
+    outbox.forget([2])
+    for number in range(4, 7):
+        outbox.put(record(number))
+    again = Outbox(lose_power(tmp_path, tmp_path / "index", tmp_path / "after"), OutboxConfig())
+    kept = {episode.sequence: episode.record for episode in again.unsent(0, 10**9)}
+    assert kept == {number: record(number) for number in range(1, 7)}
+    assert_adds_up(again)
+    assert again.put(record(7)) == 7
+    again.close()
+
+
+def test_a_record_that_the_power_failed_in_is_none_and_the_next_takes_its_place(
+    outbox: Outbox, tmp_path: Path
+):
+    outbox.put(record(1, size=20_000))
+    copy_index(tmp_path, tmp_path / "index")
+    outbox.put(record(2, size=20_000))
+    after = lose_power(tmp_path, tmp_path / "index", tmp_path / "after")
+    with log_files(after)[0].open("r+b") as file:
+        file.seek(8 * BLOCK_BYTES)
+        file.write(os.urandom(BLOCK_BYTES))
+    again = Outbox(after, OutboxConfig())
+    assert sequences(again) == [1]
+    assert again.put(record(3, size=20_000)) == 2
+    assert [episode.record for episode in again.unsent(1, 10**9)] == [record(3, size=20_000)]
+    again.close()
+
+
+def test_room_in_the_log_is_used_again_and_no_loss_of_power_costs_a_record(tmp_path: Path):
+    rng = random.Random(0)
+    folder, index = tmp_path / "outbox", tmp_path / "index"
+    outbox = Outbox(folder, OutboxConfig())
+    waiting: dict[int, bytes] = {}
+    segment = None
+    for number in range(1, 201):
+        waiting[number] = record(number, size=4 * rng.randrange(1, 30_000))
+        assert outbox.put(waiting[number]) == number
+        newest = max(log_files(folder), key=lambda file: file.stat().st_mtime_ns)
+        if newest != segment:
+            # Nothing older than this may come back: the file was synced when the log turned over.
+            segment = newest
+            copy_index(folder, index)
+        acked = [each for each in waiting if rng.random() < 0.3]
+        outbox.forget(acked)
+        for each in acked:
+            del waiting[each]
+        if number % 20 == 0:
+            again = Outbox(lose_power(folder, index, tmp_path / f"{number}"), OutboxConfig())
+            kept = {episode.sequence: episode.record for episode in again.unsent(0, 10**9)}
+            assert waiting.items() <= kept.items()
+            assert all(each == record(key, size=len(each)) for key, each in kept.items())
+            assert_adds_up(again)
+            assert again.put(record(number)) == number + 1
+            again.close()
+    outbox.close()
+    assert len(log_files(folder)) < 10, "of 200 records that would fill 25"
+
+
+def test_a_record_larger_than_a_segment_comes_back(outbox: Outbox):
+    large = os.urandom(3 * SEGMENT_BYTES)
+    for each in (b"small", large, b"smaller"):
+        outbox.put(each)
+    assert [episode.record for episode in outbox.unsent(0, 10**9)] == [b"small", large, b"smaller"]
+
+
+def test_a_log_that_was_cut_or_is_gone_is_named(tmp_path: Path):
+    outbox = Outbox(tmp_path, OutboxConfig())
+    outbox.put(record(1, size=20_000))
+    outbox.close()
+    (segment,) = log_files(tmp_path)
+    os.truncate(segment, 10_000)
+    with pytest.raises(ConfigurationError, match="has 10000 bytes, but its records end at 20052"):
+        Outbox(tmp_path, OutboxConfig())
+    segment.unlink()
+    with pytest.raises(ConfigurationError, match="has 0 bytes"):
+        Outbox(tmp_path, OutboxConfig())
+
+
+def test_an_outbox_whose_empty_log_was_removed_goes_on(tmp_path: Path):
+    outbox = Outbox(tmp_path, OutboxConfig())
+    outbox.forget([outbox.put(record(1))])
+    outbox.close()
+    shutil.rmtree(log_files(tmp_path)[0].parent)
+    outbox = Outbox(tmp_path, OutboxConfig())
+    assert outbox.put(record(2)) == 2
+    assert [episode.record for episode in outbox.unsent(0, 10**9)] == [record(2)]
+    outbox.close()
+
+
+def test_an_outbox_of_format_1_is_carried_over(tmp_path: Path):
+    with sqlite3.connect(tmp_path / "outbox.sqlite3") as database:
+        database.executescript(FORMAT_1)
+        for number in (2, 4, 5):
+            row = (number, 1000, digest(record(number)), record(number))
+            database.execute("INSERT INTO waiting VALUES (?, ?, ?, ?)", row)
+    outbox = Outbox(tmp_path, OutboxConfig())
+    assert outbox.put(record(6)) == 6
+    outbox.set_aside(4, "digest", "altered")
+    outbox.forget([2])
+    outbox.close()
+    outbox = Outbox(tmp_path, OutboxConfig())
+    kept = {episode.sequence: episode.record for episode in outbox.unsent(0, 10**9)}
+    assert kept == {5: record(5), 6: record(6)}
+    assert (outbox.counts().acked, outbox.counts().refused) == (3, 1)
+    assert_adds_up(outbox)
+    outbox.close()
