@@ -26,6 +26,7 @@ from learner.training.log import TrainingLog, last_figures
 from learner.training.loop import LoopClock, Verdict, train
 from learner.training.release_maker import manifest_of
 from learner.training.replay import replay_of
+from learner.training.snapshot import HeldOut
 from learner.training.step import Training
 from learner.training.team import Team
 from learner.training.workers import run_team
@@ -95,6 +96,8 @@ class OfflineRun:
         self.history = History(
             stores, config, self._replay, refiner, team, least_per_step=least_per_step
         )
+        self.held_out = HeldOut()
+        """What the last report found."""
         self.clock = LoopClock()
         self._log = TrainingLog(config.run_folder)
         self._stopping = Event()
@@ -166,7 +169,8 @@ class OfflineRun:
         self._report_due = training.examples_seen + interval
         if training.team.rank:
             return
-        found = training.evaluate(self._replay.held_out) | {
+        self.held_out = training.snapshot().evaluate(self._replay.held_out)
+        found = dict(self.held_out.figures) | {
             "loss": training.loss,
             "step": float(training.step_count),
             "attempts": float(self._replay.attempts * training.team.size),
@@ -199,7 +203,7 @@ def train_offline(
     write_run_record(config)
     has_key = config.keys.release_secret.exists()
     signing_key = load_release_secret(config.keys.release_secret) if has_key else None
-    training = _trained(config, stores, visits, stopping)
+    training, held_out = _trained(config, stores, visits, stopping)
     if stopping.is_set():
         logger.info("stopped at step %d; started again, it goes on", training.step_count)
         return None
@@ -209,16 +213,18 @@ def train_offline(
     settings = CollectionSettings(
         random_fraction=0.0, explore_fraction=0.0, max_moves=config.collection.final_max_moves
     )
+    snapshot = training.snapshot()
     manifest = manifest_of(
         config,
-        training,
+        snapshot,
         version=1,
         parent=0,
         collection=settings,
+        held_out=held_out,
         metrics=last_figures(config.run_folder),
         software=software_versions(),
     )
-    averaged = training.averaged.network
+    averaged = snapshot.averaged.network
     release = ReleaseBuilder(averaged).build(averaged.state_dict(), manifest, signing_key)
     path = config.run_folder / RELEASE_NAME
     try:
@@ -231,12 +237,12 @@ def train_offline(
 
 def _trained(
     config: LearnerConfig, stores: Sequence[Path], visits: float, stopping: Event
-) -> Training:
-    """Return the training at its end."""
+) -> tuple[Training, HeldOut]:
+    """Return the training at its end, and what is known of it."""
     if config.training.workers == 1:
         run = OfflineRun(config, stores, visits)
         run.run(stopping)
-        return run.training
+        return run.training, run.held_out
     with ray_of(config):
         run_team(config, partial(_run_as_one_of, config=config, stores=stores, visits=visits))
     network = build_network(
@@ -244,7 +250,7 @@ def _trained(
     )
     training = Training(network, config.training, seed=config.seed)
     checkpoints_of(config).restore_newest(training)
-    return training
+    return training, HeldOut()
 
 
 def _run_as_one_of(

@@ -95,7 +95,7 @@ class PatchNetwork(GraspNetwork):
         rng: np.random.Generator,
     ) -> Tensor:
         """Return logits float32[B] of patches mirrored, zoomed a little, in another light."""
-        variation = Variation.draw(len(pose_B4), rng)
+        variation = Variation.draw(len(pose_B4), rng, pose_B4.device)
         logit_B: Tensor = self(first_image_BHWC, image_BHWC, pose_B4, map_B34, action_B5, variation)
         return logit_B
 
@@ -121,13 +121,15 @@ class Variation:
     brightness_B111: Tensor
 
     @classmethod
-    def draw(cls, count: int, rng: np.random.Generator) -> Variation:
-        """Draw ``count`` variations."""
+    def draw(
+        cls, count: int, rng: np.random.Generator, device: torch.device | None = None
+    ) -> Variation:
+        """Draw ``count`` variations, the same ones for every device."""
 
         def normal(*shape: int) -> Tensor:
-            return torch.from_numpy(rng.standard_normal(shape, np.float32))
+            return torch.from_numpy(rng.standard_normal(shape, np.float32)).to(device)
 
-        mirror = torch.from_numpy(rng.integers(0, 2, (count, 2)).astype(np.float32))
+        mirror = torch.from_numpy(rng.integers(0, 2, (count, 2)).astype(np.float32)).to(device)
         colour_B3 = 1 + 0.5 * LIGHT_SD * normal(count, 3)
         gain_BC = (1 + LIGHT_SD * normal(count, 1)) * colour_B3.repeat(1, 2)
         return cls(
@@ -186,7 +188,7 @@ def conditions(
         sight_B2 = sight_B2 * mirror_B2
     # The small constant keeps the gradient finite where there is no way to go.
     sideways_B1 = (action_B5[:, :2].square().sum(dim=1, keepdim=True) + 1e-12).sqrt()
-    scales = torch.tensor(WAY_SCALES_M)
+    scales = torch.tensor(WAY_SCALES_M, device=action_B5.device)
     ways_B6 = torch.cat([action_B5[:, 2:3] / scales, sideways_B1 / scales], dim=1).tanh()
     heights = [z_B1 * 50.0 - 0.5, z_B1.clamp(max=0.03) * 100.0 - 1.0, z_B1 * 10.0]
     return torch.cat([*heights, sight_B2, ways_B6], dim=1)

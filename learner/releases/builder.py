@@ -14,17 +14,14 @@ import onnxruntime
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn import functional
 
 from learner.networks.base import GraspNetwork
-from learner.releases.exported_graph import ExportedGraph, export_graph
+from learner.releases.exported_graph import ENCODE_INPUTS, SCORE_INPUTS, NetworkGraphs
 from protocol.errors import RejectedReleaseError
 from protocol.release import Release, pack_release
 from protocol.release_manifest import ReleaseManifest
 
-ENCODE_INPUTS = ("first_image", "image")
-SCORE_INPUTS = ("features", "pose", "hand_eye_map", "actions")
 MAX_DIFFERENCE = 1e-3
 """Largest difference in success probability between ONNX Runtime and torch. Rounding alone is
 three orders below; but where it moves a sampling point to the next cell, the score jumps."""
@@ -34,15 +31,20 @@ _COMPARED_CANDIDATES = 16
 class ReleaseBuilder:
     """Builds releases of one network architecture."""
 
-    def __init__(self, network: GraspNetwork) -> None:
-        """Export both graphs of a copy of ``network``, whatever its weights; takes seconds.
+    def __init__(self, network: GraspNetwork, graphs: NetworkGraphs | None = None) -> None:
+        """Take the graphs of this architecture, or export them, which takes seconds.
+
+        Args:
+            network: of the architecture; its weights do not matter.
+            graphs: what ``export_network`` returned, in this process or another.
 
         Raises:
             RejectedReleaseError: part of the network's state is in neither graph.
         """
         self._network = copy.deepcopy(network).cpu().eval().requires_grad_(requires_grad=False)
         self._modules = self._network.encode_graph().eval(), self._network.score_graph().eval()
-        self._encode, self._score = _export(self._network, *self._modules)
+        graphs = graphs or _exported(self._network)
+        self._encode, self._score = graphs.encode, graphs.score
         _refuse_unused_state(self._network, self._encode.state_keys | self._score.state_keys)
 
     def build(
@@ -119,29 +121,11 @@ class ReleaseBuilder:
             )
 
 
-def _export(
-    network: GraspNetwork, encode: nn.Module, score: nn.Module
-) -> tuple[ExportedGraph, ExportedGraph]:
-    example = network.example_inputs()
-    with torch.no_grad():
-        example["features"] = encode(example["first_image"], example["image"])
-    return (
-        export_graph(
-            encode,
-            network,
-            example=[example[name] for name in ENCODE_INPUTS],
-            input_names=ENCODE_INPUTS,
-            output_name="features",
-        ),
-        export_graph(
-            score,
-            network,
-            example=[example[name] for name in SCORE_INPUTS],
-            input_names=SCORE_INPUTS,
-            output_name="success",
-            free_batch_of="actions",
-        ),
-    )
+def _exported(network: GraspNetwork) -> NetworkGraphs:
+    # The exporter loads for seconds, and a trainer has a process of its own for it.
+    from learner.releases.graph_export import export_network
+
+    return export_network(network)
 
 
 def _refuse_unused_state(network: GraspNetwork, used: frozenset[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -39,7 +39,20 @@ class Batch:
 
     def only(self, chosen_B: Tensor) -> Batch:
         """Return the examples where ``chosen_B`` (bool) is true."""
-        return Batch(**{field.name: getattr(self, field.name)[chosen_B] for field in fields(self)})
+        return self._each(lambda tensor: tensor[chosen_B])
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device; from pinned memory nobody waits for that."""
+        if self.success_B.device == device:
+            return self
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """Return the batch in memory that an accelerator reads by itself."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
 
 
 def joined(batches: Sequence[Batch]) -> Batch:

@@ -35,7 +35,8 @@ class _Progress(msgspec.Struct, frozen=True, kw_only=True):
     step_count: int
     examples_seen: int
     release_version: int
-    counted_through: int
+    counted_through: int | dict[str, int]
+    """By store; a number alone, as one gateway's learner wrote it, is of whatever store there is."""
     counted_examples: int
     history_drawn: int
     robots: list[tuple[str, str]]
@@ -57,6 +58,14 @@ class Resumed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A copy of all that a training is, in memory."""
+
+    tensors: dict[str, Tensor]
+    progress: _Progress
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoints:
     """The checkpoints of one run."""
 
@@ -70,8 +79,15 @@ class Checkpoints:
         """Write a checkpoint and drop the oldest ones; return its name.
 
         Raises:
-            OSError: the disk is full, or the folder cannot be written; older ones are still there.
+            OSError: see ``write``.
         """
+        taken = self.take(training, release_version=release_version, counted=counted)
+        return self.write(taken)
+
+    def take(
+        self, training: Training, *, release_version: int, counted: Counted | None = None
+    ) -> Checkpoint:
+        """Return a checkpoint of now, which is to be written while training goes on."""
         counted = counted or Counted()
         network = training.learned.network
         refiner = training.learned.refiner
@@ -90,8 +106,16 @@ class Checkpoints:
             robots=refiner.known(),
             trained_rows=refiner.trained_rows,
         )
-        name = f"{training.step_count:09d}{_SUFFIX}"
-        self.folder.write(name, _packed(_tensors(training), progress))
+        return Checkpoint(tensors=_tensors(training), progress=progress)
+
+    def write(self, checkpoint: Checkpoint) -> str:
+        """Write a checkpoint and drop the oldest ones; return its name.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written; older ones are still there.
+        """
+        name = f"{checkpoint.progress.step_count:09d}{_SUFFIX}"
+        self.folder.write(name, _packed(checkpoint.tensors, checkpoint.progress))
         others = [other for other in self._names() if other != name]
         for old in others[self.keep - 1 :]:
             self.folder.remove(old)
@@ -127,7 +151,7 @@ class Checkpoints:
                 ) from error
             logger.info("resumed from %s", name, extra={"step": progress.step_count})
             counted = Counted(
-                through=progress.counted_through,
+                through=_by_store(progress.counted_through),
                 examples=progress.counted_examples,
                 history_drawn=progress.history_drawn,
             )
@@ -180,6 +204,10 @@ class Checkpoints:
                 f"training.checkpoints {self.folder}: cannot be read: {error}"
             ) from error
         return sorted((name for name in found if name.endswith(_SUFFIX)), reverse=True)
+
+
+def _by_store(through: int | dict[str, int]) -> dict[str, int]:
+    return {"": through} if isinstance(through, int) else through
 
 
 def checkpoints_of(config: LearnerConfig) -> Checkpoints:
@@ -237,8 +265,9 @@ def _tensors(training: Training) -> dict[str, Tensor]:
     tensors |= {f"average.{k}": v for k, v in training.average.state_dict().items()}
     for index, state in training.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
-    # Cloned, because safetensors refuses tensors that share memory.
-    return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    # Cloned: safetensors refuses tensors that share memory, and training goes on meanwhile. From
+    # the CPU, so that a checkpoint fits any device.
+    return {n: torch.clone(t.detach().cpu()).contiguous() for n, t in tensors.items()}
 
 
 def _restore(training: Training, tensors: dict[str, Tensor], progress: _Progress) -> None:

@@ -138,14 +138,15 @@ class HandEyeRefiner(nn.Module):
         known = self.known()
         count = len(known)
         with torch.no_grad():
-            maps = self._maps(torch.arange(count)).reshape(count, 12)
+            row_R = torch.arange(count, device=self.correction_R24.device)
+            maps = self._maps(row_R).reshape(count, 12).cpu().numpy()
             moved_m = self._moved_m(self.correction_R24[:count])
         refined = {}
         for row, (robot_id, digest) in enumerate(known):
             refined[robot_id] = RefinedMap(
                 calibration_digest=digest,
                 # The shortest decimals that are the same float32: half of the digits.
-                matrix=[float(str(value)) for value in maps[row].cpu().numpy()],
+                matrix=[float(str(value)) for value in maps[row]],
                 warning=doubts.get(row, "") or _implausible(float(moved_m[row])),
             )
         return refined
@@ -181,7 +182,7 @@ class HandEyeRefiner(nn.Module):
     def _motion(correction_B24: Tensor) -> Tensor:
         """Return float32[B, 4, 4] acting on (x, y, z, 1)."""
         scale = correction_B24.new_tensor([SCALE_M / EDGE_M] * 3 + [SCALE_M])
-        motion_B44 = torch.eye(4).repeat(len(correction_B24), 1, 1)
+        motion_B44 = torch.eye(4, device=scale.device).repeat(len(correction_B24), 1, 1)
         top_B24 = motion_B44[:, :2] + correction_B24.float() * scale
         return torch.cat([top_B24, motion_B44[:, 2:]], dim=1)
 
@@ -190,10 +191,11 @@ class HandEyeRefiner(nn.Module):
         """Return float32[R]: mean distance over the corners of a 20 cm square 2 cm up, metres."""
         edge = EDGE_M
         corners = torch.tensor(
-            [[x, y, 0.02, 1.0] for x in (-edge, 0.0, edge) for y in (-edge, 0.0, edge)]
+            [[x, y, 0.02, 1.0] for x in (-edge, 0.0, edge) for y in (-edge, 0.0, edge)],
+            device=correction_R24.device,
         )
         moved = (cls._motion(correction_R24) @ corners.T)[:, :2] - corners.T[:2]
-        moved_R: Tensor = moved.norm(dim=1).mean(dim=1)
+        moved_R: Tensor = moved.norm(dim=1).mean(dim=1).cpu()
         return moved_R
 
 

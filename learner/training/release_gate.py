@@ -27,8 +27,8 @@ from learner.networks import GraspNetwork
 from learner.training.batch import Batch
 from learner.training.example_set import ExampleSet
 from learner.training.hand_eye_refiner import HandEyeRefiner
+from learner.training.learned import Learned
 from learner.training.paired_difference import paired_difference
-from learner.training.step import Learned
 from protocol.errors import RejectedReleaseError
 from protocol.release_manifest import ReleaseManifest
 
@@ -96,7 +96,7 @@ class ReleaseGate:
         if len(np.unique(batch.attempt_B.numpy())) < FEWEST_ATTEMPTS:
             return ""
         candidate.eval()
-        new_B = _log_loss(candidate(batch), batch)
+        new_B = _log_loss(candidate(batch.to(candidate.device)), batch)
         self._losses_of_last = dict(zip(batch.place_B.tolist(), new_B.tolist(), strict=True))
         old_B = self._losses_of_newest(batch, candidate.refiner)
         worse = paired_difference(new_B - old_B, batch.attempt_B)
@@ -115,12 +115,13 @@ class ReleaseGate:
         missing_B = torch.tensor([place not in self._losses for place in places])
         if missing_B.any():
             new = batch.only(missing_B)
+            on_device = new.to(refiner.correction_R24.device)
             logit_B = self._network(
-                new.first_image_BHWC,
-                new.image_BHWC,
-                new.pose_B4,
-                self._maps(refiner)[refiner.rows_of(new.robot_B)],
-                new.action_B5,
+                on_device.first_image_BHWC,
+                on_device.image_BHWC,
+                on_device.pose_B4,
+                self._maps(refiner)[refiner.rows_of(on_device.robot_B)],
+                on_device.action_B5,
             )
             losses = _log_loss(logit_B, new).tolist()
             self._losses.update(zip(new.place_B.tolist(), losses, strict=True))
@@ -139,8 +140,9 @@ class ReleaseGate:
 
 
 def _log_loss(logit_B: Tensor, batch: Batch) -> Tensor:
+    logit_B = logit_B.float().cpu()
     # What is no number is as wrong as can be.
     wrong_B = torch.where(batch.success_B > 0.5, -_SUREST_LOGIT, _SUREST_LOGIT)
-    logit_B = torch.where(logit_B.isnan(), wrong_B, logit_B.float())
+    logit_B = torch.where(logit_B.isnan(), wrong_B, logit_B)
     logit_B = logit_B.clamp(-_SUREST_LOGIT, _SUREST_LOGIT)
     return functional.binary_cross_entropy_with_logits(logit_B, batch.success_B, reduction="none")

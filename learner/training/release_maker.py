@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Protocol
 
 from learner.config import LearnerConfig
 from learner.provenance import software_versions
+from learner.releases.export_process import ExportProcess
 from learner.training.collection_schedule import collection_settings
 from learner.training.example_set import ExampleSet
 from learner.training.release_gate import ReleaseGate
+from learner.training.snapshot import HeldOut, Snapshot
 from learner.training.step import Training
-from protocol.errors import RejectedReleaseError
+from protocol.errors import RejectedReleaseError, TransientError
 from protocol.release import unpack_release
 from protocol.release_manifest import CollectionSettings, ReleaseManifest, SearchSettings
 from protocol.security import load_release_secret
 
 if TYPE_CHECKING:
     from learner.releases.builder import ReleaseBuilder
+    from learner.releases.exported_graph import NetworkGraphs
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +55,11 @@ class ReleaseMaker:
         *,
         version: int,
     ) -> None:
-        """Ask for the newest release; ``prepare`` does what takes long.
+        """Ask for the newest release.
 
         Args:
             config: of the learner.
-            training: whose moving average is released.
+            training: whose snapshots are released.
             held_out: what candidates are judged on.
             outlet: where releases go.
             version: of the newest release that this training knows of; 0 for none.
@@ -65,10 +68,10 @@ class ReleaseMaker:
             ConfigurationError: the signing key is missing or open to others.
         """
         self._config = config
-        self._training = training
         self._outlet = outlet
         self._signing_key = load_release_secret(config.keys.release_secret)
         self._builder: ReleaseBuilder | None = None
+        self._export: ExportProcess | None = None
         self._gate = ReleaseGate(training.learned.network, held_out)
         self._software = software_versions()
         self.version = version
@@ -79,57 +82,89 @@ class ReleaseMaker:
         if self._newest is not None:
             self.version = max(version, self._version_of(self._newest))
 
-    def prepare(self) -> None:
-        """Export the graphs, which takes seconds, and read the newest release back; once.
+    def begin(self) -> None:
+        """Begin to export the graphs, in a process of its own."""
+        try:
+            self._export = ExportProcess(
+                self._config.network,
+                height_px=self._config.image_height_px,
+                width_px=self._config.image_width_px,
+            )
+        except OSError as error:
+            logger.warning("no process to export the graphs in: %s", error.strerror or error)
 
-        Not when training begins, so that it begins: the first release is not due yet.
-        """
-        if self._builder is None:
-            # The exporter alone loads for longer than Ray takes to start an actor anew.
-            from learner.releases.builder import ReleaseBuilder
+    @property
+    def is_ready(self) -> bool:
+        """Whether the graphs can be had at once, or will never come from the process."""
+        return self._builder is not None or self._export is None or self._export.is_over
 
-            self._builder = ReleaseBuilder(self._training.learned.network)
-            if self._newest is not None:
-                self._compare_with(self._newest, self._builder)
+    def prepare(self, snapshot: Snapshot) -> None:
+        """Take the graphs, and read the newest release back, before the first offer; once."""
+        if self._builder is not None:
+            return
+        # Loaded beside the steps.
+        from learner.releases.builder import ReleaseBuilder
 
-    def offer(self, attempts: int, metrics: Mapping[str, float]) -> None:
+        self._builder = ReleaseBuilder(snapshot.averaged.network, self._graphs())
+        self.close()
+        if self._newest is not None:
+            self._compare_with(self._newest, self._builder)
+
+    def _graphs(self) -> NetworkGraphs | None:
+        """Return what the process exported; None, so that it is done here, if that failed."""
+        if self._export is None:
+            return None
+        try:
+            return self._export.graphs()
+        except TransientError as error:
+            logger.warning("%s; the trainer exports them itself", error)
+            return None
+
+    def close(self) -> None:
+        """End the process of the export, if it is still there."""
+        if self._export is not None:
+            self._export.close()
+            self._export = None
+
+    def offer(self, snapshot: Snapshot, attempts: int, held_out: HeldOut) -> None:
         """Release the moving average, unless it does worse than the newest release.
 
         Args:
+            snapshot: of what is to be released.
             attempts: of the whole fleet so far.
-            metrics: what is known of these weights.
+            held_out: what is known of these weights, or of recent ones.
         """
-        self.prepare()
         assert self._builder is not None
-        if not self._objection():
-            self._release(self._builder, attempts, metrics)
+        if not self._objection(snapshot):
+            self._release(self._builder, snapshot, attempts, held_out)
 
-    def _objection(self) -> str:
+    def _objection(self, snapshot: Snapshot) -> str:
         """Return why the moving average must not be released, and count it; "" if it may."""
-        reason = self._gate.objection(self._training.averaged)
+        reason = self._gate.objection(snapshot.averaged)
         if reason:
             self.withheld += 1
-            text = f"weights of step {self._training.step_count} are held back: {reason}"
+            text = f"weights of step {snapshot.step_count} are held back: {reason}"
             logger.warning("%s; training goes on", text)
             self._outlet.withhold(text)
         return reason
 
     def _release(
-        self, builder: ReleaseBuilder, attempts: int, metrics: Mapping[str, float]
+        self, builder: ReleaseBuilder, snapshot: Snapshot, attempts: int, held_out: HeldOut
     ) -> None:
         """Build, sign and publish; a release that fails its checks is not."""
         version = max(self.version, self._outlet.highest_version()) + 1
         manifest = manifest_of(
             self._config,
-            self._training,
+            snapshot,
             version=version,
             parent=self.version,
             collection=collection_settings(attempts, self._config.collection),
-            metrics={"attempts": float(attempts), **metrics},
+            held_out=held_out,
+            metrics={"attempts": float(attempts)},
             software=self._software,
         )
         try:
-            weights = self._training.averaged.network.state_dict()
+            weights = snapshot.averaged.network.state_dict()
             data = builder.build(weights, manifest, self._signing_key)
         except RejectedReleaseError:
             logger.exception("release %d not published", version)
@@ -159,18 +194,19 @@ class ReleaseMaker:
 
 def manifest_of(
     config: LearnerConfig,
-    training: Training,
+    snapshot: Snapshot,
     *,
     version: int,
     parent: int,
     collection: CollectionSettings,
+    held_out: HeldOut,
     metrics: Mapping[str, float],
     software: dict[str, str],
 ) -> ReleaseManifest:
     """Return what a release of this training says of itself."""
     counts = {
-        "step": float(training.step_count),
-        "examples_seen": float(training.examples_seen),
+        "step": float(snapshot.step_count),
+        "examples_seen": float(snapshot.examples_seen),
     }
     return ReleaseManifest(
         version=version,
@@ -183,7 +219,7 @@ def manifest_of(
         score_bytes=1,
         search=SearchSettings(),
         collection=collection,
-        hand_eye_maps=training.averaged.refiner.refined_maps(training.map_doubts),
-        metrics=counts | dict(metrics),
+        hand_eye_maps=snapshot.averaged.refiner.refined_maps(held_out.map_doubts),
+        metrics={**counts, **metrics, **held_out.figures},
         software=software,
     )

@@ -15,10 +15,10 @@ from learner.config import TrainingConfig
 from learner.networks import GraspNetwork
 from learner.training.batch import Batch
 from learner.training.example_set import ExampleSet
-from learner.training.hand_eye_refiner import HandEyeRefiner
-from learner.training.map_doubts import map_doubts
+from learner.training.learned import Learned
+from learner.training.optimiser import PromptAdamW
 from learner.training.random_streams import Stream, generator, seed_torch
-from learner.training.roc import area_under_curve
+from learner.training.snapshot import Snapshot
 from learner.training.team import Team
 from protocol.errors import TrainingDivergedError
 
@@ -29,25 +29,6 @@ POSE_JITTER_M = 0.0025
 YAW_JITTER_RAD = 0.05
 MAP_LEARNING_RATE = 2.0
 """Of the hand-eye corrections, relative to the network's."""
-HELD_OUT_LIMIT, HELD_OUT_PER_ROBOT = 2048, 100
-"""Held-out examples evaluated at a time: so many, and more of them in a large fleet."""
-
-
-class Learned(nn.Module):
-    """Everything that the gradient changes: the network and the fleet's hand-eye maps."""
-
-    def __init__(self, network: GraspNetwork) -> None:
-        super().__init__()
-        self.network = network
-        self.refiner = HandEyeRefiner()
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Return logits float32[B], without augmentation."""
-        map_B34 = self.refiner(batch.robot_B)
-        logit_B: Tensor = self.network(
-            batch.first_image_BHWC, batch.image_BHWC, batch.pose_B4, map_B34, batch.action_B5
-        )
-        return logit_B
 
 
 class Training:
@@ -60,6 +41,7 @@ class Training:
         *,
         seed: int,
         team: Team | None = None,
+        device: torch.device | None = None,
     ) -> None:
         """Begin with the network's weights.
 
@@ -68,23 +50,23 @@ class Training:
             config: rates and sizes.
             seed: of all that steps draw at random.
             team: the workers that train together; this one alone by default.
+            device: where to train; the CPU by default.
         """
         self.config = config
         self.seed = seed
         self.team = team or Team()
-        self.learned = Learned(network)
+        self.device = device or torch.device("cpu")
+        self.learned = Learned(network).to(self.device)
         self.average = AveragedModel(self.learned, avg_fn=_average_with(config))
         self.averaged.refiner.share_robots(self.learned.refiner)
         self.learned.refiner.agrees_on_rows = self.team.size > 1
-        self.optimiser = torch.optim.AdamW(
+        self.optimiser = PromptAdamW(
             [
                 {"params": network.parameters(), "weight_decay": config.weight_decay},
                 {"params": self.learned.refiner.parameters(), "weight_decay": 0.0},
             ],
             lr=config.learning_rate,
         )
-        self.map_doubts: dict[int, str] = {}
-        """By row of the refiner, as of the last evaluation: why a hand-eye map is doubted."""
         self.loss = float("nan")
         """Of the last step."""
         self.step_count = 0
@@ -108,6 +90,7 @@ class Training:
             TrainingDivergedError: loss or gradient is not finite; no weight was changed.
         """
         seed_torch(self.seed, self.step_count, self.team.rank)
+        batch = batch.to(self.device)
         self._set_learning_rate()
         self.learned.train()
         refiner = self.learned.refiner
@@ -116,7 +99,7 @@ class Training:
         else:
             newest_row = int(refiner.rows_of(batch.robot_B).max())
             refiner.trained_rows = max(refiner.trained_rows, newest_row + 1)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bfloat16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bfloat16):
             logit_B = self._augmented_logits(batch).float()
         # Batches hold both outcomes in equal parts. Putting the log-odds that this added into
         # the logit keeps the released probabilities calibrated (King & Zeng 2001).
@@ -138,24 +121,13 @@ class Training:
         self.loss = mean_loss
         return mean_loss
 
-    @torch.inference_mode()
-    def evaluate(self, examples: ExampleSet) -> dict[str, float]:
-        """Return loss and AUC of the moving average on held-out examples; {} if there are none."""
-        if not len(examples):
-            return {}
-        self.average.eval()
-        robots = len(self.learned.refiner.known())
-        batch = examples.newest(max(HELD_OUT_LIMIT, HELD_OUT_PER_ROBOT * robots))
-        logit_B = self.average(batch).float()
-        loss = functional.binary_cross_entropy_with_logits(logit_B, batch.success_B)
-        self.map_doubts = map_doubts(
-            logit_B, batch.success_B, self.learned.refiner.rows_of(batch.robot_B)
+    def snapshot(self) -> Snapshot:
+        """Return a copy of what there is to release now."""
+        return Snapshot(
+            averaged=self.averaged.copied(),
+            step_count=self.step_count,
+            examples_seen=self.examples_seen,
         )
-        result = {"held_out_loss": float(loss)}
-        auc = area_under_curve(logit_B, batch.success_B)
-        if auc is not None:
-            result["held_out_auc"] = auc
-        return result
 
     @property
     def averaged(self) -> Learned:
@@ -169,8 +141,8 @@ class Training:
         rng = generator(self.seed, Stream.VARIATIONS, self.step_count, self.team.rank)
         jitter_B3 = torch.from_numpy(rng.standard_normal((count, 3), np.float32))
         turn_B = torch.from_numpy(rng.standard_normal(count, np.float32)) * YAW_JITTER_RAD
-        action_B5 = _turned(batch.action_B5, turn_B)
-        action_B5[:, :3] += jitter_B3 * POSE_JITTER_M
+        action_B5 = _turned(batch.action_B5, turn_B.to(self.device))
+        action_B5[:, :3] += jitter_B3.to(self.device) * POSE_JITTER_M
         return self.learned.network.augmented(
             batch.first_image_BHWC,
             batch.image_BHWC,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import ExitStack, closing
+from functools import partial
 from threading import Event
 
 import torch
@@ -12,7 +13,7 @@ import torch
 from learner.config import LearnerConfig
 from learner.networks import build_network
 from learner.training.batches import Batches
-from learner.training.checkpoints import checkpoints_of
+from learner.training.checkpoints import Checkpoint, checkpoints_of
 from learner.training.history import History
 from learner.training.log import TrainingLog
 from learner.training.loop import LoopClock, Verdict, train
@@ -20,6 +21,8 @@ from learner.training.mixture import Mixture
 from learner.training.release_maker import Outlet, ReleaseMaker
 from learner.training.replay import Replay, replay_of
 from learner.training.replay_feed import ReplayFeed
+from learner.training.sideline import Sideline
+from learner.training.snapshot import HeldOut, Snapshot
 from learner.training.step import Training
 from learner.training.team import Team
 from learner.training.timers import TrainingTimers
@@ -62,7 +65,7 @@ class Trainer:
         self._replay = live_replay_of(config, team)
         refiner = self._training.learned.refiner
         self._feed = ReplayFeed(
-            config.gateway, self._replay, refiner, counted=resumed.counted, team=team
+            config.gateways, self._replay, refiner, counted=resumed.counted, team=team
         )
         self._history = history_of(config, self._training)
         self._mixture = Mixture(
@@ -86,7 +89,8 @@ class Trainer:
         self.clock = LoopClock()
         """How the loop's time is spent."""
         self._log = TrainingLog(config.run_folder)
-        self._held_out: dict[str, float] = {}
+        self._held_out = HeldOut()
+        self._sideline = Sideline()
         self._stopping = Event()
 
     def run(self, stopping: Event) -> None:
@@ -99,11 +103,15 @@ class Trainer:
             if self._history is not None:
                 ending.callback(self._history.close)
             ending.callback(self._feed.close)
+            if self._releases is not None:
+                self._releases.begin()
+                ending.callback(self._releases.close)
+            ending.callback(self._sideline.close)
             self._mixture.prepare(stopping)
             with Batches(self._mixture.draw) as batches:
                 train(self._training, batches, self, self.clock)
             # Before anything else that can fail ends.
-            self._save()
+            self._save_last()
 
     def verdict(self) -> Verdict:
         """See Course."""
@@ -117,23 +125,30 @@ class Trainer:
         self._stopping.wait(_WAIT_S)
 
     def between(self) -> None:
-        """See Course: evaluate, release, write metrics and checkpoints, each when it is due."""
-        if self._releases is None:
+        """See Course: begin what is due, beside the steps; what else is due waits its turn."""
+        if self._releases is None or not self._sideline.is_idle():
             return
         timers, step = self._timers, self._training.step_count
         if timers.evaluation_due(step):
-            began = time.monotonic()
-            self._held_out = self._training.evaluate(self._replay.held_out)
-            timers.evaluated_in(time.monotonic() - began)
-        if timers.release_due(step):
-            self._releases.prepare()
-            began = time.monotonic()
-            self._releases.offer(self._feed.attempts, self._held_out)
-            timers.released_in(time.monotonic() - began)
-        if timers.metrics_due():
-            self._write_metrics()
-        if timers.checkpoint_due(step):
-            self._save()
+            self._sideline.begin(partial(self._evaluate, self._training.snapshot()))
+        elif self._releases.is_ready and timers.release_due(step):
+            self._sideline.begin(partial(self._release, self._training.snapshot()))
+        elif timers.metrics_due():
+            self._sideline.begin(self._write_metrics)
+        elif timers.checkpoint_due(step):
+            self._sideline.begin(partial(self._save, self._checkpoint()))
+
+    def _evaluate(self, snapshot: Snapshot) -> None:
+        began = time.monotonic()
+        self._held_out = snapshot.evaluate(self._replay.held_out)
+        self._timers.evaluated_in(time.monotonic() - began)
+
+    def _release(self, snapshot: Snapshot) -> None:
+        assert self._releases is not None
+        self._releases.prepare(snapshot)
+        began = time.monotonic()
+        self._releases.offer(snapshot, self._feed.attempts, self._held_out)
+        self._timers.released_in(time.monotonic() - began)
 
     def _may_step(self) -> bool:
         # With fewer of the newest attempts than these, a resumed training would soon know them
@@ -173,7 +188,7 @@ class Trainer:
             "success_share": self._replay.training.success_share,
             "releases_withheld": self._releases.withheld,
             "step_share": self.clock.step_share,
-            **self._held_out,
+            **self._held_out.figures,
         }
         facts = {
             "time_ns": time.time_ns(),
@@ -185,15 +200,17 @@ class Trainer:
         }
         self._log.write(facts, scalars, self._training.step_count)
 
-    def _save(self) -> None:
-        if not self._training.step_count or self._releases is None:
-            return
+    def _checkpoint(self) -> Checkpoint:
+        assert self._releases is not None
+        return self._checkpoints.take(
+            self._training,
+            release_version=self._releases.version,
+            counted=self._feed.counted(history_drawn=self._history_drawn),
+        )
+
+    def _save(self, checkpoint: Checkpoint) -> None:
         try:
-            self._checkpoints.save(
-                self._training,
-                release_version=self._releases.version,
-                counted=self._feed.counted(history_drawn=self._history_drawn),
-            )
+            self._checkpoints.write(checkpoint)
         except OSError as error:
             # What training rests on is the store; only a restart would have to learn again.
             logger.error(  # noqa: TRY400 - the reason is all there is to know
@@ -201,6 +218,11 @@ class Trainer:
                 self._checkpoints.folder,
                 error.strerror or error,
             )
+
+    def _save_last(self) -> None:
+        self._sideline.close()
+        if self._training.step_count and self._releases is not None:
+            self._save(self._checkpoint())
 
 
 def live_replay_of(config: LearnerConfig, team: Team) -> Replay:
@@ -221,8 +243,8 @@ def history_of(config: LearnerConfig, training: Training) -> History | None:
     """
     if not config.training.history:
         return None
-    own = config.gateway.store.resolve()
-    if own in (folder.resolve() for folder in config.training.history):
+    recorded = {folder.resolve() for folder in config.training.history}
+    for own in recorded & {gateway.store.resolve() for gateway in config.gateways}:
         raise ConfigurationError(
             f"training.history {own}: is the learner's own store (gateway.store), which it learns "
             "from anyway"

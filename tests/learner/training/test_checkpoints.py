@@ -47,14 +47,14 @@ def test_training_goes_on_to_the_bit_as_if_it_had_not_been_interrupted(checkpoin
     training, examples = trained()
     checkpoints.save(training, release_version=4)
     expected = [step_on(training, examples) for _ in range(3)]
-    figures = training.evaluate(examples)
+    figures = training.snapshot().evaluate(examples).figures
 
     resumed = make_training(seed=99)
     assert checkpoints.restore_newest(resumed).release_version == 4
     assert (resumed.step_count, resumed.examples_seen) == (3, 48)
 
     assert [step_on(resumed, examples) for _ in range(3)] == expected
-    assert resumed.evaluate(examples) == figures
+    assert resumed.snapshot().evaluate(examples).figures == figures
 
 
 def test_robots_keep_their_maps(checkpoints: Checkpoints):
@@ -191,7 +191,7 @@ def test_a_file_that_was_never_finished_is_not_looked_at(checkpoints: Checkpoint
 
 def test_what_is_not_only_of_weights_is_restored_too(checkpoints: Checkpoints):
     training, _ = trained()
-    counted = Counted(through=70, examples=300, history_drawn=20)
+    counted = Counted(through={"ab": 70}, examples=300, history_drawn=20)
     checkpoints.save(training, release_version=5, counted=counted)
     found = checkpoints.restore_newest(make_training())
     assert found == Resumed(release_version=5, counted=counted)

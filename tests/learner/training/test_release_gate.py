@@ -10,9 +10,10 @@ from torch import Tensor
 from learner.config import TrainingConfig
 from learner.networks import build_network
 from learner.training.example_set import ExampleSet
+from learner.training.learned import Learned
 from learner.training.paired_difference import paired_difference
 from learner.training.release_gate import FEWEST_ATTEMPTS, ReleaseGate
-from learner.training.step import Learned, Training
+from learner.training.step import Training
 from protocol.errors import RejectedReleaseError
 from protocol.release_manifest import RefinedMap, ReleaseManifest
 from tests.learner.spot_task import SIDE_PX, TRUE_MAP, spot_episode, spot_examples, step_on

@@ -35,11 +35,11 @@ def test_it_learns_where_grasps_succeed(bfloat16: bool):
     refiner = training.learned.refiner
     examples = spot_examples(200, refiner)
     held_out = spot_examples(100, refiner, seed=1)
-    before = training.evaluate(held_out)
+    before = training.snapshot().evaluate(held_out).figures
 
     losses = [step_on(training, examples) for _ in range(60)]
 
-    after = training.evaluate(held_out)
+    after = training.snapshot().evaluate(held_out).figures
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
     assert after["held_out_loss"] < 0.5 * before["held_out_loss"]
     assert after["held_out_auc"] > 0.95
@@ -85,13 +85,13 @@ def test_the_learning_rate_falls_to_its_final_value():
 
 def test_nothing_held_out_gives_no_figures():
     empty = make_examples()
-    assert make_training().evaluate(empty) == {}
+    assert make_training().snapshot().evaluate(empty).figures == {}
 
 
 def test_one_outcome_alone_has_a_loss_and_no_auc():
     training = make_training()
     failures = spot_examples(10, training.learned.refiner, success_share=0.0)
-    assert set(training.evaluate(failures)) == {"held_out_loss"}
+    assert set(training.snapshot().evaluate(failures).figures) == {"held_out_loss"}
 
 
 @pytest.mark.parametrize("levels", [3, 1000], ids=["many ties", "hardly a tie"])

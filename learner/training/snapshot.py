@@ -1,0 +1,54 @@
+"""What training has come to at one step: for whoever judges or releases it while steps go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch.nn import functional
+
+from learner.training.example_set import ExampleSet
+from learner.training.learned import Learned
+from learner.training.map_doubts import map_doubts
+from learner.training.roc import area_under_curve
+
+HELD_OUT_LIMIT, HELD_OUT_PER_ROBOT = 2048, 100
+"""Held-out examples evaluated at a time: so many, and more of them in a large fleet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldOut:
+    """What held-out examples say of the moving average."""
+
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Loss and AUC; none where nothing is held out."""
+    map_doubts: Mapping[int, str] = field(default_factory=dict)
+    """By row of the refiner: why a hand-eye map is doubted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """The moving average, which is what gets released, with the steps behind it."""
+
+    averaged: Learned
+    step_count: int
+    examples_seen: int
+
+    @torch.inference_mode()
+    def evaluate(self, examples: ExampleSet) -> HeldOut:
+        """Return what held-out examples say of it."""
+        if not len(examples):
+            return HeldOut()
+        refiner = self.averaged.refiner
+        self.averaged.eval()
+        batch = examples.newest(max(HELD_OUT_LIMIT, HELD_OUT_PER_ROBOT * len(refiner.known())))
+        row_B = refiner.rows_of(batch.robot_B.to(self.averaged.device)).cpu()
+        logit_B = self.averaged(batch.to(self.averaged.device)).float().cpu()
+        loss = functional.binary_cross_entropy_with_logits(logit_B, batch.success_B)
+        doubts = map_doubts(logit_B, batch.success_B, row_B)
+        figures = {"held_out_loss": float(loss)}
+        auc = area_under_curve(logit_B, batch.success_B)
+        if auc is not None:
+            figures["held_out_auc"] = auc
+        return HeldOut(figures=figures, map_doubts=doubts)
