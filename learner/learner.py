@@ -1,4 +1,4 @@
-"""The learner: gateway, release server and trainer, actors on Ray that live and end together."""
+"""The learner: gateways, release server and trainer, actors on Ray that live and end together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Self
 import ray
 
 from learner.config import LearnerConfig
-from learner.ingestion.gateway_actor import GatewayHandle
+from learner.ingestion.exchange import Exchange
+from learner.ingestion.gateways import Gateways
 from learner.placement import with_places
 from learner.releases.actor import ReleaseServerHandle
 from learner.training.actor import TrainingHandle
@@ -35,9 +36,10 @@ class Learner:
 
     def __init__(self, config: LearnerConfig) -> None:
         self._config = config
-        self._gateway: GatewayHandle | None = None
+        self._gateways: Gateways | None = None
         self._releases: ReleaseServerHandle | None = None
         self._training: TrainingHandle | None = None
+        self._exchange: Exchange | None = None
 
     def __enter__(self) -> Self:
         """Start the actors; returns when robots may connect.
@@ -47,11 +49,13 @@ class Learner:
         """
         config = with_places(self._config)
         try:
-            self._gateway = GatewayHandle(config)
+            self._gateways = Gateways(config)
             self._releases = ReleaseServerHandle(config)
-            self._training = TrainingHandle(config, self._gateway, self._releases)
+            self._training = TrainingHandle(config, self._gateways, self._releases)
             # All three are starting by now: what comes last takes longest to load.
-            logger.info("robots deliver to %s", self._gateway.await_endpoint())
+            logger.info("robots deliver to %s", ", ".join(self._gateways.await_endpoints()))
+            self._exchange = self._gateways.exchange()
+            self._exchange.start()
             logger.info("robots fetch releases from %s", self._releases.await_endpoint())
             self._training.await_start()
         except ray.exceptions.RayError as error:
@@ -65,20 +69,31 @@ class Learner:
         trace: TracebackType | None,
     ) -> None:
         """Train no more, store and ack what was received, end the actors."""
+        try:
+            self._end()
+        except ray.exceptions.RayError:
+            if error is None:
+                raise
+            # A part that is gone for good cannot be asked to end; why it went is said already.
+            logger.debug("not every part ended in order", exc_info=True)
+
+    def _end(self) -> None:
         with ExitStack() as ending:
             # Last in, first out; whatever one of them raises, the others are ended too.
-            if self._gateway is not None:
-                ending.callback(self._gateway.close, _STOP_S)
+            if self._gateways is not None:
+                ending.callback(self._gateways.close, _STOP_S)
             if self._releases is not None:
                 ending.callback(self._releases.close)
             if self._training is not None:
                 ending.callback(self._training.stop, _STOP_S)
+            if self._exchange is not None:
+                ending.callback(self._exchange.close)
 
     def status(self) -> StatusReply | None:
-        """Return the fleet as the learner knows it; None while the gateway is started anew."""
-        assert self._gateway is not None
+        """Return the fleet as the learner knows it; None while no gateway answers."""
+        assert self._gateways is not None
         try:
-            return self._gateway.status(_CHECK_S)
+            return self._gateways.status(_CHECK_S)
         except ray.exceptions.RayError as error:
             raise _own_cause(error) from error
 

@@ -37,7 +37,7 @@ def with_places(config: LearnerConfig) -> LearnerConfig:
     here = own_node()
     return replace(
         config,
-        gateway=replace(config.gateway, place=config.gateway.place or here),
+        gateway=tuple(replace(one, place=one.place or here) for one in config.gateways),
         releases=replace(config.releases, place=config.releases.place or here),
         training=replace(config.training, place=config.training.place or here),
     )
@@ -71,5 +71,5 @@ def live_nodes() -> list[Node]:
 
 def places_of(config: LearnerConfig) -> set[str]:
     """Return the places that a configuration names."""
-    named = {config.gateway.place, config.releases.place, config.training.place}
-    return named - {""}
+    gateways = {one.place for one in config.gateways}
+    return (gateways | {config.releases.place, config.training.place}) - {""}

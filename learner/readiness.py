@@ -67,10 +67,8 @@ def _await_places(config: LearnerConfig, stopping: threading.Event) -> bool:
 
 def _check_disks(config: LearnerConfig) -> None:
     """Started anew on a second node, these two would begin again with an empty folder there."""
-    for part, place in [
-        ("gateway", config.gateway.place),
-        ("releases", config.releases.place),
-    ]:
+    gateways = [("gateway", one.place) for one in config.gateways]
+    for part, place in [*gateways, ("releases", config.releases.place)]:
         nodes = nodes_in(place)
         if len(nodes) > 1:
             names = ", ".join(map(_name, nodes))

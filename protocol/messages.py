@@ -29,8 +29,10 @@ Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Text = Annotated[str, msgspec.Meta(max_length=512)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+\Z")]
-Endpoints = Annotated[list[Annotated[str, msgspec.Meta(max_length=256)]], msgspec.Meta(max_length=64)]
-"""``tcp://host:port`` of gateways that serve one fleet, all with the same key."""
+Endpoint = Annotated[str, msgspec.Meta(max_length=256)]
+"""``tcp://host:port``."""
+Endpoints = Annotated[list[Endpoint], msgspec.Meta(max_length=64)]
+"""Of gateways that serve one fleet, all with the same key."""
 
 
 class _Message(
@@ -80,7 +82,7 @@ class Welcome(_Message, frozen=True, kw_only=True, tag="welcome"):
 class Redirect(_Message, frozen=True, kw_only=True, tag="redirect"):
     """Gateway to robot, instead of a welcome: another gateway shall serve it. Since version 4."""
 
-    endpoint: Annotated[str, msgspec.Meta(max_length=256)]
+    endpoint: Endpoint
     """Which one."""
     gateways: Endpoints
     """All gateways of the fleet, as in a welcome."""

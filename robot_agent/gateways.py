@@ -7,6 +7,7 @@ that on its disk: when it starts again while the one it was given is gone, it kn
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,7 +60,8 @@ class Gateways:
         self.was_sent_on = False
         """The robot came to the current one from another, and is to be taken in here."""
         self._stay_s = LEAVE_AFTER_S
-        self._tried = 1
+        self._untried: list[str] = []
+        self._is_first_round = True
 
     @property
     def stay_s(self) -> float:
@@ -68,12 +70,14 @@ class Gateways:
 
     def go_on(self) -> str:
         """Choose the next one, because the current one does not answer; return it."""
-        at = self._all.index(self.current) if self.current in self._all else -1
-        if self._tried >= len(self._all):
-            self._tried = 0
-            self._stay_s = min(2 * self._stay_s, LONGEST_STAY_S)
-        self._tried += 1
-        return self._go_to(self._all[(at + 1) % len(self._all)])
+        if not self._untried:
+            if not self._is_first_round:
+                self._stay_s = min(2 * self._stay_s, LONGEST_STAY_S)
+            self._is_first_round = False
+            # In an order of its own: the robots of a gateway that is gone shall spread.
+            others = [one for one in self._all if one != self.current]
+            self._untried = [self.current, *random.sample(others, len(others))]
+        return self._go_to(self._untried.pop())
 
     def redirect(self, endpoint: str, gateways: Sequence[str]) -> str:
         """Go where the current one says; return where that is.
@@ -91,7 +95,8 @@ class Gateways:
     def welcomed(self, gateways: Sequence[str]) -> None:
         """Note that the current one takes episodes, and what others it names."""
         self._stay_s = LEAVE_AFTER_S
-        self._tried = 1
+        self._untried = []
+        self._is_first_round = True
         self._learn(gateways)
         self._keep()
 

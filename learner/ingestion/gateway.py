@@ -8,9 +8,10 @@ message, never by anything in it.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,9 @@ from learner.config import GatewayConfig
 from learner.ingestion.admission import ImageSize
 from learner.ingestion.committer import Committer
 from learner.ingestion.fleet_state import FleetState
+from learner.ingestion.fleet_status import fleet_status
+from learner.ingestion.gateway_report import GatewayReport, HeardReport, SessionReport
+from learner.ingestion.neighbours import Neighbours
 from learner.ingestion.reception import Envelope, Reception
 from learner.store.episode_store import EpisodeStore
 from learner.store.ledger import EMPTY_LEDGER
@@ -45,6 +49,7 @@ _FLUSH_MS = 1_000
 # No agent has a spool of this name: an ack that says nothing to anybody.
 _NOTHING = encode_message(Ack(spool_id=bytes(16), sequences=[]))
 _DAY_S = 86_400.0
+_EVERYWHERE = re.compile(r"^tcp://(\*|0\.0\.0\.0|\[::\]):")
 
 
 class Gateway:
@@ -56,6 +61,8 @@ class Gateway:
         server_secret: Path,
         registry_folder: Path,
         image_size_px: ImageSize | None = None,
+        *,
+        host: str = "",
     ) -> None:
         """Read the key and open the store; nothing is received before ``start``.
 
@@ -64,6 +71,7 @@ class Gateway:
             server_secret: file of the learner's secret key; looked at again while it runs.
             registry_folder: the enrolled robots' public keys.
             image_size_px: what robots' pictures must measure; None admits any.
+            host: under which robots reach this machine, where the gateway listens at every address.
 
         Raises:
             ConfigurationError: the key file is missing, open to others, or no key.
@@ -78,6 +86,7 @@ class Gateway:
         self._socket = ServerSocket(self._context, self._key, _LIMITS, self._refusals)
         self._wakeup = Wakeup()
         self._fleet = FleetState()
+        self._neighbours = Neighbours()
         keep = RetentionLimits(age_s=config.keep_days * _DAY_S, log_bytes=config.keep_bytes)
         self._store = EpisodeStore(config.store, config.max_store_bytes, keep=keep)
         self._committer = Committer(
@@ -95,9 +104,13 @@ class Gateway:
             key=self._key,
             refusals=self._refusals,
             status=self.status,
+            neighbours=self._neighbours,
+            own_endpoint=lambda: self.advertised,
             is_connected=self._is_connected,
             image_size_px=image_size_px,
         )
+        self._host = host
+        self._reporting = threading.Lock()
         self._started_s = time.monotonic()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -160,8 +173,45 @@ class Gateway:
             "server-key": self._socket.strangers,
         }
 
+    @property
+    def advertised(self) -> str:
+        """``tcp://host:port`` under which robots reach it."""
+        return self._config.advertise or _EVERYWHERE.sub(f"tcp://{self._host}:", self.endpoint)
+
+    def hear(self, others: Sequence[HeardReport]) -> None:
+        """Take what the fleet's other gateways said last. Any thread may call this."""
+        self._neighbours.hear(others)
+
+    def report(self) -> GatewayReport:
+        """Return what this gateway tells the others. Any thread may ask."""
+        now_s = time.monotonic()
+        sessions = {
+            name: SessionReport(
+                process_id=session.process_id,
+                address=session.address,
+                silent_s=now_s - session.heard_s,
+            )
+            for name, session in self._reception.sessions.live().items()
+        }
+        with self._reporting:
+            # First the status: what comes meanwhile is then in the holdings, and is not missing.
+            status = self._own_status()
+            return GatewayReport(
+                endpoint=self.advertised,
+                store_id=self._store.store_id(),
+                status=status,
+                sessions=sessions,
+                holdings=self._store.holdings(),
+            )
+
     def status(self) -> StatusReply:
-        """Return the fleet as the learner knows it. Any thread may ask."""
+        """Return the fleet as all of its gateways know it. Any thread may ask."""
+        others = self._neighbours.reports()
+        if not others:
+            return self._own_status()
+        return fleet_status(self.report(), others)
+
+    def _own_status(self) -> StatusReply:
         names = {member.name for member in self._registry.members() if member.role == "robot"}
         account = self._store.account()
         names.update(account.robots)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import ray
 
-from learner.config import LearnerConfig
+from learner.config import GatewayConfig, LearnerConfig
+from learner.ingestion.gateway_report import GatewayReport, HeardReport
 from learner.logs import configure_logs
 from learner.placement import actor_options
 from protocol.messages import StatusReply
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 class GatewayActor:
     """What runs in the actor's process. Ray starts it anew, with the port it had, if it dies."""
 
-    def __init__(self, config: LearnerConfig) -> None:
+    def __init__(self, config: LearnerConfig, gateway: GatewayConfig) -> None:
         configure_logs(config.log_level)
         raise_descriptor_limit()
         # Loaded in this process alone: the learner's own starts Ray meanwhile.
@@ -34,7 +35,11 @@ class GatewayActor:
 
         size_px = (config.image_height_px, config.image_width_px)
         self._gateway: Gateway = Gateway(
-            config.gateway, config.keys.server_secret, config.keys.registry, size_px
+            gateway,
+            config.keys.server_secret,
+            config.keys.registry,
+            size_px,
+            host=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
         )
         self._gateway.start()
         threading.Thread(target=self._die_with_the_gateway, daemon=True).start()
@@ -50,6 +55,14 @@ class GatewayActor:
     def refusals(self) -> dict[str, int]:
         """See Gateway.refusals."""
         return self._gateway.refusals()
+
+    def report(self) -> GatewayReport:
+        """See Gateway.report."""
+        return self._gateway.report()
+
+    def hear(self, others: Sequence[HeardReport]) -> None:
+        """See Gateway.hear."""
+        self._gateway.hear(others)
 
     def release_published(self, version: int, pinned: Collection[str]) -> None:
         """See FleetState.release_published."""
@@ -68,13 +81,15 @@ class GatewayActor:
 
 
 class GatewayHandle:
-    """The gateway as the learner sees it."""
+    """A gateway as the learner sees it."""
 
-    def __init__(self, config: LearnerConfig) -> None:
+    def __init__(self, config: LearnerConfig, gateway: GatewayConfig) -> None:
         """Start the actor, on the node whose disk holds the store."""
-        options = actor_options(config.gateway.place)
+        options = actor_options(gateway.place)
         actor_class: Any = ray.remote(max_task_retries=3, **options)(GatewayActor)
-        self._actor: Any = actor_class.remote(config)
+        self._actor: Any = actor_class.remote(config, gateway)
+        self._asked: Any = None
+        """A report that was asked for and has not come."""
 
     def await_endpoint(self) -> str:
         """Wait until the gateway listens; return where.
@@ -83,8 +98,31 @@ class GatewayHandle:
             ConfigurationError, StoreError: a key file is missing, the port is in use, the store
                 is damaged (as the cause of Ray's own error).
         """
-        endpoint: str = ray.get(self._actor.endpoint.remote())
+        endpoint: str = ray.get(self.ask_endpoint())
         return endpoint
+
+    def ask_endpoint(self) -> Any:  # noqa: ANN401 - Ray's reference
+        """Return what becomes the endpoint, or an error, once the gateway listens or cannot."""
+        return self._actor.endpoint.remote()
+
+    def report(self, timeout_s: float) -> GatewayReport | None:
+        """Return what this gateway tells the others; None when it does not answer in time."""
+        if self._asked is None:
+            self._asked = _at_once(self._actor.report).remote()
+        ready, _ = ray.wait([self._asked], timeout=timeout_s)
+        if not ready:
+            return None
+        asked, self._asked = self._asked, None
+        try:
+            report: GatewayReport = ray.get(asked)
+        except ray.exceptions.RayError as error:
+            logger.debug("a gateway gives no report: %s", error)
+            return None
+        return report
+
+    def hear(self, others: Sequence[HeardReport]) -> None:
+        """Tell this gateway what the others said last."""
+        _at_once(self._actor.hear).remote(others)
 
     def status(self, timeout_s: float) -> StatusReply | None:
         """Return the fleet as the learner knows it; None while the gateway is being started anew.
@@ -93,7 +131,8 @@ class GatewayHandle:
             ray.exceptions.RayError: it is gone for good.
         """
         with suppress(ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
-            status: StatusReply = ray.get(self._actor.status.remote(), timeout=timeout_s)
+            asked = _at_once(self._actor.status).remote()
+            status: StatusReply = ray.get(asked, timeout=timeout_s)
             return status
         return None
 
@@ -117,3 +156,8 @@ class GatewayHandle:
             ray.get(self._actor.stop.remote(), timeout=timeout_s)
         finally:
             ray.kill(self._actor, no_restart=True)
+
+
+def _at_once(method: Any) -> Any:  # noqa: ANN401 - Ray's methods
+    """Return a method whose calls fail while the actor is started anew, instead of waiting."""
+    return method.options(max_task_retries=0)

@@ -12,6 +12,7 @@ from learner.ingestion.admission import ImageSize, Refused, admit
 from learner.ingestion.attempt_facts import AttemptFacts
 from learner.ingestion.committer import Committer, Delivery, Sender
 from learner.ingestion.fleet_state import FleetState
+from learner.ingestion.neighbours import Neighbours
 from learner.ingestion.sessions import Sessions
 from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Arrival, Burial
@@ -26,6 +27,7 @@ from protocol.messages import (
     FromGateway,
     Heartbeat,
     Hello,
+    Redirect,
     Refusal,
     StatusReply,
     StatusRequest,
@@ -39,6 +41,8 @@ from protocol.registry import Member, Registry
 from protocol.server_key import ServerKey
 
 _LOGGED_VERSION_CHARS = 64
+_GATEWAYS_SINCE = 4
+"""The wire version from which on robots know of several gateways."""
 
 _SAY_HELLO = Refusal(
     code=RefusalCode.SAY_HELLO, reason="this gateway does not know the connection yet"
@@ -80,6 +84,8 @@ class Reception:
         refusals: RefusalLog,
         status: Callable[[], StatusReply],
         is_connected: Callable[[bytes], bool],
+        neighbours: Neighbours,
+        own_endpoint: Callable[[], str],
         image_size_px: ImageSize | None = None,
     ) -> None:
         """Prepare to receive.
@@ -94,6 +100,8 @@ class Reception:
             refusals: where refusals are logged.
             status: what operators are told.
             is_connected: says whether a routing id still has a connection.
+            neighbours: the fleet's other gateways.
+            own_endpoint: where robots reach this one.
             image_size_px: height and width that pictures must have; None admits any.
         """
         self._registry = registry
@@ -106,8 +114,11 @@ class Reception:
         self._status = status
         self._is_connected = is_connected
         self._image_size_px = image_size_px
+        self._neighbours = neighbours
+        self._own_endpoint = own_endpoint
         self._rate = MessageRate()
-        self._sessions = Sessions()
+        self.sessions = Sessions()
+        """Every robot's connection to this gateway."""
 
     def answer(self, envelope: Envelope) -> FromGateway | None:
         """Deal with one message; return what to send back at once, if anything."""
@@ -127,7 +138,7 @@ class Reception:
     @property
     def granted_bytes(self) -> int:
         """What robots may rightly have under way; also one that is not read now has its window."""
-        return len(self._sessions) * self._window_bytes
+        return len(self.sessions) * self._window_bytes
 
     def tidy(self) -> None:
         """Forget what is no longer needed; to be called every few seconds."""
@@ -175,7 +186,7 @@ class Reception:
     ) -> FromGateway | None:
         if isinstance(message, Hello):
             return self._greet(member, envelope, message)
-        session = self._sessions.hear(member.name, envelope.routing_id)
+        session = self.sessions.hear(member.name, envelope.routing_id)
         if session is None:
             # Not counted as refused: the robot does nothing wrong when the learner was restarted.
             return _SAY_HELLO
@@ -242,7 +253,13 @@ class Reception:
         refusal = self._reason_to_refuse(member, hello, envelope)
         if refusal is not None:
             return self._refuse(member, *refusal)
-        session = self._sessions.open(member.name, envelope.routing_id, hello, envelope.address)
+        try:
+            elsewhere = self._better_place(member, hello)
+        except StoreError as error:
+            return self._refuse(member, RefusalCode.STORE_UNAVAILABLE, str(error))
+        if elsewhere is not None:
+            return Redirect(endpoint=elsewhere, gateways=self._gateways())
+        session = self.sessions.open(member.name, envelope.routing_id, hello, envelope.address)
         self._fleet.greeted(
             member.name,
             wire_version=session.wire_version,
@@ -259,7 +276,26 @@ class Reception:
             robot_id=member.name,
             window_bytes=self._window_bytes,
             known_through=known_through,
+            gateways=self._gateways() if session.wire_version >= _GATEWAYS_SINCE else [],
         )
+
+    def _gateways(self) -> list[str]:
+        """Return every gateway of the fleet; none where this is the only one."""
+        others = self._neighbours.endpoints()
+        return [self._own_endpoint(), *others] if others else []
+
+    def _better_place(self, member: Member, hello: Hello) -> str | None:
+        """Return the gateway that a robot shall go to instead of this one, if any.
+
+        Who has delivered here stays, and so does who was sent here: by another gateway, or because
+        another one did not answer.
+        """
+        if hello.wire_version < _GATEWAYS_SINCE or hello.sent_on:
+            return None
+        if not self._neighbours.endpoints() or hello.spool_id in self._store.spools(member.name):
+            return None
+        own_robots = len(self.sessions.live().keys() - {member.name})
+        return self._neighbours.better_place(member.name, hello.spool_id, own_robots)
 
     def _note_greeting(self, name: str, address: str, hello: Hello, known_through: int) -> None:
         # A robot may greet as often as it likes.
@@ -296,14 +332,23 @@ class Reception:
                 f"this key is enrolled as {member.name}, but the robot calls itself "
                 f"{hello.claimed_name}: correct 'name' in its robot.toml or enrol it anew"
             )
-        rival = self._sessions.rival(member.name, hello)
-        if rival is not None and self._is_connected(rival.routing_id):
+        rival = self._rival(member, hello)
+        if rival is not None:
             return RefusalCode.TWO_AGENTS, (
-                f"{member.name} is connected already, from {rival.address}; another agent at "
+                f"{member.name} is connected already, from {rival}; another agent at "
                 f"{envelope.address} uses the same key: stop one of the two, or enrol one under a "
                 "name of its own (a copied disk carries the key of the robot it was copied from)"
             )
         return None
+
+    def _rival(self, member: Member, hello: Hello) -> str | None:
+        """Return where another agent is connected from under the same key, if one is."""
+        rival = self.sessions.rival(member.name, hello)
+        if rival is not None and self._is_connected(rival.routing_id):
+            return rival.address
+        if not hello.process_id:
+            return None
+        return self._neighbours.rival(member.name, hello.process_id)
 
     def _refuse(self, member: Member | None, code: RefusalCode, reason: str) -> Refusal:
         is_robot = member is not None and member.role == "robot"

@@ -60,6 +60,13 @@ class Sessions:
         self._sessions[robot_id] = session
         return session
 
+    def live(self) -> dict[str, Session]:
+        """Return the sessions that were heard just now, by robot. Any thread may ask."""
+        now_s = self._clock()
+        # Copied in one step, which no other thread can come into.
+        sessions = self._sessions.copy()
+        return {name: one for name, one in sessions.items() if now_s - one.heard_s <= LIVE_S}
+
     def hear(self, robot_id: str, routing_id: bytes) -> Session | None:
         """Return the session that a message belongs to, heard now; None if there is none."""
         session = self._sessions.get(robot_id)

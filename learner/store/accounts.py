@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import lmdb
 import msgspec
 
 from learner.store.file import StoreFile
+from learner.store.holdings import MOST_LOOKED_AT, HoldingsReader, SpoolHoldings
 from learner.store.ledger import (
     EMPTY_LEDGER,
     Retirement,
@@ -29,6 +31,7 @@ from protocol.errors import StoreError
 _MAX_LOOKED_AT = 20_000
 """Sequences that one question may look at: about 30 ms of the thread that serves every robot."""
 
+_TALLY, _SPOOL = msgspec.msgpack.Decoder(Tally), msgspec.msgpack.Decoder(SpoolLedger)
 RESCUE_ADVICE = "stop the learner, save what is whole with `fleet episodes export`"
 
 
@@ -40,6 +43,11 @@ class StoreAccounts:
         self._file = file
         self._known_through: dict[bytes, int] = {}
         """By robot and spool: how far known_through has looked. Only of spools with a gap."""
+        self._holdings = HoldingsReader(file)
+
+    def store_id(self) -> bytes:
+        """What tells this store from every other; empty when no writer has opened it lately."""
+        return self._file.store_id
 
     def last_commit(self) -> int:
         """Return the number of the newest episode; 0 when there is none."""
@@ -62,6 +70,9 @@ class StoreAccounts:
 
     def account(self) -> StoreAccount:
         """Return what the store holds of everyone; a damaged part is said, not raised."""
+        with suppress(StoreError):
+            return StoreAccount(episodes=self.last_commit(), robots=self._ledgers(), damage="")
+        # Robot by robot, to find what can still be read.
         episodes, damage = 0, ""
         robots: dict[str, RobotLedger] = {}
         try:
@@ -120,6 +131,27 @@ class StoreAccounts:
         self._known_through[name] = through
         return through
 
+    def holdings(self) -> dict[str, dict[bytes, SpoolHoldings]]:
+        """Return which sequences of each robot's spools are stored or tombstoned.
+
+        Belongs to one thread. A call looks at no more than MOST_LOOKED_AT sequences; spools that it
+        did not get through are left out, and the next call goes on with them.
+
+        Raises:
+            StoreError: the store is damaged.
+        """
+        budget = MOST_LOOKED_AT
+        found: dict[str, dict[bytes, SpoolHoldings]] = {}
+        with self._reading() as transaction:
+            for name, value in _with_prefix(transaction, self._file.spools, b""):
+                ledger = msgspec.msgpack.decode(value, type=SpoolLedger)
+                held, looked_at = self._holdings.read(transaction, name, ledger, budget)
+                budget -= looked_at
+                if held is not None:
+                    robot = robot_of(name)
+                    found.setdefault(robot.decode(), {})[name[len(robot) + 1 :]] = held
+        return found
+
     def conflict_count(self) -> int:
         """Return how many records came under a taken key, damaged ones among them."""
         with self._reading() as transaction:
@@ -152,6 +184,20 @@ class StoreAccounts:
             self.ledger(robot_id)
             self.missing(robot_id)
         self.retirements()
+
+    def _ledgers(self) -> dict[str, RobotLedger]:
+        """Return every robot's ledger, by name, as they are at one moment."""
+        tallies: dict[bytes, Tally] = {}
+        spools: defaultdict[bytes, list[SpoolLedger]] = defaultdict(list)
+        with self._reading() as transaction:
+            for name, value in transaction.cursor(self._file.tallies):
+                tallies[name] = _TALLY.decode(value)
+            for name, value in transaction.cursor(self._file.spools):
+                spools[robot_of(name)].append(_SPOOL.decode(value))
+        return {
+            name.decode(): robot_ledger(tallies.get(name, Tally()), spools[name])
+            for name in sorted(tallies.keys() | spools.keys())
+        }
 
     @contextmanager
     def _reading(self) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ _UPGRADED = (b"1",)
 """Formats that this one extends: their records are read as they are, and a writer goes on in the
 new format. An older learner refuses the file from then on."""
 TABLES = ("log", "index", "conflicts", "tombstones", "spools", "tallies", "retirements", "ages")
+_STORE_ID = b"store_id"
 _MAX_READERS = 256
 _RESCUE = "save what is whole of it with `fleet episodes export --store {folder} --to NEW`"
 
@@ -28,8 +30,11 @@ class StoreFile:
     """
 
     environment: Any
+    store_id: bytes
+    """Drawn when the store was made; empty while only an older learner has written to it."""
     meta: Any
-    """``format``, and ``service_s``: how long a learner has had the store open (see StoreAge)."""
+    """``format``, ``store_id``, and ``service_s``: how long a learner has had the store open (see
+    StoreAge)."""
     log: Any
     """Commit number -> key, digest, time and record, in the order of arrival."""
     index: Any
@@ -117,7 +122,9 @@ def _open_tables(environment: Any, data: Path, *, readonly: bool) -> StoreFile: 
             f"{_RESCUE.format(folder=data.parent)}"
         ) from error
     tables = dict.fromkeys(TABLES) | tables
-    return StoreFile(environment=environment, meta=meta, **tables)
+    with environment.begin(db=meta) as transaction:
+        store_id = transaction.get(_STORE_ID) or b""
+    return StoreFile(environment=environment, store_id=store_id, meta=meta, **tables)
 
 
 def _check_format(environment: Any, meta: Any, data: Path, *, readonly: bool) -> bytes:  # noqa: ANN401
@@ -127,6 +134,8 @@ def _check_format(environment: Any, meta: Any, data: Path, *, readonly: bool) ->
         if not readonly and (found is None or found in _UPGRADED):
             transaction.put(b"format", FORMAT)
             found = FORMAT
+        if not readonly and transaction.get(_STORE_ID) is None:
+            transaction.put(_STORE_ID, secrets.token_bytes(16))
     if found != FORMAT and found not in _UPGRADED:
         raise StoreError(
             f"episode store {data}: format {found!r}, but this learner reads {FORMAT!r}"

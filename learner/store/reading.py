@@ -14,11 +14,14 @@ from learner.store.ledger import RobotLedger
 from learner.store.stored_episode import StoredEpisode
 from protocol.errors import StoreError
 
-_ANSWER_S = 60.0
+_ANSWER_S = 20.0
 
 
 class StoreReader(Protocol):
     """What training asks of a store. See EpisodeStore for each."""
+
+    def store_id(self) -> bytes:
+        """What tells this store from every other."""
 
     def robots(self) -> list[str]:
         """Return the names of all robots that ever delivered anything."""
@@ -57,10 +60,15 @@ class _StoreElsewhere:
     def __init__(self, config: GatewayConfig) -> None:
         self._where = f"episode store {config.store} in place {config.place}"
         options = actor_options(config.place)
-        actor_class: Any = ray.remote(max_task_retries=-1, **options)(EpisodeStore)
+        # Not tried again: whoever reads several stores must not wait for one whose node is gone.
+        actor_class: Any = ray.remote(max_task_retries=0, **options)(EpisodeStore)
         self._actor: Any = actor_class.remote(
             Path(config.store), config.max_store_bytes, readonly=True
         )
+
+    def store_id(self) -> bytes:
+        store_id: bytes = self._ask("store_id")
+        return store_id
 
     def robots(self) -> list[str]:
         robots: list[str] = self._ask("robots")

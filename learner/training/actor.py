@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from learner.config import LearnerConfig
-from learner.ingestion.gateway_actor import GatewayHandle
+from learner.ingestion.gateways import Gateways
 from learner.logs import configure_logs
 from learner.placement import actor_options
 from learner.provenance import write_run_record
@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 class _Outlet:
-    """See release_maker.Outlet: the release server, and the gateway that measures arrival."""
+    """See release_maker.Outlet: the release server, and the gateways that measure arrival."""
 
-    def __init__(self, gateway: GatewayHandle, releases: ReleaseServerHandle) -> None:
-        self._gateway = gateway
+    def __init__(self, gateways: Gateways, releases: ReleaseServerHandle) -> None:
+        self._gateways = gateways
         self.newest = releases.newest
         self.highest_version = releases.highest_version
         self.withhold = releases.withhold
@@ -36,7 +36,7 @@ class _Outlet:
 
     def publish(self, version: int, data: bytes) -> None:
         # First, so that the clock runs while the release is verified, written and announced.
-        self._gateway.release_published(version, set(self._releases.pins()))
+        self._gateways.release_published(version, set(self._releases.pins()))
         self._releases.publish(data)
 
 
@@ -44,7 +44,7 @@ class TrainingActor:
     """What runs in the actor's process. Ray starts it anew, from its checkpoint, if it dies."""
 
     def __init__(
-        self, config: LearnerConfig, gateway: GatewayHandle, releases: ReleaseServerHandle
+        self, config: LearnerConfig, gateways: Gateways, releases: ReleaseServerHandle
     ) -> None:
         configure_logs(config.log_level)
         # Loaded in this process alone: the learner's own starts Ray meanwhile, and needs no torch.
@@ -54,8 +54,8 @@ class TrainingActor:
         # On this node, which need not be the one that the learner was started on.
         write_run_record(config)
         # Until here this process was loading torch, while the gateway made or opened its store.
-        gateway.await_endpoint()
-        outlet = _Outlet(gateway, releases)
+        gateways.await_endpoint()
+        outlet = _Outlet(gateways, releases)
         is_alone = config.training.workers == 1
         self._trainer: Trainer | LiveTeam = (
             Trainer(config, outlet) if is_alone else LiveTeam(config, outlet)
@@ -86,11 +86,11 @@ class TrainingHandle:
     """The trainer as the learner sees it."""
 
     def __init__(
-        self, config: LearnerConfig, gateway: GatewayHandle, releases: ReleaseServerHandle
+        self, config: LearnerConfig, gateways: Gateways, releases: ReleaseServerHandle
     ) -> None:
         """Start the actor, where training is to run."""
         actor_class: Any = ray.remote(**actor_options(config.training.place))(TrainingActor)
-        self._actor: Any = actor_class.remote(config, gateway, releases)
+        self._actor: Any = actor_class.remote(config, gateways, releases)
 
     def await_start(self) -> None:
         """Wait until it trains.

@@ -60,15 +60,13 @@ class History:
         _check_distinct(folders)
         self._replay = replay
         self._refiner = refiner
-        self._stores = [
-            EpisodeStore(folder, config.gateway.max_store_bytes, readonly=True)
-            for folder in folders
-        ]
+        most_bytes = max(one.max_store_bytes for one in config.gateways)
+        self._stores = [EpisodeStore(folder, most_bytes, readonly=True) for folder in folders]
         for folder, store in zip(folders, self._stores, strict=True):
             _check_pictures(folder, store, config)
         pieces = [
-            (store, after)
-            for store in self._stores
+            (place, after)
+            for place, store in enumerate(self._stores)
             for after in range(max(0, store.first_commit() - 1), store.last_commit(), _PIECE)
         ]
         order = generator(config.seed, Stream.READING).permutation(len(pieces))
@@ -113,10 +111,13 @@ class History:
             store.close()
 
     def _read_piece(self) -> None:
-        store, after = self._pieces.pop()
-        for number, stored in store.tail(after, _PIECE):
+        place, after = self._pieces.pop()
+        before = self._stores[:place]
+        for number, stored in self._stores[place].tail(after, _PIECE):
             if number > after + _PIECE:  # of the next piece: some of this one are damaged
                 break
+            if any(store.number_of(stored.key) is not None for store in before):
+                continue  # a robot that moved between gateways may have delivered to both
             try:
                 episode = decode_episode(stored.record)
                 row = self._refiner.index_of(episode)

@@ -1,16 +1,18 @@
-"""Fills the replay from the episode store, in the background, for as long as training runs."""
+"""Fills the replay from the episode stores, in the background, for as long as training runs."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from learner.config import GatewayConfig
-from learner.store.reading import open_to_read
+from learner.store.key_set import KeySet
 from learner.store.stored_episode import StoredEpisode
 from learner.training.hand_eye_refiner import HandEyeRefiner
 from learner.training.replay import Replay
+from learner.training.store_tail import StoreTail
 from learner.training.team import Team
 from protocol.codec import decode_episode
 from protocol.episode import Episode, Label
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 64
 """Episodes read and decoded before new ones are looked for."""
 _POLL_S = 0.1
+_TROUBLE_POLL_S = 1.0
 OPENING_ATTEMPTS = 4096
 """Newest attempts with which training goes on while older ones are still read."""
 
@@ -29,38 +32,40 @@ OPENING_ATTEMPTS = 4096
 class Counted:
     """Training examples that were counted as experience, also those that have gone since."""
 
-    through: int = 0
-    """The newest commit that was; 0 for none."""
+    through: dict[str, int] = field(default_factory=dict)
+    """Store id, hexadecimal -> the newest commit that was; under "" for any other store."""
     examples: int = 0
     history_drawn: int = 0
     """Of all examples that steps have used: those from ``training.history``."""
 
 
 class ReplayFeed:
-    """A thread that decodes stored episodes into the replay.
+    """Threads, one for each store, that decode stored episodes into the replay.
 
     New ones as they come; between them, those that were there before the start, from the newest
     backwards: what the fleet does now is what training goes on with. Older ones than the replay
-    holds are not read. Each worker of a team takes its part, and counts it for all of them.
+    holds are not read. Each worker of a team takes its part, and counts it for all of them. What
+    two stores hold is taken once.
     """
 
     def __init__(
         self,
-        config: GatewayConfig,
+        stores: Sequence[GatewayConfig],
         replay: Replay,
         refiner: HandEyeRefiner,
         *,
         counted: Counted | None = None,
         team: Team | None = None,
     ) -> None:
-        self._store = open_to_read(config)
+        self._tails = [StoreTail(config) for config in stores]
         self._replay = replay
         self._refiner = refiner
         self._counted = counted or Counted()
         self._team = team or Team()
         self._uncounted_examples = 0
-        self._newest = self._older_than = -1
-        self._said = ""
+        self._keys = KeySet()
+        self._taking = threading.Lock()
+        """Held by the one thread that puts an episode into the replay."""
         self.attempts = 0
         """Labelled attempts of the whole fleet, ever."""
         self.examples = 0
@@ -71,14 +76,18 @@ class ReplayFeed:
         """Set once everything stored before the start has been read, or as much as fits."""
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="replay-feed", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, args=(tail,), name="replay-feed", daemon=True)
+            for tail in self._tails
+        ]
 
     def start(self) -> None:
-        """Begin with the newest episode."""
-        self._thread.start()
+        """Begin with the newest episodes."""
+        for thread in self._threads:
+            thread.start()
 
     def check(self) -> None:
-        """Raise what ended the thread, if anything did."""
+        """Raise what ended a thread, if anything did."""
         if self._failure is not None:
             raise self._failure
 
@@ -87,9 +96,12 @@ class ReplayFeed:
         if not self.caught_up.is_set():
             # Older ones that are still unread must count some day.
             return replace(self._counted, history_drawn=history_drawn)
-        return Counted(
-            through=self._newest, examples=self.examples_ever, history_drawn=history_drawn
-        )
+        with self._taking:
+            return Counted(
+                through=self._counted.through | {one.store_id: one.newest for one in self._tails},
+                examples=self.examples_ever,
+                history_drawn=history_drawn,
+            )
 
     @property
     def examples_ever(self) -> int:
@@ -97,80 +109,80 @@ class ReplayFeed:
         return self._counted.examples + self._team.size * self._uncounted_examples
 
     def close(self) -> None:
-        """Stop after the episode at hand."""
+        """Stop after the episodes at hand."""
         self._stopping.set()
-        self._thread.join()
-        self._store.close()
+        for thread in self._threads:
+            thread.join()
+        for tail in self._tails:
+            tail.close()
 
-    def _run(self) -> None:
+    def _run(self, tail: StoreTail) -> None:
         try:
             while not self._stopping.is_set():
-                if not self._read_some():
-                    self._stopping.wait(_POLL_S)
+                if not self._read_some(tail):
+                    self._stopping.wait(_TROUBLE_POLL_S if tail.is_in_trouble else _POLL_S)
         except BaseException as error:
             logger.exception("replay feed ended")
             self._failure = error
 
-    def _read_some(self) -> bool:
+    def _read_some(self, tail: StoreTail) -> bool:
         """Read a few episodes; False when there were none."""
         try:
-            if self._newest < 0:
-                self._find_begin()
-            found = self._store.tail(self._newest, _AT_ONCE)
-            older = [] if found else self._older()
+            if tail.newest < 0:
+                attempts = tail.begin()
+                with self._taking:
+                    self.attempts += attempts
+            found = tail.new(_AT_ONCE)
+            older = [] if found else tail.older(_AT_ONCE)
         except StoreError as error:
             # Training goes on with what it has; robots hear of it from the gateway.
-            self._say_once(str(error))
+            tail.note_trouble(error)
+            self._note_progress()
             return False
         for number, stored in found:
-            self._take_new(number, stored)
-        for number, stored in reversed(older):
-            self._take_older(number, stored)
-        if self._older_than <= 1 or self._replay.attempts * self._team.size >= OPENING_ATTEMPTS:
-            self.opened.set()
-        if self._older_than <= 1:
-            self.caught_up.set()
+            with self._taking:
+                self._take_new(tail, number, stored)
+        for number, stored in older:
+            with self._taking:
+                self._take_older(tail, number, stored)
+        self._note_progress()
         return bool(found or older)
 
-    def _find_begin(self) -> None:
-        robots = self._store.robots()
-        last = self._store.last_commit()
-        self.attempts = sum(self._store.ledger(robot).attempts for robot in robots)
-        self._newest, self._older_than = last, last + 1
+    def _note_progress(self) -> None:
+        is_read = [tail.is_exhausted for tail in self._tails]
+        if all(is_read):
+            self.caught_up.set()
+        # A store that cannot be read, because its node is gone, does not keep training from the
+        # others.
+        is_all_there_is = any(is_read) and all(
+            tail.is_exhausted or tail.is_in_trouble for tail in self._tails
+        )
+        if is_all_there_is or self._replay.attempts * self._team.size >= OPENING_ATTEMPTS:
+            self.opened.set()
 
-    def _older(self) -> list[tuple[int, StoredEpisode]]:
-        """Return the next episodes before those that were read, oldest first."""
-        while self._older_than > max(1, self._store.first_commit()):
-            after, before = max(0, self._older_than - 1 - _AT_ONCE), self._older_than
-            self._older_than = after + 1
-            found = self._store.tail(after, before - 1 - after)
-            if older := [(number, stored) for number, stored in found if number < before]:
-                return older
-        self._older_than = 0
-        return []
-
-    def _take_new(self, number: int, stored: StoredEpisode) -> None:
-        self._newest = number
-        episode = self._decoded(number, stored)
+    def _take_new(self, tail: StoreTail, number: int, stored: StoredEpisode) -> None:
+        episode = self._decoded(stored)
         if episode is not None:
             self.attempts += self._team.size * (episode.outcome.label != Label.ABORTED)
-            self._count(number, self._replay.add(episode, self._refiner.index_of(episode)))
+            self._count(tail, number, self._replay.add(episode, self._refiner.index_of(episode)))
 
-    def _take_older(self, number: int, stored: StoredEpisode) -> None:
-        if self._stopping.is_set() or not self._older_than:
+    def _take_older(self, tail: StoreTail, number: int, stored: StoredEpisode) -> None:
+        if self._stopping.is_set() or tail.is_done_with_older:
             return
-        episode = self._decoded(number, stored)
+        episode = self._decoded(stored)
         if episode is None:
             return
         added = self._replay.add_older(episode, self._refiner.index_of(episode))
         if added is None:
             logger.info("the replay holds %d attempts and is full", self._replay.attempts)
-            self._older_than = 0
+            tail.want_no_older()
         else:
-            self._count(number, added)
+            self._count(tail, number, added)
 
-    def _decoded(self, number: int, stored: StoredEpisode) -> Episode | None:
-        if number % self._team.size != self._team.rank:
+    def _decoded(self, stored: StoredEpisode) -> Episode | None:
+        # By the sequence: it is the same in every store.
+        is_own = stored.key.sequence % self._team.size == self._team.rank
+        if not is_own or not self._keys.add(stored.key):
             return None
         try:
             episode = decode_episode(stored.record)
@@ -182,12 +194,8 @@ class ReplayFeed:
             return None
         return episode
 
-    def _count(self, number: int, examples: int) -> None:
+    def _count(self, tail: StoreTail, number: int, examples: int) -> None:
         self.examples += self._team.size * examples
-        if number > self._counted.through:
+        through = self._counted.through
+        if number > through.get(tail.store_id, through.get("", 0)):
             self._uncounted_examples += examples
-
-    def _say_once(self, what: str) -> None:
-        if what != self._said:
-            self._said = what
-            logger.error("no more episodes can be read: %s", what)

@@ -14,6 +14,7 @@ import zmq
 
 from learner.ingestion.committer import Answer, Committer, Delivery, Sender
 from learner.ingestion.fleet_state import FleetState
+from learner.ingestion.neighbours import Neighbours
 from learner.ingestion.reception import Envelope, Reception
 from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Burial
@@ -71,6 +72,8 @@ class _Learner:
             refusals=self._refusals,
             status=self._status,
             is_connected=lambda _: True,
+            neighbours=Neighbours(),
+            own_endpoint=lambda: "",
         )
 
     def answers(self) -> list[Answer]:

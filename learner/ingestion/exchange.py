@@ -1,0 +1,95 @@
+"""What several gateways of one fleet tell each other, by way of the learner."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from learner.ingestion.gateway_report import GatewayReport, HeardReport
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S = 1.0
+REPORT_WITHIN_S = 2.0
+
+
+class Peer(Protocol):
+    """A gateway as the exchange sees it. See Gateway for each."""
+
+    def report(self, timeout_s: float) -> GatewayReport | None:
+        """Return what it knows; None when it does not answer in time."""
+
+    def hear(self, others: Sequence[HeardReport]) -> None:
+        """Take what the others said last."""
+
+
+class Exchange:
+    """Asks every gateway how it is and tells the others, as long as it lives.
+
+    A gateway that is gone is known by what it said last: its store comes back with its node.
+    """
+
+    def __init__(
+        self,
+        peers: Sequence[Peer],
+        names: Sequence[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare; ``start`` begins.
+
+        Args:
+            peers: all gateways of the fleet.
+            names: what each is called until it was heard for the first time.
+            clock: what ages are measured by.
+        """
+        self._peers = peers
+        self._clock = clock
+        self._heard = [(GatewayReport.unheard(name), clock()) for name in names]
+        self._silent: set[str] = set()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="gateway-exchange", daemon=True)
+
+    def start(self) -> None:
+        """Exchange reports every second; one gateway alone has nobody to hear of."""
+        if len(self._peers) > 1:
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def step(self) -> None:
+        """Ask everyone, and tell everyone of the others."""
+        answering = []
+        for place, peer in enumerate(self._peers):
+            report = peer.report(REPORT_WITHIN_S)
+            if report is not None:
+                answering.append(place)
+                self._heard[place] = (report, self._clock())
+            self._note_answer(place, is_there=report is not None)
+        now_s = self._clock()
+        known = [HeardReport(report=one, age_s=now_s - heard_s) for one, heard_s in self._heard]
+        for place in answering:
+            self._peers[place].hear([one for at, one in enumerate(known) if at != place])
+
+    def _run(self) -> None:
+        while not self._stopping.wait(INTERVAL_S):
+            try:
+                self.step()
+            except Exception:
+                # Robots deliver without it; the next second may be better.
+                logger.exception("the gateways could not be told of each other")
+
+    def _note_answer(self, place: int, *, is_there: bool) -> None:
+        endpoint = self._heard[place][0].endpoint
+        if is_there and endpoint in self._silent:
+            self._silent.discard(endpoint)
+            logger.info("gateway %s is back", endpoint)
+        elif not is_there and endpoint not in self._silent:
+            self._silent.add(endpoint)
+            logger.warning("gateway %s does not answer; robots go to another one", endpoint)

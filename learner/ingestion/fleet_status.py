@@ -1,0 +1,135 @@
+"""One status of the whole fleet, from what each of its gateways knows.
+
+A robot that moved has episodes in two stores, and some of them perhaps in both: each counts once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from itertools import zip_longest
+
+import msgspec
+
+from learner.ingestion.fleet_state import LIVE_S
+from learner.ingestion.gateway_report import GatewayReport, HeardReport
+from learner.ingestion.neighbours import GONE_AFTER_S
+from learner.store.holdings import SpoolHoldings
+from learner.store.ledger import RECENT_ATTEMPTS
+from protocol.messages import RobotStatus, StatusReply
+
+
+def fleet_status(own: GatewayReport, others: Sequence[HeardReport]) -> StatusReply:
+    """Return the fleet as all of its gateways know it; what one that is gone said last counts."""
+    if not others:
+        return own.status
+    everyone = [HeardReport(report=own, age_s=0.0), *others]
+    statuses = [one.report.status for one in everyone]
+    views, spools = _views(everyone), _spools(everyone)
+    return StatusReply(
+        uptime_s=max(status.uptime_s for status in statuses),
+        release_version=max(status.release_version for status in statuses),
+        releases_published=max(status.releases_published for status in statuses),
+        release_latency_ms=_slowest([status.release_latency_ms for status in statuses]),
+        episodes_stored=sum(status.episodes_stored for status in statuses)
+        - sum(_doubled(holdings) for robot in spools.values() for holdings in robot.values()),
+        robots=[_robot(views[name], spools.get(name, {})) for name in sorted(views)],
+        warnings=list(_warnings(everyone)),
+    )
+
+
+def _views(everyone: Sequence[HeardReport]) -> dict[str, list[RobotStatus]]:
+    """Return what each gateway says of each robot, as if it said it now.
+
+    By robot; what the gateway that heard it last says is the last.
+    """
+    found: defaultdict[str, list[RobotStatus]] = defaultdict(list)
+    for one in everyone:
+        for robot in one.report.status.robots:
+            silent_s = robot.last_seen_s + one.age_s if robot.last_seen_s >= 0 else -1.0
+            view = msgspec.structs.replace(
+                robot,
+                last_seen_s=silent_s,
+                connected=0 <= silent_s <= LIVE_S,
+                gateway=one.report.endpoint if silent_s >= 0 else "",
+            )
+            found[robot.robot_id].append(view)
+    for views in found.values():
+        views.sort(key=lambda view: -view.last_seen_s if view.last_seen_s >= 0 else -math.inf)
+    return found
+
+
+def _spools(everyone: Sequence[HeardReport]) -> dict[str, dict[bytes, list[SpoolHoldings]]]:
+    """Return by robot and spool what each store has of it."""
+    found: defaultdict[str, defaultdict[bytes, list[SpoolHoldings]]]
+    found = defaultdict(lambda: defaultdict(list))
+    for one in everyone:
+        for robot, spools in one.report.holdings.items():
+            for spool_id, holdings in spools.items():
+                found[robot][spool_id].append(holdings)
+    return {robot: dict(spools) for robot, spools in found.items()}
+
+
+def _robot(seen: Sequence[RobotStatus], spools: dict[bytes, list[SpoolHoldings]]) -> RobotStatus:
+    """Return one robot: what it is now from whoever heard it last, what it did from all of them."""
+    stored, tombstoned, missing = _counts(seen, spools)
+    return msgspec.structs.replace(
+        seen[-1],
+        attempts=sum(view.attempts for view in seen),
+        successes=sum(view.successes for view in seen),
+        recent="".join(view.recent for view in seen)[-RECENT_ATTEMPTS:],
+        stored=stored,
+        missing=missing,
+        tombstoned=tombstoned,
+        duplicates=sum(view.duplicates for view in seen),
+        conflicts=sum(view.conflicts for view in seen),
+        refused=sum(view.refused for view in seen),
+    )
+
+
+def _counts(
+    seen: Sequence[RobotStatus], spools: dict[bytes, list[SpoolHoldings]]
+) -> tuple[int, int, int]:
+    """Return how many of a robot's sequences are stored, tombstoned and missing."""
+    delivered = [view for view in seen if view.stored or view.tombstoned]
+    if len(delivered) <= 1:
+        only = delivered[0] if delivered else seen[-1]
+        return only.stored, only.tombstoned, only.missing
+    stored = sum(view.stored for view in seen)
+    together = [reduce(SpoolHoldings.together, holdings) for holdings in spools.values()]
+    if sum(one.stored.count for holdings in spools.values() for one in holdings) < stored:
+        # A gateway is still looking through its store.
+        return stored, sum(view.tombstoned for view in seen), 0
+    return (
+        sum(spool.stored.count for spool in together),
+        sum(spool.tombstoned.count for spool in together),
+        sum(spool.missing for spool in together),
+    )
+
+
+def _doubled(holdings: Sequence[SpoolHoldings]) -> int:
+    """Return how many records of a spool are there once more than needed."""
+    together = reduce(SpoolHoldings.together, holdings)
+    return sum(one.stored.count for one in holdings) - together.stored.count
+
+
+def _slowest(latencies_ms: Sequence[list[float]]) -> list[float]:
+    """Return how long each release took to the last robot of any gateway, the newest last.
+
+    A gateway without robots has measured nothing; the others' newest releases are the same ones.
+    """
+    columns = zip_longest(*(reversed(one) for one in latencies_ms), fillvalue=0.0)
+    return [max(column) for column in columns][::-1]
+
+
+def _warnings(everyone: Sequence[HeardReport]) -> Iterator[str]:
+    for one in everyone:
+        endpoint = one.report.endpoint
+        if one.age_s > GONE_AFTER_S:
+            yield (
+                f"gateway {endpoint} has not been heard of for {one.age_s:.0f} s: robots go to "
+                "another one; until it is back, what it stored last may count as missing"
+            )
+        yield from (f"gateway {endpoint}: {text}" for text in one.report.status.warnings)

@@ -1,0 +1,82 @@
+"""The other gateways of the fleet, as this one last heard of them through the learner.
+
+What is said here is about a second old, and decides nothing that could lose or double an episode:
+where a new robot had better go, and whether its agent also runs elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from learner.ingestion.gateway_report import HeardReport
+from learner.ingestion.sessions import LIVE_S
+from protocol.endpoint import is_endpoint
+
+GONE_AFTER_S = 4.0
+"""No robot is sent to a gateway of which nothing was heard for so long."""
+
+
+class Neighbours:
+    """What is known of the other gateways. Any thread may call any method."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heard: tuple[HeardReport, ...] = ()
+        self._heard_s = 0.0
+        self._sent: Counter[str] = Counter()
+        """Robots that were redirected since, by endpoint: the reports do not know of them yet."""
+
+    def hear(self, others: Sequence[HeardReport]) -> None:
+        """Take the newest reports of all others in place of earlier ones."""
+        self._heard_s = self._clock()
+        self._heard = tuple(others)
+        self._sent = Counter()
+
+    def reports(self) -> list[HeardReport]:
+        """Return the newest report of every other gateway, also of one that is gone."""
+        waited_s = self._clock() - self._heard_s
+        return [replace(one, age_s=one.age_s + waited_s) for one in self._heard]
+
+    def endpoints(self) -> list[str]:
+        """Return where the others are, as far as that is known."""
+        return [one.report.endpoint for one in self._heard if is_endpoint(one.report.endpoint)]
+
+    def rival(self, robot_id: str, process_id: bytes) -> str | None:
+        """Return where another agent with the robot's key is connected to another gateway.
+
+        That is an address and a gateway in words; None if there is none that was heard just now.
+        """
+        for one in self.reports():
+            session = one.report.sessions.get(robot_id)
+            if (
+                session is not None
+                and session.process_id != process_id
+                and session.silent_s + one.age_s <= LIVE_S
+            ):
+                return f"{session.address} to the gateway {one.report.endpoint}"
+        return None
+
+    def better_place(self, robot_id: str, spool_id: bytes, own_robots: int) -> str | None:
+        """Return which other gateway should serve a robot whose spool is not in this one's store.
+
+        One that has the spool already, or else the one with the fewest robots, if it has fewer than
+        this one. None when the robot may as well stay.
+        """
+        live = [one.report for one in self.reports() if one.age_s <= GONE_AFTER_S]
+        for report in live:
+            if spool_id in report.holdings.get(robot_id, {}):
+                return report.endpoint
+        robots = {
+            report.endpoint: self._sent[report.endpoint]
+            + sum(robot.connected for robot in report.status.robots)
+            for report in live
+            if is_endpoint(report.endpoint)
+        }
+        fewest = min(robots, key=robots.__getitem__, default=None)
+        if fewest is None or robots[fewest] >= own_robots:
+            return None
+        self._sent[fewest] += 1
+        return fewest
