@@ -1,0 +1,228 @@
+"""The sequential test that notices when one robot leaves its past.
+
+The log-odds of an attempt are modelled as the fleet's level (see fleet_level), plus a known offset
+(nothing for success; the log-odds of the prediction for calibration), plus what is the robot's own.
+A robot that does not drift keeps its own part; drift lowers it by one of a few shifts, from some
+attempt on and for good.
+
+For every value g of the own part and every shift d, a Shiryaev-Roberts statistic adds up the
+likelihood ratios of a shift that began at attempt n, over all n, weighted by 1 / (n + 500). Since
+the own part is unknown, the statistics are averaged over its posterior distribution under no drift.
+That average M is what the test watches. It is an e-detector (Shin, Ramdas, Rinaldo 2024,
+"E-detectors: a nonparametric framework for sequential change detection") whose null is a Bayesian
+mixture, as in Bayes factors that may be looked at whenever one likes (Hendriksen, de Heide,
+Gruenwald 2021, "Optional stopping with Bayes factors").
+
+Guarantee. When own parts are distributed as the prior says, M less the sum of the weights so far is
+a martingale. So the share of robots without drift that M ever alarms within N attempts is at most
+the sum of N weights over the threshold: ``false_alarms`` for 10,000 attempts, 1.7 times that for
+100,000. It is exact for the mixture and a known fleet level. For single values of the own part, and
+with the level estimated, the simulations in tests/statistics bear it out (docs/drift.md).
+
+Legend: R robots, N robots of a round, S shifts, G values of the own part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learner.ingestion.fleet_level import FleetLevel, Floats, Ints
+
+HORIZON = 10_000
+"""Attempts within which the share of false alarms is as asked for."""
+RELEARN_AFTER = 1_000
+"""Attempts after which a robot that stayed where it drifted to has that as its past."""
+_STEP = 0.15
+"""Of log-odds, between the values that the own part may have."""
+_LOWEST, _VALUES = -4.05, 62
+_SHIFTS = (5, 9, 14)
+"""In steps: 0.75, 1.35 and 2.1 of log-odds; 0.9 to 0.81, to 0.7 and to 0.52."""
+_SPAN = max(_SHIFTS)
+_OWN_VARIANCE = 1e-5
+"""Of the step that the own part makes at every attempt without being drift: 0.3 in 10,000."""
+_WALK = _OWN_VARIANCE / (2 * _STEP**2)
+_EARLY = 500
+_CEILING = 10.0
+"""Times the threshold: no more evidence is kept, so that a robot that recovers is seen to."""
+_CLEARED = 1e-3
+"""Of the threshold: an alarm ends below it."""
+_GRID = _LOWEST + _STEP * np.arange(-_SPAN, _VALUES)
+"""float64[S + G]: the values, and below them what shifts lead to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """Attempts of robots that differ, N of them."""
+
+    rows: Ints
+    modes: Ints
+    releases: Ints
+    offsets: Floats
+    """Log-odds that are known before the attempt's outcome."""
+    succeeded: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What a drift looks like, if it is one."""
+
+    before: float
+    """Probability of success without it, at the offset asked for and the fleet's level now."""
+    now: float
+    since: int
+    """Attempts since it began."""
+
+
+class DriftDetector:
+    """The test over all robots of a fleet; belongs to one thread.
+
+    Takes 2 KB for a robot, however many attempts it makes, and time in proportion to the attempts.
+    """
+
+    def __init__(self, modes: int = 1, false_alarms: float = 0.025) -> None:
+        """Begin without robots.
+
+        Args:
+            modes: how many kinds of attempt there are.
+            false_alarms: share of robots that may be alarmed without drift within HORIZON
+                attempts.
+        """
+        self.threshold = np.log1p(HORIZON / _EARLY) / false_alarms
+        self.level = FleetLevel(modes)
+        self.steady: Floats = np.empty((0, _VALUES))
+        """float64[R, G]: probability of the own part without drift."""
+        self.shifted: Floats = np.empty((0, len(_SHIFTS), _VALUES))
+        """float64[R, S, G]: weighted likelihood of a shift, over that without drift."""
+        self.onset: Floats = np.empty((0, len(_SHIFTS)))
+        """float64[R, S]: the attempt at which a shift began, on average over when it may have."""
+        self.attempts: Ints = np.empty(0, np.int64)
+        """int[R]: since the past began that the robot is compared with."""
+        self.alarmed_for: Ints = np.empty(0, np.int64)
+        """int[R]: attempts since the alarm; -1 without one."""
+
+    def add_robot(self) -> int:
+        """Make room for a robot of which nothing is known; return its row."""
+        row = len(self.attempts)
+        self.steady = np.concatenate((self.steady, np.empty((1, _VALUES))))
+        self.shifted = np.concatenate((self.shifted, np.empty((1, len(_SHIFTS), _VALUES))))
+        self.onset = np.concatenate((self.onset, np.empty((1, len(_SHIFTS)))))
+        self.attempts = np.append(self.attempts, 0)
+        self.alarmed_for = np.append(self.alarmed_for, -1)
+        self._forget(np.array([row]))
+        return row
+
+    def evidence(self) -> Floats:
+        """Return float64[R]: of what raises the alarm; at 1 it is raised."""
+        total: Floats = self.shifted.sum((1, 2)) / self.threshold
+        return total
+
+    def alarms(self) -> NDArray[np.bool_]:
+        """Return bool[R]."""
+        raised: NDArray[np.bool_] = self.alarmed_for >= 0
+        return raised
+
+    def observe(self, attempts: Round) -> None:
+        """Take in what some robots did, one attempt each."""
+        self.level.begin(attempts.modes)
+        self.level.move_on(int(attempts.releases.max()))
+        self._recentre()
+        log_odds = self.level.log_odds[attempts.modes] + attempts.offsets
+        success_NG = 1.0 / (1.0 + np.exp(-log_odds[:, None] - _GRID))
+        predicted = (self.steady[attempts.rows] * success_NG[:, _SPAN:]).sum(1)
+        known = self.level.is_known()[attempts.modes]
+        outcome_NG = np.where(attempts.succeeded[:, None], success_NG, 1.0 - success_NG)
+        calm = self.alarmed_for[attempts.rows] < 0
+        # All robots of the round were predicted from the level before it.
+        self.level.learn(attempts.modes[calm], predicted[calm], attempts.succeeded[calm])
+        self._weigh(attempts.rows[known], outcome_NG[known])
+        self._judge(attempts.rows[known])
+
+    def estimate(self, row: int, offset: float = 0.0) -> Estimate:
+        """Describe the drift of a robot, at a given offset."""
+        log_odds = self.level.log_odds[self.level.reference] + offset
+        success = 1.0 / (1.0 + np.exp(-log_odds - _GRID))
+        weights = self.shifted[row]
+        total = weights.sum()
+        if not total:
+            usual = float(self.steady[row] @ success[_SPAN:])
+            return Estimate(before=usual, now=usual, since=0)
+        now = [success[_SPAN - shift :][:_VALUES] for shift in _SHIFTS]
+        onset = weights.sum(1) @ self.onset[row] / total
+        return Estimate(
+            before=float((weights * success[_SPAN:]).sum() / total),
+            now=float((weights * now).sum() / total),
+            since=int(self.attempts[row] - round(onset)),
+        )
+
+    def _weigh(self, rows: Ints, outcome_NG: Floats) -> None:
+        """Multiply what is believed of ``rows`` by the probability of what happened."""
+        steady_NG, shifted_NSG = self.steady[rows], self.shifted[rows]
+        begun = self.attempts[rows]
+        fresh = 1.0 / (len(_SHIFTS) * (begun + _EARLY))
+        held_NS = shifted_NSG.sum(2)
+        self.onset[rows] += (begun[:, None] - self.onset[rows]) * (
+            fresh[:, None] / (held_NS + fresh[:, None])
+        )
+        shifted_NSG += fresh[:, None, None] * steady_NG[:, None]
+        for index, shift in enumerate(_SHIFTS):
+            shifted_NSG[:, index] *= outcome_NG[:, _SPAN - shift :][:, :_VALUES]
+        steady_NG *= outcome_NG[:, _SPAN:]
+        scale = 1.0 / steady_NG.sum(1)
+        self.steady[rows] = _walked(steady_NG * scale[:, None])
+        self.shifted[rows] = _walked(shifted_NSG * scale[:, None, None])
+        self.attempts[rows] += 1
+
+    def _judge(self, rows: Ints) -> None:
+        """Raise alarms and end them."""
+        evidence = self.shifted[rows].sum((1, 2)) / self.threshold
+        waiting = self.alarmed_for[rows]
+        waiting = np.where(waiting >= 0, waiting + 1, np.where(evidence >= 1.0, 0, -1))
+        self.alarmed_for[rows] = np.where(evidence < _CLEARED, -1, waiting)
+        full = evidence > _CEILING
+        self.shifted[rows[full]] *= (_CEILING / evidence[full])[:, None, None]
+        self._forget(rows[waiting >= RELEARN_AFTER])
+
+    def _forget(self, rows: Ints) -> None:
+        """Let the past of these robots begin anew."""
+        self.steady[rows] = 1.0 / _VALUES
+        self.shifted[rows] = 0.0
+        self.onset[rows] = 0.0
+        self.attempts[rows] = 0
+        self.alarmed_for[rows] = -1
+
+    def _recentre(self) -> None:
+        """Move the level near zero and the own parts with it, so that their values suffice."""
+        cells = round(self.level.log_odds[self.level.reference] / _STEP)
+        if cells:
+            self.level.log_odds -= cells * _STEP
+            self.steady = _moved(self.steady, cells)
+            self.shifted = _moved(self.shifted, cells)
+
+
+def log_odds_of(predicted: Floats) -> Floats:
+    """Return the offsets of predicted probabilities.
+
+    They are taken for between 0.02 and 0.98: a network that is quite sure may be wrong for once.
+    """
+    clipped = np.clip(predicted, 0.02, 0.98)
+    log_odds: Floats = np.log(clipped / (1.0 - clipped))
+    return log_odds
+
+
+def _walked(mass: Floats) -> Floats:
+    """Let some of the mass go to the neighbouring values; the last axis is G."""
+    flow = np.diff(mass) * _WALK
+    mass[..., :-1] += flow
+    mass[..., 1:] -= flow
+    return mass
+
+
+def _moved(mass: Floats, cells: int) -> Floats:
+    """Return the mass so many values higher; what would leave them stays on the last one."""
+    moved = np.zeros_like(mass)
+    for source in range(_VALUES):
+        moved[..., min(max(source + cells, 0), _VALUES - 1)] += mass[..., source]
+    return moved
