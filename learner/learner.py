@@ -74,7 +74,7 @@ class Learner:
         except ray.exceptions.RayError:
             if error is None:
                 raise
-            # A part that is gone for good cannot be asked to end; why it went is said already.
+            # A part that is gone for good cannot be asked to end; ``error`` says why it went.
             logger.debug("not every part ended in order", exc_info=True)
 
     def _end(self) -> None:

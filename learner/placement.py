@@ -63,6 +63,11 @@ def nodes_in(place: str) -> list[Node]:
     return [node for node in live_nodes() if node["NodeID"] == own]
 
 
+def name_of(node: Node) -> str:
+    """Return what a person and Ray's own tools know a node by."""
+    return f"{node['NodeName']} of {node['NodeID'][:8]}"
+
+
 def live_nodes() -> list[Node]:
     """Return Ray's description of every node that lives."""
     nodes: list[Node] = ray.nodes()  # type: ignore[no-untyped-call]

@@ -17,8 +17,40 @@ _PACKAGES = ("graspfleet", "torch", "ray", "numpy", "onnx", "onnxruntime", "pyzm
 
 def software_versions() -> dict[str, str]:
     """Return package versions, Python's, and the commit ("unknown" outside a checkout)."""
+    return package_versions() | {"commit": source_commit()}
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions that all nodes of a cluster must share."""
     versions = {package: metadata.version(package) for package in _PACKAGES}
-    return versions | {"python": platform.python_version(), "commit": source_commit()}
+    return versions | {"python": platform.python_version()}
+
+
+def check_versions(found: dict[str, str], wanted: dict[str, str], *, node: str) -> None:
+    """Return if a node has the same software as the one that the learner was started on.
+
+    Args:
+        found: ``package_versions`` of the node.
+        wanted: those of the learner.
+        node: for the message.
+
+    Raises:
+        ConfigurationError: with what differs.
+    """
+    differing = [
+        f"{name} {found.get(name)} instead of {version}"
+        for name, version in wanted.items()
+        if _public(found.get(name, "")) != _public(version)
+    ]
+    if differing:
+        raise ConfigurationError(
+            f"node {node} has {', '.join(differing)}; install the same versions on every node"
+        )
+
+
+def _public(version: str) -> str:
+    """Return a version without what is said of its build: torch 2.13.0+cpu is 2.13.0."""
+    return version.partition("+")[0]
 
 
 def write_run_record(config: LearnerConfig) -> None:

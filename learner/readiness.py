@@ -10,8 +10,8 @@ from typing import Any
 import ray
 
 from learner.config import LearnerConfig
-from learner.placement import Node, live_nodes, nodes_in, places_of
-from learner.provenance import software_versions
+from learner.placement import Node, live_nodes, name_of, nodes_in, places_of
+from learner.provenance import check_versions, package_versions
 from protocol.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -19,8 +19,6 @@ logger = logging.getLogger(__name__)
 _POLL_S = 1.0
 _ANSWER_S = 120.0
 """A node's first task starts a process there, on an SD card perhaps."""
-_ALWAYS_DIFFERS = "commit"
-"""Known in a checkout, and not where the package was installed from one."""
 
 
 def await_cluster(config: LearnerConfig, stopping: threading.Event) -> bool:
@@ -71,7 +69,7 @@ def _check_disks(config: LearnerConfig) -> None:
     for part, place in [*gateways, ("releases", config.releases.place)]:
         nodes = nodes_in(place)
         if len(nodes) > 1:
-            names = ", ".join(map(_name, nodes))
+            names = ", ".join(map(name_of, nodes))
             raise ConfigurationError(
                 f"{part}.place {place!r} has {len(nodes)} nodes ({names}) and only one disk: leave "
                 "the place to one of them"
@@ -84,7 +82,7 @@ def _check_cores(config: LearnerConfig) -> None:
         cores = int(node["Resources"].get("CPU", 0))
         if wanted > cores:
             raise ConfigurationError(
-                f"training.threads {wanted} exceeds the {cores} cores of node {_name(node)}"
+                f"training.threads {wanted} exceeds the {cores} cores of node {name_of(node)}"
             )
 
 
@@ -96,12 +94,12 @@ def _check_software(places: set[str]) -> None:
         node_id: _versions_on(node_id) for node_id in nodes if node_id != own
     }  # all are under way before the first is waited for
     for node_id, answer in answers.items():
-        _compare(_name(nodes[node_id]), answer)
+        _compare(name_of(nodes[node_id]), answer)
 
 
 def _versions_on(node_id: str) -> Any:  # noqa: ANN401 - Ray's reference
     there = {"ray.io/node-id": node_id}
-    task = ray.remote(num_cpus=0, max_retries=0, label_selector=there)(software_versions)
+    task = ray.remote(num_cpus=0, max_retries=0, label_selector=there)(package_versions)
     return task.remote()
 
 
@@ -111,31 +109,14 @@ def _compare(node: str, answer: Any) -> None:  # noqa: ANN401
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ConfigurationError(f"node {node} cannot run the learner: {reason}") from error
-    differing = [
-        f"{name} {there.get(name)} instead of {version}"
-        for name, version in software_versions().items()
-        if name != _ALWAYS_DIFFERS and _public(there.get(name, "")) != _public(version)
-    ]
-    if differing:
-        raise ConfigurationError(
-            f"node {node} has {', '.join(differing)}; install the same versions on every node"
-        )
-
-
-def _public(version: str) -> str:
-    """Return a version without what is said of its build: torch 2.13.0+cpu is 2.13.0."""
-    return version.partition("+")[0]
+    check_versions(there, package_versions(), node=node)
 
 
 def _described() -> str:
-    return ", ".join(f"{_name(node)} ({_places(node)})" for node in live_nodes())
+    return ", ".join(f"{name_of(node)} ({_places(node)})" for node in live_nodes())
 
 
 def _places(node: Node) -> str:
     known = {"CPU", "GPU", "memory", "object_store_memory"}
     names = [name for name in node["Resources"] if name not in known and ":" not in name]
     return ", ".join(sorted(names)) or "no place"
-
-
-def _name(node: Node) -> str:
-    return f"{node['NodeName']} of {node['NodeID'][:8]}"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from learner.actor_process import begin_actor
 from learner.config import GatewayConfig, LearnerConfig
 from learner.ingestion.gateway_report import GatewayReport, HeardReport
-from learner.logs import configure_logs
 from learner.placement import actor_options
+from learner.provenance import package_versions
 from protocol.messages import StatusReply
 from protocol.sockets import raise_descriptor_limit
 
@@ -27,8 +28,10 @@ logger = logging.getLogger(__name__)
 class GatewayActor:
     """What runs in the actor's process. Ray starts it anew, with the port it had, if it dies."""
 
-    def __init__(self, config: LearnerConfig, gateway: GatewayConfig) -> None:
-        configure_logs(config.log_level)
+    def __init__(
+        self, config: LearnerConfig, gateway: GatewayConfig, software: dict[str, str]
+    ) -> None:
+        begin_actor(config.log_level, software)
         raise_descriptor_limit()
         # Loaded in this process alone: the learner's own starts Ray meanwhile.
         from learner.ingestion.gateway import Gateway
@@ -87,7 +90,7 @@ class GatewayHandle:
         """Start the actor, on the node whose disk holds the store."""
         options = actor_options(gateway.place)
         actor_class: Any = ray.remote(max_task_retries=3, **options)(GatewayActor)
-        self._actor: Any = actor_class.remote(config, gateway)
+        self._actor: Any = actor_class.remote(config, gateway, package_versions())
         self._asked: Any = None
         """A report that was asked for and has not come."""
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from learner.actor_process import begin_actor
 from learner.config import LearnerConfig
-from learner.logs import configure_logs
 from learner.placement import actor_options
+from learner.provenance import package_versions
 from protocol.registry import Registry
 from protocol.security import load_release_secret
 from protocol.sockets import raise_descriptor_limit
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 class ReleaseActor:
     """What runs in the actor's process. Ray starts it anew, with the port it had, if it dies."""
 
-    def __init__(self, config: LearnerConfig) -> None:
-        configure_logs(config.log_level)
+    def __init__(self, config: LearnerConfig, software: dict[str, str]) -> None:
+        begin_actor(config.log_level, software)
         raise_descriptor_limit()
         # Loaded in this process alone: the learner's own starts Ray meanwhile.
         from learner.releases.server import ReleaseServer
@@ -85,7 +86,7 @@ class ReleaseServerHandle:
         """Start the actor, on the node whose disk holds the releases."""
         options = actor_options(config.releases.place)
         actor_class: Any = ray.remote(max_task_retries=3, **options)(ReleaseActor)
-        self._actor: Any = actor_class.remote(config)
+        self._actor: Any = actor_class.remote(config, package_versions())
 
     def await_endpoint(self) -> str:
         """Wait until the server listens; return where robots fetch releases.

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from learner.actor_process import begin_actor
 from learner.config import LearnerConfig
 from learner.ingestion.gateways import Gateways
-from learner.logs import configure_logs
 from learner.placement import actor_options
-from learner.provenance import write_run_record
+from learner.provenance import package_versions, write_run_record
 from learner.releases.actor import ReleaseServerHandle
 
 if TYPE_CHECKING:
@@ -44,9 +44,13 @@ class TrainingActor:
     """What runs in the actor's process. Ray starts it anew, from its checkpoint, if it dies."""
 
     def __init__(
-        self, config: LearnerConfig, gateways: Gateways, releases: ReleaseServerHandle
+        self,
+        config: LearnerConfig,
+        gateways: Gateways,
+        releases: ReleaseServerHandle,
+        software: dict[str, str],
     ) -> None:
-        configure_logs(config.log_level)
+        begin_actor(config.log_level, software)
         # Loaded in this process alone: the learner's own starts Ray meanwhile, and needs no torch.
         from learner.training.live_team import LiveTeam
         from learner.training.trainer import Trainer
@@ -90,7 +94,7 @@ class TrainingHandle:
     ) -> None:
         """Start the actor, where training is to run."""
         actor_class: Any = ray.remote(**actor_options(config.training.place))(TrainingActor)
-        self._actor: Any = actor_class.remote(config, gateways, releases)
+        self._actor: Any = actor_class.remote(config, gateways, releases, package_versions())
 
     def await_start(self) -> None:
         """Wait until it trains.
