@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.bench_restart [--seconds 120] [--out FILE]
 
-Every round starts a bare Ray program and a learner with a filled store, one after the other, and
-kills their actors' processes. One bare actor does nothing at all, the other imports torch, which
-no process that trains can do without.
+Every round starts three programs, one after the other, and kills their actors' processes: Ray with
+one actor that does nothing; Ray with as many actors as the learner has, of which one loads torch,
+which no process that trains can do without; and a learner with a filled store.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import psutil
@@ -29,13 +29,15 @@ from fleet.operator import operator_connection
 from fleet.run_folder import RunFolder
 from fleet.status import StatusClient
 from protocol.errors import TransientError
-from tests.benchmarks.figures import Findings, add_out_option, figure_of, report
+from tests.benchmarks.figures import Figure, Findings, add_out_option, figure_of, report
 from tests.chaos.learner_processes import ACTORS, GATEWAY, TRAINER, LearnerProcesses
 from tests.delivery_site import ROOT, wait_until
 from tests.learner.spot_task import SIDE_PX, fill_store
 
 EPISODES = 100
 DEADLINE_S = 120.0
+Seconds = tuple[str, list[float]]
+"""What was timed, and how long it took in each round."""
 _MARK = "bench_restart:"
 _SETTINGS = {
     "image_height_px": SIDE_PX,
@@ -50,10 +52,10 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of one round of one side."""
 
     start: float
-    """From the program's start until an actor answers, or the first training step is done."""
+    """From the program's start until its actors answer, or the first training step is done."""
     restart: float
-    """From SIGKILL until the bare actor, or the gateway, answers again."""
-    torch_restart: float
+    """From SIGKILL until the first bare actor, or the gateway, answers again."""
+    torch_restart: float = 0.0
     """The same of the actor with torch; of the trainer until its next step."""
 
 
@@ -76,28 +78,39 @@ class WithTorch:
         return os.getpid()
 
 
+PROGRAMS: dict[str, list[type]] = {"one": [Bare], "three": [Bare, Bare, WithTorch]}
+"""What runs on Ray alone, by the name that the command line has for it."""
+
+
+class Round(NamedTuple):
+    """One of each program."""
+
+    one: Times
+    three: Times
+    learner: Times
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=120.0, help="about what it may take")
-    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--bare", choices=PROGRAMS, help=argparse.SUPPRESS)
     add_out_option(parser)
     arguments = parser.parse_args()
     if arguments.bare:
-        run_bare()
+        run_bare(PROGRAMS[arguments.bare])
         return
-    ours, rays = [], []
+    rounds: list[Round] = []
     began_s = time.monotonic()
     round_s = 0.0
-    while not ours or time.monotonic() - began_s + round_s < arguments.seconds:
+    while not rounds or time.monotonic() - began_s + round_s < arguments.seconds:
         round_began_s = time.monotonic()
-        rays.append(time_bare())
-        ours.append(time_learner())
+        rounds.append(Round(time_bare("one"), time_bare("three"), time_learner()))
         round_s = time.monotonic() - round_began_s
-    report(findings(ours, rays), arguments.out)
+    report(findings(rounds), arguments.out)
 
 
-def run_bare() -> None:
-    """Be Ray's side of a round: say when an actor answers, then how long restarts take."""
+def run_bare(kinds: list[type]) -> None:
+    """Be Ray's side of a round: say when its actors answer, then how long restarts take."""
     ray.init(
         address="local",
         num_cpus=os.cpu_count(),
@@ -106,16 +119,16 @@ def run_bare() -> None:
         _node_ip_address="127.0.0.1",
         log_to_driver=False,
     )
-    bare = started(Bare)
+    actors = [started(kind) for kind in kinds]
+    ray.get([actor.process_id.remote() for actor in actors])
     print(_MARK, flush=True)
-    print(_MARK, restart_s(bare), restart_s(started(WithTorch)), flush=True)
+    # The first does nothing, the last may load torch.
+    print(_MARK, restart_s(actors[0]), restart_s(actors[-1]), flush=True)
 
 
 def started(kind: type) -> Any:
     actor_class: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(kind)
-    actor = actor_class.remote()
-    ray.get(actor.process_id.remote())
-    return actor
+    return actor_class.remote()
 
 
 def restart_s(actor: Any) -> float:
@@ -127,8 +140,8 @@ def restart_s(actor: Any) -> float:
     return time.monotonic() - began_s
 
 
-def time_bare() -> Times:
-    command = [sys.executable, "-m", "tests.benchmarks.bench_restart", "--bare"]
+def time_bare(name: str) -> Times:
+    command = [sys.executable, "-m", "tests.benchmarks.bench_restart", "--bare", name]
     began_s = time.monotonic()
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -210,38 +223,41 @@ def wait(condition: Callable[[], bool | None]) -> None:
     wait_until(lambda: bool(condition()), "coming up", DEADLINE_S)
 
 
-def findings(ours: list[Times], rays: list[Times]) -> Findings:
-    pairs = list(zip(ours, rays, strict=True))
+def findings(rounds: list[Round]) -> Findings:
     return Findings(
         title="Starting, and coming back after SIGKILL",
-        settings={"rounds": len(pairs), "episodes stored": EPISODES, "cores": os.cpu_count() or 0},
+        settings={
+            "rounds": len(rounds),
+            "episodes stored": EPISODES,
+            "cores": os.cpu_count() or 0,
+        },
         figures=[
-            figure_of("ray.init and a bare actor", [one.start for one in rays], "s"),
-            figure_of("learner, to its first training step", [one.start for one in ours], "s"),
-            figure_of(
-                "learner's start / bare start",
-                [our.start / bare.start for our, bare in pairs],
-                "x",
-                bound="<= 1.5",
+            *compared(
+                ("learner started, first training step done", [r.learner.start for r in rounds]),
+                ("Ray with one bare actor", [r.one.start for r in rounds]),
+                ("Ray with three, one of which loads torch", [r.three.start for r in rounds]),
             ),
-            figure_of("bare actor back", [one.restart for one in rays], "s"),
-            figure_of("gateway back, answering", [one.restart for one in ours], "s"),
-            figure_of(
-                "gateway back / bare actor back",
-                [our.restart / bare.restart for our, bare in pairs],
-                "x",
-                bound="<= 1.5",
+            *compared(
+                ("gateway back, answering", [r.learner.restart for r in rounds]),
+                ("a lone bare actor back", [r.one.restart for r in rounds]),
+                ("a bare actor of three back", [r.three.restart for r in rounds]),
             ),
-            figure_of("actor with torch back", [one.torch_restart for one in rays], "s"),
-            figure_of("trainer back, next step done", [one.torch_restart for one in ours], "s"),
-            figure_of(
-                "trainer back / actor with torch back",
-                [our.torch_restart / bare.torch_restart for our, bare in pairs],
-                "x",
-                bound="<= 1.5",
+            *compared(
+                ("trainer back, next step done", [r.learner.torch_restart for r in rounds]),
+                ("actor with torch back", [r.three.torch_restart for r in rounds]),
             ),
         ],
     )
+
+
+def compared(ours: Seconds, *rays: Seconds) -> Iterator[Figure]:
+    """Yield what ours took, and for each of Ray's what that took and ours over it, by round."""
+    name, seconds = ours
+    yield figure_of(name, seconds, "s")
+    for other, others in rays:
+        yield figure_of(other, others, "s")
+        ratios = [our / their for our, their in zip(seconds, others, strict=True)]
+        yield figure_of(f"    of that: {name}", ratios, "x", bound="<= 1.5")
 
 
 if __name__ == "__main__":

@@ -157,12 +157,16 @@ def test_a_cluster_that_is_not_there_is_named(lab: Lab):
     assert "does not answer: Connection refused; is the head up?" in line
 
 
-def test_a_node_with_another_torch_is_named(cluster: Cluster, lab: Lab, tmp_path: Path):
-    installed = tmp_path / "site" / "torch-1.13.0.dist-info"
+def with_another_torch(folder: Path) -> dict[str, str]:
+    """Return the environment of a node that has torch 1.13 installed."""
+    installed = folder / "site" / "torch-1.13.0.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.13.0\n")
-    environment = {**os.environ, "PYTHONPATH": str(installed.parent)}
-    node = add_node(cluster, "training", env_vars=environment)
+    return {**os.environ, "PYTHONPATH": str(installed.parent)}
+
+
+def test_a_node_with_another_torch_is_named(cluster: Cluster, lab: Lab, tmp_path: Path):
+    node = add_node(cluster, "training", env_vars=with_another_torch(tmp_path))
     try:
         line = lab.complaint({"gateway": {"place": ""}, "releases": {"place": ""}})
     finally:
@@ -211,6 +215,28 @@ def test_workers_train_in_the_place_of_training(cluster: Cluster, lab: Lab, tmp_
             cluster.remove_node(node)
     ran_on = {(tmp_path / rank).read_text() for rank in ("0", "1")}
     assert ran_on == {node.node_id for node in training}
+
+
+@pytest.mark.slow
+def test_a_node_that_comes_back_with_another_torch_is_named(
+    cluster: Cluster, lab: Lab, tmp_path: Path
+):
+    fill_store(lab.folder.root / "store", count=30)
+    node = add_node(cluster, "training")
+    learner = lab.start({"gateway": {"place": ""}, "releases": {"place": ""}})
+    try:
+        wait_until(lambda: lab.checkpointed_step > 0, "a checkpoint", 120.0)
+        cluster.remove_node(node, allow_graceful=False)
+        trained = len(lab.metrics)
+        node = add_node(cluster, "training", env_vars=with_another_torch(tmp_path))
+        assert learner.wait(120) == 2, lab.log
+    finally:
+        learner.kill()
+        learner.wait()
+        cluster.remove_node(node)
+    (line,) = (line for line in lab.log.splitlines() if line.startswith("learner: "))
+    assert "has torch 1.13.0 instead of" in line
+    assert len(lab.metrics) == trained
 
 
 @pytest.mark.slow
