@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from learner.ingestion.attempt_counts import AttemptTotals, RobotCounts
 from learner.ingestion.fleet_state import FleetView, RobotView
 from learner.ingestion.traffic import TrafficTotals
@@ -11,8 +13,7 @@ from learner.ingestion.training_report import TrainingReport
 from learner.store.ledger import RobotLedger, StoreAccount
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RobotSnapshot:
+class RobotSnapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One robot."""
 
     name: str

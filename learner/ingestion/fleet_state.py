@@ -9,6 +9,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+import msgspec
+
 from learner.ingestion.buckets import Buckets
 from learner.store.ledger import RobotLedger
 from protocol.messages import Heartbeat, RobotStatus
@@ -44,8 +46,7 @@ class _Robot:
     address: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RobotView:
+class RobotView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is known of one robot at one moment."""
 
     silent_s: float

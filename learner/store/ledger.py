@@ -85,8 +85,7 @@ for _struct in (SpoolLedger, Tally, Retirement):
     msgspec.msgpack.Decoder(_struct)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RobotLedger:
+class RobotLedger(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the store holds of one robot."""
 
     stored: int
@@ -109,11 +108,17 @@ class RobotLedger:
 
 def robot_ledger(tally: Tally, spools: list[SpoolLedger]) -> RobotLedger:
     """Add the spools of one robot up."""
+    stored = retired = missing = tombstoned = 0
+    for spool in spools:
+        stored += spool.stored
+        retired += spool.retired
+        missing += spool.missing
+        tombstoned += spool.tombstoned
     return RobotLedger(
-        stored=sum(spool.stored for spool in spools),
-        retired=sum(spool.retired for spool in spools),
-        missing=sum(spool.missing for spool in spools),
-        tombstoned=sum(spool.tombstoned for spool in spools),
+        stored=stored,
+        retired=retired,
+        missing=missing,
+        tombstoned=tombstoned,
         duplicates=tally.duplicates,
         conflicts=tally.conflicts,
         attempts=tally.stored - tally.aborted,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import msgspec
 import pytest
 
@@ -143,7 +141,7 @@ def test_robots_that_say_as_much_as_they_can_do_not_make_a_status_too_large(flee
     fleet.greeted(name, wire_version=2, software_version=loud, address="255.255.255.255")
     fleet.beat(name, heartbeat)
     fleet.refuse(name, "record", "the record is no record")
-    ledger = dataclasses.replace(NOTHING, recent="S" * 200)
+    ledger = msgspec.structs.replace(NOTHING, recent="S" * 200)
     status = fleet.status_of(name, ledger)
     assert 2_500 * len(msgspec.msgpack.encode(status)) < MAX_STATUS_BYTES
     assert status.warnings[0] == "the record is no record"

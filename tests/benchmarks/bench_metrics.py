@@ -1,0 +1,216 @@
+"""A scrape of a fleet: how long Prometheus waits for the metrics of 1,000 robots.
+
+    python -m tests.benchmarks.bench_metrics --seconds 20 --out FILE
+
+The real endpoint over HTTP on a real store, registry and fleet state; every robot has delivered,
+and says all that a heartbeat may say. Beside it, turn by turn, what the client library takes to
+write the same text from samples that are there already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import zmq
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from learner.config import GatewayConfig, MetricsConfig
+from learner.ingestion.attempt_counts import AttemptCounts
+from learner.ingestion.attempt_facts import AttemptFacts
+from learner.ingestion.committer import Committer
+from learner.ingestion.fleet_state import FleetState
+from learner.ingestion.metrics_server import MetricsServer
+from learner.ingestion.observer import FleetObserver
+from learner.store.episode_store import EpisodeStore
+from learner.store.stored_episode import Arrival, RecordKey
+from protocol.codec import digest
+from protocol.episode import Label, Mode
+from protocol.messages import Heartbeat, RobotHealth
+from protocol.refusal_log import RefusalLog
+from protocol.registry import Registry
+from tests.benchmarks.figures import Findings, add_out_option, figure_of, report
+
+ROBOTS = 1000
+LIMIT_MS = 50
+STORE_BYTES = 10**9
+NEVER_S = 1e9
+"""No robot of this fleet falls silent while it is scraped."""
+
+
+class Fleet:
+    """A gateway's parts with robots in them, and the endpoint that looks at them."""
+
+    def __init__(self, folder: Path, robots: int) -> None:
+        names = [f"robot-{number:04}" for number in range(robots)]
+        registry = Registry(folder / "registry")
+        for name in names:
+            registry.enrol(name, zmq.curve_keypair()[0].decode())
+        config = GatewayConfig(
+            store=folder / "store",
+            max_store_bytes=STORE_BYTES,
+            metrics=MetricsConfig(bind="127.0.0.1:0", forget_after_s=NEVER_S),
+        )
+        self._store = EpisodeStore(config.store, STORE_BYTES)
+        fleet, attempts = FleetState(), AttemptCounts()
+        refusals = RefusalLog(logging.getLogger(__name__))
+        committer = Committer(self._store, fleet, refusals, lambda: None, attempts)
+        for name in names:
+            fleet.greeted(name, wire_version=4, software_version="1", address="127.0.0.1")
+            fleet.beat(name, heartbeat())
+        self._store.commit([arrival(name) for name in names])
+        attempts.add((name, facts()) for name in names)
+        observer = FleetObserver(
+            config,
+            registry=registry,
+            store=self._store,
+            fleet=fleet,
+            committer=committer,
+            attempts=attempts,
+            refusals=fleet.refusals,
+        )
+        self._server = MetricsServer(config.metrics.bind, observer.snapshot)
+        self._server.start()
+
+    @property
+    def address(self) -> str:
+        return f"http://{self._server.endpoint}/metrics"
+
+    def close(self) -> None:
+        self._server.close()
+        self._store.close()
+
+
+class Ready(Collector):
+    """Metrics whose samples are there."""
+
+    def __init__(self, text: str) -> None:
+        self._families = list(text_string_to_metric_families(text))
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families
+
+
+def heartbeat() -> Heartbeat:
+    return Heartbeat(
+        release_version=41,
+        policy_digest="ab" * 32,
+        mode="greedy",
+        attempts=12_345,
+        successes=10_234,
+        outbox_episodes=3,
+        outbox_bytes=187_654,
+        sent_bytes=987_654_321,
+        reconnects=4,
+        decision_ms_p50=11.437219,
+        decision_ms_p99=23.981274,
+        health=RobotHealth(
+            outbox_limit_bytes=2_000_000_000,
+            outbox_oldest_s=3.218734,
+            release_created_at_ns=1_700_000_000_123_456_789,
+            servo_hz=2.718281,
+            camera_faults=1,
+            camera_shift_px=0.314159,
+            gripper_zero_drift_m=0.000271828,
+            temperature_c=41.5,
+        ),
+    )
+
+
+def arrival(name: str) -> Arrival:
+    record = name.encode()
+    key = RecordKey(robot_id=name, spool_id=bytes(16), sequence=1)
+    return Arrival(key=key, digest=digest(record), record=record, letter="S")
+
+
+def facts() -> AttemptFacts:
+    return AttemptFacts(
+        task="bin-picking",
+        label=Label.SUCCESS,
+        mode=Mode.GREEDY,
+        release_version=41,
+        predicted=0.8765432,
+        tests_disagree=False,
+        decisions_ms=[11.2, 12.3, 13.4],
+        record_bytes=40_000,
+    )
+
+
+@contextmanager
+def fleet_elsewhere(robots: int) -> Iterator[str]:
+    """Serve a fleet from a process of its own, as a gateway does; yield where to scrape it."""
+    here, there = multiprocessing.Pipe()
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=serve, args=(there, robots))
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        here.send("enough")
+        process.join()
+
+
+def serve(parent: Connection, robots: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        fleet = Fleet(Path(folder), robots)
+        parent.send(fleet.address)
+        parent.recv()
+        fleet.close()
+
+
+def scrape(address: str) -> bytes:
+    with urllib.request.urlopen(address) as answer:
+        return answer.read()
+
+
+def measure(address: str, seconds: float) -> tuple[list[float], list[float], bytes]:
+    """Return milliseconds of our scrapes and of the library's text, and the last scrape."""
+    text = scrape(address)
+    library = CollectorRegistry()
+    library.register(Ready(text.decode()))
+    ours, theirs = [], []
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s or not ours:
+        began_s = time.perf_counter()
+        text = scrape(address)
+        scraped_s = time.perf_counter()
+        generate_latest(library)
+        ours.append((scraped_s - began_s) * 1e3)
+        theirs.append((time.perf_counter() - scraped_s) * 1e3)
+    return ours, theirs, text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.bench_metrics",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--robots", type=int, default=ROBOTS, help=f"({ROBOTS})")
+    parser.add_argument("--seconds", type=float, default=20.0, help="budget (20)")
+    add_out_option(parser)
+    arguments = parser.parse_args()
+    with fleet_elsewhere(arguments.robots) as address:
+        ours, theirs, text = measure(address, arguments.seconds)
+    samples = sum(not line.startswith(b"#") for line in text.splitlines())
+    bound = f"<= {LIMIT_MS}" if arguments.robots == ROBOTS else ""
+    figures = [
+        figure_of(f"a scrape of {arguments.robots} robots", ours, "ms", bound=bound),
+        figure_of("the library's text of the same samples, not collected", theirs, "ms"),
+    ]
+    settings = {"robots": arguments.robots, "samples": samples, "bytes": len(text)}
+    report(Findings(title="Scraping a fleet", settings=settings, figures=figures), arguments.out)
+
+
+if __name__ == "__main__":
+    main()
