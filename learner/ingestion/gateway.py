@@ -19,12 +19,16 @@ import zmq
 
 from learner.config import GatewayConfig
 from learner.ingestion.admission import ImageSize
+from learner.ingestion.attempt_counts import AttemptCounts
 from learner.ingestion.committer import Committer
 from learner.ingestion.fleet_state import FleetState
 from learner.ingestion.fleet_status import fleet_status
 from learner.ingestion.gateway_report import GatewayReport, HeardReport, SessionReport
+from learner.ingestion.metrics_server import MetricsServer
 from learner.ingestion.neighbours import Neighbours
+from learner.ingestion.observer import FleetObserver
 from learner.ingestion.reception import Envelope, Reception
+from learner.ingestion.training_report import TrainingReport
 from learner.store.episode_store import EpisodeStore
 from learner.store.ledger import EMPTY_LEDGER
 from learner.store.retention import RetentionLimits
@@ -44,6 +48,8 @@ logger = logging.getLogger(__name__)
 
 _LIMITS = SocketLimits(frame_bytes=EPISODE_LIMITS.record_bytes + MAX_HEADER_BYTES)
 _RECEIVED_PER_TURN = 128
+# Numbers, for pyzmq's own flags are enumerations, which cost more to combine than a message to send.
+_NOBLOCK, _SEND_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 _HOUSEKEEPING_S = 10.0
 _FLUSH_MS = 1_000
 # No agent has a spool of this name: an ack that says nothing to anybody.
@@ -94,7 +100,18 @@ class Gateway:
             self._fleet,
             self._refusals,
             self._wakeup.set,
+            attempts := AttemptCounts(),
         )
+        self._observer = FleetObserver(
+            config,
+            registry=self._registry,
+            store=self._store,
+            fleet=self._fleet,
+            committer=self._committer,
+            attempts=attempts,
+            refusals=self.refusals,
+        )
+        self._metrics: MetricsServer | None = None
         self._reception = Reception(
             registry=self._registry,
             store=self._store,
@@ -129,10 +146,14 @@ class Gateway:
         self._authenticator.start()
         try:
             self.endpoint = self._socket.open(self._config.bind)
+            if self._config.metrics.bind:
+                self._metrics = MetricsServer(self._config.metrics.bind, self._observer.snapshot)
         except BaseException:
             self._release()
             raise
         self._committer.start()
+        if self._metrics is not None:
+            self._metrics.start()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self._thread.start()
         logger.info("gateway listens at %s, %d episodes stored", self.endpoint, self._stored())
@@ -161,6 +182,15 @@ class Gateway:
         thread = self._thread
         if thread is not None:
             thread.join()
+
+    @property
+    def metrics_endpoint(self) -> str:
+        """``host:port`` where Prometheus reads, once started; "" for nowhere."""
+        return self._metrics.endpoint if self._metrics is not None else ""
+
+    def note_training(self, report: TrainingReport) -> None:
+        """See FleetObserver.note_training."""
+        self._observer.note_training(report)
 
     def release_published(self, version: int, pinned: Collection[str] = ()) -> None:
         """See FleetState.release_published."""
@@ -286,7 +316,9 @@ class Gateway:
 
     def _send(self, routing_id: bytes, message: msgspec.Struct) -> None:
         # ROUTER drops what cannot be delivered; the robot will ask or send again.
-        self._socket.socket.send_multipart([routing_id, encode_message(message)], zmq.NOBLOCK)
+        router = self._socket.socket
+        router.send(routing_id, _SEND_MORE)
+        router.send(encode_message(message), _NOBLOCK)
 
     def _is_connected(self, routing_id: bytes) -> bool:
         """Say whether a connection is still there, by sending it what no agent heeds."""
@@ -305,6 +337,8 @@ class Gateway:
         return True
 
     def _release(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
         self._authenticator.stop()
         self._context.term()
         self._store.close()
@@ -313,7 +347,10 @@ class Gateway:
 
 def _receive_envelope(router: zmq.Socket[bytes]) -> Envelope:
     """Return the next message; raise Again if there is none."""
-    routing_id = router.recv(zmq.NOBLOCK)
-    frame = router.recv(copy=False)
-    bodies = router.recv_multipart() if frame.more else []
+    routing_id = router.recv(_NOBLOCK)
+    frame = last = router.recv(_NOBLOCK, copy=False)
+    bodies = []
+    while last.more:
+        last = router.recv(_NOBLOCK, copy=False)
+        bodies.append(last.buffer)
     return Envelope(routing_id=routing_id, frame=frame, bodies=bodies)
