@@ -40,8 +40,8 @@ class LearnerAddress:
 
     keys: Path
     """Folder of the learner's keys, see ``create_learner_keys``."""
-    episodes: str
-    """Endpoint of the gateway, ``tcp://host:port``, as the robot reaches it."""
+    episodes: str | tuple[str, ...]
+    """Endpoint of the gateway, or of each, ``tcp://host:port``, as the robot reaches it."""
     releases: str
     """Endpoint of the release server."""
 

@@ -136,7 +136,7 @@ def _ports(folder: RunFolder) -> tuple[int, int]:
     if folder.learner_config.is_file():
         config = learner_config(folder)
         before = [
-            int(bind.rpartition(":")[2]) for bind in (config.gateway.bind, config.releases.bind)
+            int(bind.rpartition(":")[2]) for bind in (config.gateways[0].bind, config.releases.bind)
         ]
         if all(is_free(port) for port in before):
             return before[0], before[1]

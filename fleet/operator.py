@@ -17,14 +17,14 @@ _HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]+\]")
 _EVERYWHERE = re.compile(r"^tcp://(\*|0\.0\.0\.0):")
 
 
-def operator_connection(folder: RunFolder) -> tuple[str, CurveKeys, bytes]:
-    """Return the gateway's endpoint, the operator's keys and the learner's public key.
+def operator_connection(folder: RunFolder) -> tuple[list[str], CurveKeys, bytes]:
+    """Return the gateways' endpoints, the operator's keys and the learner's public key.
 
     Raises:
         ConfigurationError: a file is missing or wrong.
     """
     config = _config(folder)
-    return _here(config.gateway.bind), *_keys(config)
+    return [one.advertise or _here(one.bind) for one in config.gateways], *_keys(config)
 
 
 def release_connection(folder: RunFolder) -> tuple[str, CurveKeys, bytes]:
@@ -49,9 +49,10 @@ def learner_address(folder: RunFolder, host: str | None) -> LearnerAddress:
             and the learner binds to every address.
     """
     config = _config(folder)
+    gateways = tuple(one.advertise or _at(host, one.bind) for one in config.gateways)
     return LearnerAddress(
         keys=config.keys.server_secret.parent,
-        episodes=_at(host, config.gateway.bind),
+        episodes=gateways[0] if len(gateways) == 1 else gateways,
         releases=_at(host, config.releases.bind),
     )
 
@@ -59,6 +60,11 @@ def learner_address(folder: RunFolder, host: str | None) -> LearnerAddress:
 def keys_of(folder: RunFolder) -> Path:
     """Return the folder of the learner's keys."""
     return _config(folder).keys.server_secret.parent
+
+
+def stores_of(folder: RunFolder) -> list[Path]:
+    """Return the folders of the learner's stores: one for each gateway."""
+    return [one.store for one in _config(folder).gateways]
 
 
 def registry_of(folder: RunFolder) -> Registry:

@@ -2,33 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections import deque
+from collections.abc import Collection, Sequence
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
 
 from fleet.operator_client import OperatorClient
 from fleet.proportion import Proportion
 from fleet.releases import assigned_version, is_pinned
+from protocol.errors import TransientError
 from protocol.messages import FromGateway, ReleaseList, RobotStatus, StatusReply, StatusRequest
 from protocol.security import CurveKeys
 
 
-class StatusClient(OperatorClient):
-    """A connection to the gateway under the operator's key."""
+class StatusClient:
+    """Asks a gateway under the operator's key: any of them knows the whole fleet."""
 
-    def __init__(self, endpoint: str, keys: CurveKeys, server_public: bytes) -> None:
-        super().__init__(endpoint, keys, server_public, FromGateway)
+    def __init__(self, endpoints: Sequence[str], keys: CurveKeys, server_public: bytes) -> None:
+        """Connect to every gateway of a fleet."""
+        self._gateways = deque(
+            OperatorClient(endpoint, keys, server_public, FromGateway) for endpoint in endpoints
+        )
 
     def fetch(self, timeout_s: float | None = None) -> StatusReply:
-        """Return the fleet's status as it is now.
+        """Return the fleet's status as it is now, from the first gateway that answers.
+
+        The one that answered last is asked first. Each of them has ``timeout_s``.
 
         Raises:
-            TransientError: the gateway did not answer in time.
+            TransientError: no gateway answered in time.
             AuthenticationError: the gateway refused the operator's key.
             RejectedMessageError: what came is not a status reply.
         """
-        return self.ask(StatusRequest(), StatusReply, timeout_s)
+        silence: TransientError | None = None
+        for _ in range(len(self._gateways)):
+            try:
+                return self._gateways[0].ask(StatusRequest(), StatusReply, timeout_s)
+            except TransientError as error:
+                silence = error
+                self._gateways.rotate(-1)
+        assert silence is not None
+        raise silence
+
+    def close(self) -> None:
+        """Disconnect."""
+        for gateway in self._gateways:
+            gateway.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def in_full(

@@ -207,12 +207,12 @@ def newest_step(run: RunFolder) -> int:
 
 def answers(run: RunFolder) -> bool:
     """Say whether the gateway answers an operator who has just connected."""
-    endpoint, keys, server_public = operator_connection(run)
+    (endpoint,), keys, server_public = operator_connection(run)
     host, port = endpoint.removeprefix("tcp://").split(":")
     try:
         # A connection that is refused would be tried again only a tenth of a second later.
         socket.create_connection((host, int(port)), 1.0).close()
-        with StatusClient(endpoint, keys, server_public) as client:
+        with StatusClient([endpoint], keys, server_public) as client:
             client.fetch()
     except (OSError, TransientError):
         return False
