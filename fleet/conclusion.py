@@ -95,7 +95,7 @@ def _facts(
     return RunFacts(
         record=record,
         attempts=[one.attempt for one in records],
-        counts=count_episodes(store, records, outboxes),
+        counts=count_episodes([store], records, outboxes),
         hand_eye={
             name: hand_eye_errors(folder, name, found.get(name), release)
             for name in folder.robot_names()

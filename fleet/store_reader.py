@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,9 @@ from pathlib import Path
 from fleet.attempts import Attempt
 from fleet.episode_counts import RobotCounts
 from learner.store.episode_store import EpisodeStore
-from learner.store.ledger import SpoolLedger
-from learner.store.stored_episode import StoredEpisode
+from learner.store.ledger import RobotLedger
+from learner.store.sequence_set import SequenceSet
+from learner.store.stored_episode import RecordKey, StoredEpisode
 from protocol.codec import decode_episode, read_episode_summary
 from protocol.episode import Episode
 from protocol.errors import StoreError
@@ -103,82 +104,144 @@ Ranges = dict[str, dict[str, list[range]]]
 """Robot -> spool, hexadecimal -> sequences."""
 
 
+Known = dict[bytes, SequenceSet]
+"""Spool -> sequences."""
+
+
 def count_episodes(
-    store: EpisodeStore,
+    stores: Sequence[EpisodeStore],
     records: list[StoredAttempt],
     outboxes: dict[str, OutboxCounts],
     damaged: Ranges | None = None,
 ) -> dict[str, RobotCounts]:
-    """Compare what the robots' outboxes say with what a reader found in the store.
+    """Compare what the robots' outboxes say with what a reader found in the stores of a fleet.
 
     Args:
-        store: asked only for what no record tells: retired, tombstones, conflicts, duplicates.
-        records: everything that the reader found.
-        outboxes: by robot; robots without one here (elsewhere, or gone) count from the store.
+        stores: asked only for what no record tells: retired, tombstones, conflicts, duplicates.
+        records: everything that the reader found, in all of them.
+        outboxes: by robot; robots without one here (elsewhere, or gone) count from the stores.
         damaged: what a verification found not to be what was stored.
     """
     by_robot: dict[str, list[StoredAttempt]] = defaultdict(list)
     for record in records:
         by_robot[record.attempt.robot_id].append(record)
+    retired = _by_robot(key for store in stores for key in store.retired_keys())
+    tombstoned = _by_robot(key for store in stores for key in store.tombstoned_keys())
+    names = {*by_robot, *outboxes, *(name for store in stores for name in store.robots())}
     return {
-        name: _count(store, name, by_robot[name], outboxes.get(name), (damaged or {}).get(name, {}))
-        for name in sorted({*by_robot, *outboxes, *store.robots()})
+        name: _count(
+            [store.ledger(name) for store in stores],
+            _Sequences(
+                records=by_robot[name],
+                damaged=(damaged or {}).get(name, {}),
+                retired=retired.get(name, {}),
+                tombstoned=tombstoned.get(name, {}),
+                gaps=sum(len(gap) for gaps in missing(stores, name).values() for gap in gaps),
+            ),
+            outboxes.get(name),
+        )
+        for name in sorted(names)
     }
 
 
+def missing(stores: Sequence[EpisodeStore], name: str) -> dict[bytes, list[range]]:
+    """Return, per spool, the sequences of a robot that no store has, nor was told were given up."""
+    known: defaultdict[bytes, SequenceSet] = defaultdict(SequenceSet)
+    for store in stores:
+        gaps = store.missing(name)
+        for spool_id, ledger in store.spools(name).items():
+            every = SequenceSet([range(1, ledger.highest + 1)])
+            known[spool_id] |= every - SequenceSet(gaps.get(spool_id, []))
+    found = {
+        spool_id: (SequenceSet([range(1, spool.highest + 1)]) - spool).runs()
+        for spool_id, spool in known.items()
+    }
+    return {spool_id: gaps for spool_id, gaps in found.items() if gaps}
+
+
+class _Sequences:
+    """What became of one robot's sequences, whatever store they are in."""
+
+    def __init__(
+        self,
+        *,
+        records: list[StoredAttempt],
+        damaged: dict[str, list[range]],
+        retired: Known,
+        tombstoned: Known,
+        gaps: int,
+    ) -> None:
+        self.records = records
+        self.gaps = gaps
+        self.damaged = sum(len(gap) for gaps in damaged.values() for gap in gaps)
+        there: defaultdict[bytes, SequenceSet] = defaultdict(SequenceSet)
+        for record in records:
+            there[record.spool_id].add(record.sequence)
+        for spool_hex, found in damaged.items():
+            there[bytes.fromhex(spool_hex)] |= SequenceSet(found)
+        # Of a record that two stores had, one may have been removed: it is still there.
+        self.retired = _count_without(retired, there)
+        for spool_id, spool in retired.items():
+            there[spool_id] |= spool
+        self.tombstoned = _count_without(tombstoned, there)
+        self.known = there
+        """Stored at some time, retired and damaged ones among them."""
+
+    @property
+    def doubled(self) -> int:
+        """Records that hold an episode which another record holds too."""
+        return len(self.records) - len({record.episode_id for record in self.records})
+
+    @property
+    def contested(self) -> int:
+        """Records of other episodes under a key that another store has given to a first one."""
+        episodes = {(one.spool_id, one.sequence, one.episode_id) for one in self.records}
+        return len(episodes) - len({(one.spool_id, one.sequence) for one in self.records})
+
+
 def _count(
-    store: EpisodeStore,
-    name: str,
-    records: list[StoredAttempt],
-    outbox: OutboxCounts | None,
-    damaged: dict[str, list[range]],
+    ledgers: list[RobotLedger], found: _Sequences, outbox: OutboxCounts | None
 ) -> RobotCounts:
-    ledger = store.ledger(name)
-    known = _known_per_spool(store, name, records, damaged)
-    gaps = sum(len(gap) for gaps in store.missing(name).values() for gap in gaps)
+    known = {spool_id: spool.count for spool_id, spool in found.known.items()}
     if outbox is None:
-        written = sent = known.total() + gaps + ledger.tombstoned
-        waiting = missing = 0
+        written = sent = sum(known.values()) + found.gaps + found.tombstoned
+        waiting = lost = 0
     else:
         # Other spools of this robot are those of earlier lives of its disk.
-        earlier = known.total() - known[outbox.spool_id]
+        own = known.get(outbox.spool_id, 0)
+        earlier = sum(known.values()) - own
         sent = outbox.acked + earlier
         written, waiting = outbox.written + earlier, outbox.waiting
-        missing = max(0, outbox.acked - known[outbox.spool_id] - _lost(store, name, outbox))
+        # Beyond what the robot gave up, an export has buried what its store had lost.
+        buried = max(0, found.tombstoned - outbox.dropped - outbox.refused)
+        lost = max(0, outbox.acked - own - buried)
     return RobotCounts(
         written=written,
         sent=sent,
         waiting=waiting,
-        stored=len(records),
-        missing=max(missing, gaps),
-        duplicated=len(records) - len({record.episode_id for record in records}),
-        tombstoned=ledger.tombstoned,
-        conflicts=ledger.conflicts,
-        retired=ledger.retired,
-        refused_duplicates=ledger.duplicates,
-        damaged=sum(len(gap) for gaps in damaged.values() for gap in gaps),
+        stored=len(found.records),
+        missing=max(lost, found.gaps),
+        duplicated=found.doubled,
+        tombstoned=found.tombstoned,
+        conflicts=sum(ledger.conflicts for ledger in ledgers) + found.contested,
+        retired=found.retired,
+        refused_duplicates=sum(ledger.duplicates for ledger in ledgers),
+        damaged=found.damaged,
     )
 
 
-def _known_per_spool(
-    store: EpisodeStore,
-    name: str,
-    records: list[StoredAttempt],
-    damaged: dict[str, list[range]],
-) -> Counter[bytes]:
-    """Return how many sequences of each spool are stored, retired or known to be damaged."""
-    known = Counter(record.spool_id for record in records)
-    for spool_id, spool in store.spools(name).items():
-        known[spool_id] += spool.retired
-    for spool_hex, gaps in damaged.items():
-        known[bytes.fromhex(spool_hex)] += sum(len(gap) for gap in gaps)
-    return known
+def _by_robot(keys: Iterable[RecordKey]) -> dict[str, Known]:
+    found: dict[str, Known] = {}
+    for key in keys:
+        spool = found.setdefault(key.robot_id, {}).setdefault(key.spool_id, SequenceSet())
+        spool.add(key.sequence)
+    return found
 
 
-def _lost(store: EpisodeStore, name: str, outbox: OutboxCounts) -> int:
-    """Return how many acked episodes an export buried because the store had lost them."""
-    spool = store.spools(name).get(outbox.spool_id, SpoolLedger())
-    return max(0, spool.tombstoned - outbox.dropped - outbox.refused)
+def _count_without(spools: Known, others: Known) -> int:
+    return sum(
+        (spool - others.get(spool_id, SequenceSet())).count for spool_id, spool in spools.items()
+    )
 
 
 def _stored_attempt(number: int, stored: StoredEpisode) -> StoredAttempt:

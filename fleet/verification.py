@@ -1,7 +1,9 @@
-"""What became of every episode of every robot: the store beside the outboxes."""
+"""What became of every episode of every robot: the stores beside the outboxes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +12,12 @@ from rich.text import Text
 from fleet.episode_counts import RobotCounts
 from fleet.fleet_files import agent_config
 from fleet.run_folder import RunFolder
-from fleet.store_reader import Ranges, count_episodes, open_store, stored_attempts
+from fleet.store_reader import Ranges, count_episodes, missing, open_store, stored_attempts
 from fleet.table import plain_table
 from fleet.words import counted, utc_text
 from learner.store.export import range_text
 from learner.store.ledger import Retirement
-from learner.store.verification import verify_store
+from learner.store.verification import StoreVerification, verify_store
 from protocol.errors import ConfigurationError
 from robot_agent.outbox import OutboxCounts, outbox_counts
 
@@ -119,30 +121,45 @@ class Verification:
         )
 
 
-def verify(store_folder: Path, run: Path | None) -> Verification:
-    """Read every record of a store and compare it with the outboxes of a run folder.
+def verify(stores: Sequence[Path], run: Path | None) -> Verification:
+    """Read every record of a fleet's stores and compare them with the outboxes of a run folder.
 
     Raises:
-        StoreError: there is no store, or its file is damaged.
+        StoreError: there is no store in a folder, or its file is damaged.
         ConfigurationError: ``run`` is not a run folder.
     """
     outboxes = run_outboxes(RunFolder.existing(run)) if run is not None else {}
     # First, and in a process of its own: a damaged file can end the process that reads it.
-    found = verify_store(store_folder)
-    damaged = {robot: found.damaged_of(robot) for robot in found.damaged}
-    with open_store(store_folder) as store:
-        missing = {
-            robot: {spool.hex(): gaps for spool, gaps in store.missing(robot).items()}
-            for robot in store.robots()
+    found = [verify_store(folder) for folder in stores]
+    damaged = _damaged(found)
+    with ExitStack() as opened:
+        readers = [opened.enter_context(open_store(folder)) for folder in stores]
+        records = [record for store in readers for record in stored_attempts(store)]
+        names = {name for store in readers for name in store.robots()}
+        gaps = {
+            name: {spool.hex(): runs for spool, runs in missing(readers, name).items()}
+            for name in sorted(names)
         }
         return Verification(
-            robots=count_episodes(store, list(stored_attempts(store)), outboxes, damaged),
-            damaged=found.damaged_episodes + len(found.misplaced) + found.damaged_conflicts,
-            missing_sequences=_in_words(missing),
+            robots=count_episodes(readers, records, outboxes, damaged),
+            damaged=sum(
+                one.damaged_episodes + len(one.misplaced) + one.damaged_conflicts for one in found
+            ),
+            missing_sequences=_in_words(gaps),
             damaged_sequences=_in_words(damaged),
-            misplaced=found.misplaced,
-            retirements=store.retirements(),
+            misplaced=[key for one in found for key in one.misplaced],
+            retirements=[each for store in readers for each in store.retirements()],
         )
+
+
+def _damaged(found: Sequence[StoreVerification]) -> Ranges:
+    """Return the damaged sequences of all stores, by robot and spool."""
+    damaged: Ranges = {}
+    for one in found:
+        for robot in one.damaged:
+            for spool, runs in one.damaged_of(robot).items():
+                damaged.setdefault(robot, {}).setdefault(spool, []).extend(runs)
+    return damaged
 
 
 def run_outboxes(folder: RunFolder) -> dict[str, OutboxCounts]:

@@ -86,21 +86,22 @@ def show_episode(
 
 @episodes.command(name="verify")
 def verify_episodes(
-    run: Path = Path("runs/demo"), store: Path | None = None, json: bool = False
+    run: Path = Path("runs/demo"), store: tuple[Path, ...] = (), json: bool = False
 ) -> int:
     """Check every record and say per robot what is stored, retired, missing, tombstoned, doubled.
 
-    Names every missing and damaged sequence. Exits with 1 when something is damaged, missing,
+    Names every missing and damaged sequence. The stores of several gateways count together: a robot
+    that moved has delivered a part to each. Exits with 1 when something is damaged, missing,
     doubled or in conflict.
 
     Args:
-        run: a run folder; its robots' outboxes are compared with the store.
-        store: an episode store's folder, instead of a run's.
+        run: a run folder; its robots' outboxes are compared with the stores.
+        store: folders of episode stores, instead of a run's.
         json: machine-readable.
     """
     from fleet.verification import verify
 
-    verification = verify(_store_folder(run, store), run if store is None else None)
+    verification = verify(_store_folders(run, store), None if store else run)
     if json:
         print_json(verification)
     else:
@@ -144,6 +145,14 @@ def export_episodes(
         for line in export_lines(report, to):
             console().print(line, highlight=False, markup=False)
     return 0 if report.is_whole else EXIT_ERROR
+
+
+def _store_folders(run: Path, stores: tuple[Path, ...]) -> list[Path]:
+    from fleet.operator import stores_of
+    from fleet.run_folder import RunFolder
+
+    found = stores or stores_of(RunFolder.existing(run))
+    return [_store_folder(run, folder) for folder in found]
 
 
 def _store_folder(run: Path, store: Path | None) -> Path:

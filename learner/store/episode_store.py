@@ -197,6 +197,19 @@ class EpisodeStore(StoreAccounts):
                 if len(entry) == SEQUENCE.size:
                     yield RecordKey.unpacked(key), SEQUENCE.unpack(entry)[0]
 
+    def retired_keys(self) -> Iterator[RecordKey]:
+        """Yield the key of every record that was retired."""
+        with self._reading() as transaction:
+            for key, entry in transaction.cursor(self._file.index):
+                if len(entry) > SEQUENCE.size:
+                    yield RecordKey.unpacked(key)
+
+    def tombstoned_keys(self) -> Iterator[RecordKey]:
+        """Yield the key of every record that will never come."""
+        with self._reading() as transaction:
+            for key in transaction.cursor(self._file.tombstones).iternext(values=False):
+                yield RecordKey.unpacked(key)
+
     def conflicts(self) -> list[StoredEpisode]:
         """Return the records that came under a key which another record had taken.
 

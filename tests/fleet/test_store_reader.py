@@ -27,7 +27,7 @@ from tests.stored_records import PAGE, tree_pages
 def test_what_was_sent_is_found_stored_once(folder):
     deliver(folder, "robot-01")
     deliver(folder, "robot-02", seed=100)
-    verification = verify(folder.store, folder.root)
+    verification = verify([folder.store], folder.root)
     assert verification.sound
     for counts in verification.robots.values():
         assert counts.sent == counts.stored == counts.written == EPISODES
@@ -43,7 +43,7 @@ def test_what_is_stored_before_its_outbox_knows_is_said_to_be_on_its_way(folder)
     store.commit([Arrival(key=key, digest=digest(record), record=record, letter="s")])
     store.close()
     outbox.close()
-    verification = verify(folder.store, folder.root)
+    verification = verify([folder.store], folder.root)
     assert verification.sound
     assert verification.findings() == [
         "robot-01: 1 more stored than its outbox knew to have sent: it delivers still, or an ack "
@@ -53,7 +53,7 @@ def test_what_is_stored_before_its_outbox_knows_is_said_to_be_on_its_way(folder)
 
 def test_an_episode_that_was_acked_and_is_not_there_is_missing(folder):
     deliver(folder, "robot-01", lost=(2, EPISODES))
-    verification = verify(folder.store, folder.root)
+    verification = verify([folder.store], folder.root)
     assert not verification.sound
     assert verification.robots["robot-01"].missing == 2
 
@@ -64,7 +64,7 @@ def test_missing_and_damaged_sequences_are_named(folder):
     data = folder.store / "data.mdb"
     doomed = make_episode("robot-02", seed=103).episode_id.encode()
     data.write_bytes(data.read_bytes().replace(doomed, b"?" * len(doomed)))
-    verification = verify(folder.store, folder.root)
+    verification = verify([folder.store], folder.root)
     assert not verification.sound
     (missing,) = verification.missing_sequences["robot-01"].values()
     (damaged,) = verification.damaged_sequences["robot-02"].values()
@@ -82,7 +82,7 @@ def test_what_was_retired_is_not_missing(folder):
     while store.retire_some():
         pass
     store.close()
-    verification = verify(folder.store, folder.root)
+    verification = verify([folder.store], folder.root)
     assert verification.sound
     counts = verification.robots["robot-01"]
     assert (counts.stored, counts.retired, counts.sent) == (1, EPISODES - 1, EPISODES)
@@ -96,7 +96,7 @@ def test_what_an_export_lost_is_accounted_for_in_the_new_store(folder, tmp_path)
     data.write_bytes(data.read_bytes().replace(doomed, b"?" * len(doomed)))
     report = export_store(folder.store, tmp_path / "new")
     assert report.lost_episodes == 1
-    verification = verify(tmp_path / "new", folder.root)
+    verification = verify([tmp_path / "new"], folder.root)
     counts = verification.robots["robot-01"]
     assert (counts.stored, counts.tombstoned, counts.missing) == (EPISODES - 1, 1, 0)
     assert verification.sound
@@ -124,7 +124,7 @@ def test_an_alarm_is_said_when_two_records_share_a_key(folder):
     record = first.record + b"!"
     store.commit([Arrival(key=first.key, digest=digest(record), record=record, letter="s")])
     store.close()
-    verification = verify(folder.store, folder.root)
+    verification = verify([folder.store], folder.root)
     assert not verification.sound
     assert any(line.startswith("ALARM: 1 episode of robot-01") for line in verification.findings())
 
@@ -132,7 +132,7 @@ def test_an_alarm_is_said_when_two_records_share_a_key(folder):
 def test_the_same_episode_under_two_sequences_is_doubled(folder):
     deliver(folder, "robot-01", seed=0)
     deliver(folder, "robot-01", seed=0)
-    verification = verify(folder.store, folder.root)
+    verification = verify([folder.store], folder.root)
     assert verification.robots["robot-01"].duplicated == EPISODES
 
 
