@@ -193,6 +193,22 @@ class StatusRequest(_Message, frozen=True, kw_only=True, tag="status_request"):
     """Operator to gateway."""
 
 
+class Drift(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a robot has left its past: see docs/drift.md."""
+
+    detected: bool
+    evidence: float
+    """As a share of what raises the alarm; between 0 and 10."""
+    attempts: int
+    """That the past is known from."""
+    before: float
+    """Share of successes that the past lets expect now."""
+    now: float
+    """Share of successes since it drifted, if it has."""
+    since: int
+    """Attempts since then."""
+
+
 class RobotStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One robot as the learner knows it."""
 
@@ -225,6 +241,10 @@ class RobotStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Where the robot connected from last."""
     gateway: str = ""
     """Which gateway heard it last, where there are several. Since version 4."""
+    success_drift: Drift | None = None
+    """None while it has no past. Since version 4."""
+    calibration_drift: Drift | None = None
+    """The same, of attempts for which success in 0.8 of cases was predicted. Since version 4."""
 
 
 class StatusReply(_Message, frozen=True, kw_only=True, tag="status_reply"):

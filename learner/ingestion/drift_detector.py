@@ -24,6 +24,7 @@ Legend: R robots, N robots of a round, S shifts, G values of the own part.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,7 @@ _CEILING = 10.0
 """Times the threshold: no more evidence is kept, so that a robot that recovers is seen to."""
 _CLEARED = 1e-3
 """Of the threshold: an alarm ends below it."""
-_GRID = _LOWEST + _STEP * np.arange(-_SPAN, _VALUES)
+GRID = _LOWEST + _STEP * np.arange(-_SPAN, _VALUES)
 """float64[S + G]: the values, and below them what shifts lead to."""
 
 
@@ -90,7 +91,7 @@ class DriftDetector:
             false_alarms: share of robots that may be alarmed without drift within HORIZON
                 attempts.
         """
-        self.threshold = np.log1p(HORIZON / _EARLY) / false_alarms
+        self.threshold = math.log1p(HORIZON / _EARLY) / false_alarms
         self.level = FleetLevel(modes)
         self.steady: Floats = np.empty((0, _VALUES))
         """float64[R, G]: probability of the own part without drift."""
@@ -114,10 +115,9 @@ class DriftDetector:
         self._forget(np.array([row]))
         return row
 
-    def evidence(self) -> Floats:
-        """Return float64[R]: of what raises the alarm; at 1 it is raised."""
-        total: Floats = self.shifted.sum((1, 2)) / self.threshold
-        return total
+    def evidence(self, row: int) -> float:
+        """Return a robot's evidence as a share of what raises the alarm."""
+        return float(self.shifted[row].sum() / self.threshold)
 
     def alarms(self) -> NDArray[np.bool_]:
         """Return bool[R]."""
@@ -130,7 +130,7 @@ class DriftDetector:
         self.level.move_on(int(attempts.releases.max()))
         self._recentre()
         log_odds = self.level.log_odds[attempts.modes] + attempts.offsets
-        success_NG = 1.0 / (1.0 + np.exp(-log_odds[:, None] - _GRID))
+        success_NG = 1.0 / (1.0 + np.exp(-log_odds[:, None] - GRID))
         predicted = (self.steady[attempts.rows] * success_NG[:, _SPAN:]).sum(1)
         known = self.level.is_known()[attempts.modes]
         outcome_NG = np.where(attempts.succeeded[:, None], success_NG, 1.0 - success_NG)
@@ -143,7 +143,7 @@ class DriftDetector:
     def estimate(self, row: int, offset: float = 0.0) -> Estimate:
         """Describe the drift of a robot, at a given offset."""
         log_odds = self.level.log_odds[self.level.reference] + offset
-        success = 1.0 / (1.0 + np.exp(-log_odds - _GRID))
+        success = 1.0 / (1.0 + np.exp(-log_odds - GRID))
         weights = self.shifted[row]
         total = weights.sum()
         if not total:

@@ -1,0 +1,205 @@
+"""Drift of every robot of the fleet, watched from the attempts that are stored."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from learner.ingestion.attempt_facts import AttemptFacts
+from learner.ingestion.drift_detector import DriftDetector, Round, log_odds_of
+from learner.ingestion.drift_file import read_drift, write_drift
+from learner.ingestion.fleet_level import Floats
+from protocol.episode import Label, Mode
+from protocol.messages import Drift
+
+logger = logging.getLogger(__name__)
+
+FALSE_ALARMS = 0.025
+"""Share of robots that each of the two tests may alarm without drift within 10,000 attempts."""
+MOST_WAITING = 50_000
+"""Attempts that wait for being looked at; what comes beyond is left out."""
+USUAL_PREDICTION = 0.8
+"""Calibration is told by what robots achieve where they predicted this."""
+_USUAL_OFFSET = float(log_odds_of(np.array(USUAL_PREDICTION)))
+_SUCCESS, _CALIBRATION = "success", "calibration"
+_PERIOD_S = 1.0
+_BUDGET_S = 0.03
+"""Of each period, so that a flood of attempts takes nothing from receiving them."""
+_SAVED_EVERY_S = 60.0
+_MODES = {mode: index for index, mode in enumerate(Mode)}
+
+
+class _Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    robot_id: str
+    mode: int
+    release: int
+    predicted: float | None
+    succeeded: bool
+
+
+class DriftWatch:
+    """Two tests of every robot: of its success, and of its success beside what was predicted.
+
+    Attempts are noted by whoever stores them and looked at by a thread of the watch's own. A robot
+    takes 5 KB. Any thread may call any method but ``look``, which belongs to one thread.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        """Go on from ``file``, where what is known is kept; None keeps nothing."""
+        self._file = file
+        self._tests = {
+            _SUCCESS: DriftDetector(len(Mode), FALSE_ALARMS),
+            _CALIBRATION: DriftDetector(len(Mode), FALSE_ALARMS),
+        }
+        names = [] if file is None else read_drift(file, self._tests)
+        self._rows = {name: row for row, name in enumerate(names)}
+        self._noted: deque[_Attempt] = deque()
+        self._waiting: dict[str, deque[_Attempt]] = {}
+        """By robot, oldest first; robots of which none waits are not in it."""
+        self._sorted = 0
+        """How many are in there."""
+        self._left_out = 0
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread that looks at what was noted."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and keep what is known."""
+        if self._thread.is_alive():
+            self._stopping.set()
+            self._thread.join()
+
+    def note(self, attempts: Iterable[tuple[str, AttemptFacts]]) -> None:
+        """Take stored attempts, each with the robot that made it; they are looked at soon."""
+        for robot_id, facts in attempts:
+            if facts.label is Label.ABORTED:
+                continue
+            if len(self._noted) >= MOST_WAITING:
+                self._left_out += 1
+                continue
+            self._noted.append(
+                _Attempt(
+                    robot_id=robot_id,
+                    mode=_MODES[facts.mode],
+                    release=facts.release_version,
+                    predicted=facts.predicted,
+                    succeeded=facts.label is Label.SUCCESS,
+                )
+            )
+
+    def look(self, budget_s: float = math.inf) -> None:
+        """Look at what was noted, one attempt of every robot at a time, while there is time."""
+        deadline_s = time.monotonic() + budget_s
+        while time.monotonic() < deadline_s:
+            self._sort()
+            if not self._waiting:
+                return
+            attempts = [waiting.popleft() for waiting in self._waiting.values()]
+            self._sorted -= len(attempts)
+            self._waiting = {name: left for name, left in self._waiting.items() if left}
+            with self._lock:
+                self._observe(attempts)
+
+    def success(self, robot_id: str) -> Drift | None:
+        """Return whether a robot's success has left its past; None while it has none."""
+        with self._lock:
+            return self._drift(_SUCCESS, robot_id, 0.0)
+
+    def calibration(self, robot_id: str) -> Drift | None:
+        """Return whether its success beside what was predicted has; None while it has no past."""
+        with self._lock:
+            return self._drift(_CALIBRATION, robot_id, _USUAL_OFFSET)
+
+    def _drift(self, part: str, robot_id: str, offset: float) -> Drift | None:
+        test, row = self._tests[part], self._rows.get(robot_id)
+        if row is None or not test.attempts[row]:
+            return None
+        found = test.estimate(row, offset)
+        return Drift(
+            detected=bool(test.alarms()[row]),
+            evidence=round(float(test.evidence(row)), 4),
+            attempts=int(test.attempts[row]),
+            before=round(found.before, 3),
+            now=round(found.now, 3),
+            since=found.since,
+        )
+
+    def _run(self) -> None:
+        save_at_s = time.monotonic() + _SAVED_EVERY_S
+        try:
+            while not self._stopping.wait(_PERIOD_S):
+                self.look(_BUDGET_S)
+                if time.monotonic() >= save_at_s:
+                    self._keep()
+                    save_at_s = time.monotonic() + _SAVED_EVERY_S
+            self.look(_PERIOD_S)
+            self._keep()
+        except Exception:
+            # Receiving goes on; the status no longer changes.
+            logger.exception("the drift watch ended by an error of its own")
+
+    def _keep(self) -> None:
+        """Write down what is known, and say what was left out."""
+        if self._left_out:
+            logger.warning("drift: %d attempts came too fast to be looked at", self._left_out)
+            self._left_out = 0
+        if self._file is None:
+            return
+        try:
+            write_drift(self._file, list(self._rows), self._tests)
+        except OSError as error:
+            logger.warning("drift: what is known cannot be kept in %s: %s", self._file, error)
+
+    def _sort(self) -> None:
+        """Give every robot what was noted of it, up to as much as may wait."""
+        while self._noted and self._sorted < MOST_WAITING:
+            attempt = self._noted.popleft()
+            self._waiting.setdefault(attempt.robot_id, deque()).append(attempt)
+            self._sorted += 1
+
+    def _observe(self, attempts: list[_Attempt]) -> None:
+        for attempt in attempts:
+            if attempt.robot_id not in self._rows:
+                self._rows[attempt.robot_id] = len(self._rows)
+                for test in self._tests.values():
+                    test.add_robot()
+        self._test(_SUCCESS, attempts, np.zeros(len(attempts)))
+        decided = [one for one in attempts if one.predicted is not None]
+        if decided:
+            predicted = np.array([one.predicted for one in decided], np.float64)
+            self._test(_CALIBRATION, decided, log_odds_of(predicted))
+
+    def _test(self, part: str, attempts: list[_Attempt], offsets: Floats) -> None:
+        test = self._tests[part]
+        before = test.alarms()
+        test.observe(
+            Round(
+                rows=np.array([self._rows[one.robot_id] for one in attempts]),
+                modes=np.array([one.mode for one in attempts]),
+                releases=np.array([one.release for one in attempts]),
+                offsets=offsets,
+                succeeded=np.array([one.succeeded for one in attempts]),
+            )
+        )
+        after = test.alarms()
+        for one in attempts:
+            row = self._rows[one.robot_id]
+            if after[row] and not before[row]:
+                since = test.estimate(row).since
+                logger.warning(
+                    "%s: its %s left its past about %d attempts ago", one.robot_id, part, since
+                )
+            elif before[row] and not after[row]:
+                logger.info("%s: its %s has not left its past any more", one.robot_id, part)
