@@ -17,6 +17,7 @@ import msgspec
 
 from learner.ingestion.attempt_counts import AttemptCounts
 from learner.ingestion.attempt_facts import AttemptFacts
+from learner.ingestion.drift_watch import DriftWatch
 from learner.ingestion.fleet_state import FleetState
 from learner.ingestion.traffic import Traffic
 from learner.store.episode_store import EpisodeStore
@@ -83,6 +84,7 @@ class Committer:
         refusals: RefusalLog,
         on_answers: Callable[[], None],
         attempts: AttemptCounts | None = None,
+        drift: DriftWatch | None = None,
     ) -> None:
         """Begin with nothing to do; nothing is written before ``start``.
 
@@ -92,12 +94,14 @@ class Committer:
             refusals: where they are logged.
             on_answers: called on the committer's thread when there are answers.
             attempts: counts what was stored.
+            drift: watches robots by what was stored.
         """
         self._store = store
         self._fleet = fleet
         self._refusals = refusals
         self._on_answers = on_answers
         self._attempts = attempts or AttemptCounts()
+        self._drift = drift or DriftWatch()
         self.traffic = Traffic()
         """What went through."""
         self.turn = threading.Lock()
@@ -229,11 +233,13 @@ class Committer:
         acked = sum(verdict is not Verdict.REFUSED for _, verdict in judged)
         self.traffic.note_commit(duration_s, acked)
         # What came again was counted the first time.
-        self._attempts.add(
+        stored = [
             (one.sender.robot_id, one.facts)
             for one, verdict in judged
             if verdict is Verdict.STORED and one.facts is not None
-        )
+        ]
+        self._attempts.add(stored)
+        self._drift.note(stored)
 
     def _refusal(self, delivery: Delivery) -> Answer:
         """Refuse a conflict beyond those that are kept; only a record can be one."""
