@@ -36,6 +36,7 @@ _COLUMNS = {
 }
 """Headings of the verification's table, and what stands below them."""
 _QUIET = {"damaged", "doubled", "conflicts", "retired", "tombstoned", "came twice"}
+_WHY = {"age": "by age", "size": "by size", "copy": "as copies that another store keeps"}
 _SHOWN_RETIREMENTS = 10
 """The newest ones; all of them are in the JSON."""
 
@@ -101,7 +102,7 @@ class Verification:
             if (ahead := counts.stored + counts.retired + counts.damaged - counts.sent) > 0
         ]
         said += [
-            f"retired by {one.reason}: {counted(one.records, 'episode')}, {one.record_bytes} "
+            f"retired {_WHY.get(one.reason, one.reason)}: {counted(one.records, 'episode')}, {one.record_bytes} "
             f"bytes, commits {one.first_number} to {one.last_number}, {utc_text(one.began_at_ns)} "
             f"to {utc_text(one.ended_at_ns)} UTC"
             for one in self.retirements[-_SHOWN_RETIREMENTS:]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from learner.ingestion.gateway_report import GatewayReport, HeardReport
+from learner.ingestion.reconciliation import Holder, Reconciliation
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +17,7 @@ INTERVAL_S = 1.0
 REPORT_WITHIN_S = 2.0
 
 
-class Peer(Protocol):
+class Peer(Holder, Protocol):
     """A gateway as the exchange sees it. See Gateway for each."""
 
     def report(self, timeout_s: float) -> GatewayReport | None:
@@ -27,7 +28,7 @@ class Peer(Protocol):
 
 
 class Exchange:
-    """Asks every gateway how it is and tells the others, as long as it lives.
+    """Asks every gateway how it is, tells the others, and settles what two of them have stored.
 
     A gateway that is gone is known by what it said last: its store comes back with its node.
     """
@@ -47,6 +48,7 @@ class Exchange:
         """
         self._peers = peers
         self._clock = clock
+        self._reconciliation = Reconciliation(peers)
         self._heard = [(GatewayReport.unheard(name), clock()) for name in names]
         self._silent: set[str] = set()
         self._stopping = threading.Event()
@@ -65,17 +67,18 @@ class Exchange:
 
     def step(self) -> None:
         """Ask everyone, and tell everyone of the others."""
-        answering = []
+        answering: dict[int, GatewayReport] = {}
         for place, peer in enumerate(self._peers):
             report = peer.report(REPORT_WITHIN_S)
             if report is not None:
-                answering.append(place)
+                answering[place] = report
                 self._heard[place] = (report, self._clock())
             self._note_answer(place, is_there=report is not None)
         now_s = self._clock()
         known = [HeardReport(report=one, age_s=now_s - heard_s) for one, heard_s in self._heard]
         for place in answering:
             self._peers[place].hear([one for at, one in enumerate(known) if at != place])
+        self._reconciliation.step(answering)
 
     def _run(self) -> None:
         while not self._stopping.wait(INTERVAL_S):

@@ -11,7 +11,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -233,6 +233,18 @@ class Gateway:
                 sessions=sessions,
                 holdings=self._store.holdings(),
             )
+
+    def kept_digests(
+        self, robot_id: str, spool_id: bytes, sequences: Sequence[int]
+    ) -> dict[int, bytes]:
+        """See EpisodeStore.kept_digests."""
+        return self._store.kept_digests(robot_id, spool_id, sequences)
+
+    def retire_copies(
+        self, robot_id: str, spool_id: bytes, digests: Mapping[int, bytes]
+    ) -> list[int]:
+        """See EpisodeStore.retire_copies."""
+        return self._store.retire_copies(robot_id, spool_id, digests)
 
     def status(self) -> StatusReply:
         """Return the fleet as all of its gateways know it. Any thread may ask."""

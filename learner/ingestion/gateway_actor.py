@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,10 @@ import ray
 from learner.actor_process import begin_actor
 from learner.config import GatewayConfig, LearnerConfig
 from learner.ingestion.gateway_report import GatewayReport, HeardReport
+from learner.ingestion.training_report import TrainingReport
 from learner.placement import actor_options
 from learner.provenance import package_versions
+from protocol.errors import GraspFleetError, TransientError
 from protocol.messages import StatusReply
 from protocol.sockets import raise_descriptor_limit
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from learner.ingestion.gateway import Gateway
 
 logger = logging.getLogger(__name__)
+
+_ANSWER_S = 30.0
 
 
 class GatewayActor:
@@ -67,9 +71,25 @@ class GatewayActor:
         """See Gateway.hear."""
         self._gateway.hear(others)
 
+    def kept_digests(
+        self, robot_id: str, spool_id: bytes, sequences: Sequence[int]
+    ) -> dict[int, bytes]:
+        """See EpisodeStore.kept_digests."""
+        return self._gateway.kept_digests(robot_id, spool_id, sequences)
+
+    def retire_copies(
+        self, robot_id: str, spool_id: bytes, digests: Mapping[int, bytes]
+    ) -> list[int]:
+        """See EpisodeStore.retire_copies."""
+        return self._gateway.retire_copies(robot_id, spool_id, digests)
+
     def release_published(self, version: int, pinned: Collection[str]) -> None:
         """See FleetState.release_published."""
         self._gateway.release_published(version, pinned)
+
+    def note_training(self, report: TrainingReport) -> None:
+        """See FleetObserver.note_training."""
+        self._gateway.note_training(report)
 
     def stop(self) -> None:
         """See Gateway.stop."""
@@ -127,6 +147,24 @@ class GatewayHandle:
         """Tell this gateway what the others said last."""
         _at_once(self._actor.hear).remote(others)
 
+    def kept_digests(
+        self, robot_id: str, spool_id: bytes, sequences: Sequence[int]
+    ) -> dict[int, bytes]:
+        """See EpisodeStore.kept_digests; TransientError when the gateway does not answer."""
+        digests: dict[int, bytes] = _answer(
+            _at_once(self._actor.kept_digests).remote(robot_id, spool_id, sequences)
+        )
+        return digests
+
+    def retire_copies(
+        self, robot_id: str, spool_id: bytes, digests: Mapping[int, bytes]
+    ) -> list[int]:
+        """See EpisodeStore.retire_copies; TransientError when the gateway does not answer."""
+        gone: list[int] = _answer(
+            _at_once(self._actor.retire_copies).remote(robot_id, spool_id, digests)
+        )
+        return gone
+
     def status(self, timeout_s: float) -> StatusReply | None:
         """Return the fleet as the learner knows it; None while the gateway is being started anew.
 
@@ -153,12 +191,25 @@ class GatewayHandle:
         """
         self._actor.release_published.remote(version, pinned)
 
+    def note_training(self, report: TrainingReport) -> None:
+        """Say how training goes; a gateway that is being started anew misses it."""
+        _at_once(self._actor.note_training).remote(report)
+
     def close(self, timeout_s: float) -> None:
         """Store and ack what was received, then end the actor, also one whose node is gone."""
         try:
             ray.get(self._actor.stop.remote(), timeout=timeout_s)
         finally:
             ray.kill(self._actor, no_restart=True)
+
+
+def _answer(asked: Any) -> Any:  # noqa: ANN401 - Ray's reference, and each caller knows
+    try:
+        return ray.get(asked, timeout=_ANSWER_S)
+    except GraspFleetError:
+        raise
+    except ray.exceptions.RayError as error:
+        raise TransientError(f"a gateway does not answer: {error}") from error
 
 
 def _at_once(method: Any) -> Any:  # noqa: ANN401 - Ray's methods

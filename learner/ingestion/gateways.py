@@ -11,6 +11,7 @@ import ray
 from learner.config import LearnerConfig
 from learner.ingestion.exchange import Exchange
 from learner.ingestion.gateway_actor import GatewayHandle
+from learner.ingestion.training_report import TrainingReport
 from learner.placement import nodes_in
 from protocol.messages import StatusReply
 
@@ -80,6 +81,10 @@ class Gateways:
         """See GatewayHandle.release_published."""
         for handle in self._handles:
             handle.release_published(version, pinned)
+
+    def note_training(self, report: TrainingReport) -> None:
+        """Tell the first gateway how training goes: all would export the same once more."""
+        self._handles[0].note_training(report)
 
     def close(self, timeout_s: float) -> None:
         """Store and ack what was received, then end the actors, also those whose node is gone."""

@@ -10,9 +10,10 @@ import dataclasses
 import logging
 import shutil
 import struct
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import lmdb
@@ -20,6 +21,7 @@ import msgspec
 
 from learner.store.accounts import RESCUE_ADVICE, StoreAccounts
 from learner.store.age import StoreAge
+from learner.store.copies import retire_copies
 from learner.store.file import open_store_file
 from learner.store.ledger import StoreAccount
 from learner.store.retention import KEEP_ALL, Retention, RetentionLimits
@@ -30,6 +32,7 @@ from learner.store.stored_episode import (
     RecordKey,
     StoredEpisode,
     Verdict,
+    spool_prefix,
 )
 from learner.store.transaction import StoreTransaction, last_number
 from protocol.errors import StoreError, StoreFullError
@@ -72,6 +75,8 @@ class EpisodeStore(StoreAccounts):
         self._age = StoreAge(self._file, monotonic_s)
         self._retention = Retention(self._file, self._age, keep, now_ns)
         self._damaged: set[int] = set()
+        self._writer = threading.Lock()
+        """Held by who writes: what is removed is looked at first, without LMDB."""
 
     def commit(
         self,
@@ -123,6 +128,33 @@ class EpisodeStore(StoreAccounts):
         """
         with self._writing(0):
             return self._retention.retire_some() is not None
+
+    def kept_digests(
+        self, robot_id: str, spool_id: bytes, sequences: Iterable[int]
+    ) -> dict[int, bytes]:
+        """Return the digests of those records that are kept here and sound, by sequence."""
+        found: dict[int, bytes] = {}
+        for sequence in sequences:
+            with suppress(StoreError):
+                key = RecordKey(robot_id=robot_id, spool_id=spool_id, sequence=sequence)
+                if (stored := self.get(key)) is not None:
+                    found[sequence] = stored.digest
+        return found
+
+    def retire_copies(
+        self, robot_id: str, spool_id: bytes, digests: Mapping[int, bytes]
+    ) -> list[int]:
+        """Remove records that another store of the fleet keeps; any thread may ask.
+
+        Returns:
+            Their sequences. See copies.retire_copies.
+
+        Raises:
+            StoreFullError, StoreError: nothing was removed.
+        """
+        with self._writing(0):
+            name = spool_prefix(robot_id, spool_id)
+            return retire_copies(self._file, name, digests, self._now_ns())
 
     def account(self) -> StoreAccount:
         """Return what the store holds of everyone, and what of it is damaged."""
@@ -230,7 +262,8 @@ class EpisodeStore(StoreAccounts):
     @contextmanager
     def _writing(self, needed_bytes: int) -> Iterator[None]:
         try:
-            yield
+            with self._writer:
+                yield
         except lmdb.Error as error:
             if isinstance(error, lmdb.MapFullError) or self._lacks_room_for(needed_bytes):
                 raise StoreFullError(

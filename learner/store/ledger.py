@@ -53,12 +53,22 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             recent=(self.recent + letters)[-RECENT_ATTEMPTS:],
         )
 
+    def without_attempts(self, letters: str) -> Tally:
+        """Return the tally without episodes that another store counts; ``recent`` stays."""
+        verdicts = letters.lower()
+        return msgspec.structs.replace(
+            self,
+            stored=self.stored - len(letters),
+            successes=self.successes - verdicts.count("s"),
+            aborted=self.aborted - verdicts.count("a"),
+        )
+
 
 class Retirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Records that were removed one after the other for one reason, oldest first."""
 
     reason: str
-    """``age`` or ``size``."""
+    """``age`` or ``size``; ``copy`` when another store of the fleet keeps it."""
     first_number: int
     last_number: int
     """Commit numbers of the first and the last record removed."""

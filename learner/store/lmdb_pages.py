@@ -139,6 +139,11 @@ class PageFile:
 
         Of the last commit only; a damaged page on the way is noted.
         """
+        row = self.find(table, key)
+        return row.value if row is not None and not row.offset else None
+
+    def find(self, table: str, key: bytes) -> Row | None:
+        """Return the entry of a key; None if there is none. Otherwise as ``look_up``."""
         number = self._root(table)
         while number != _NO_PAGE:
             page = self._tree_page(number)
@@ -148,10 +153,9 @@ class PageFile:
                 if page is None:
                     self._note_damage(number)
                 return None
-            size, flags, found, data_at = nodes[at]
+            size, flags, found, _ = nodes[at]
             if _PAGE.unpack_from(page)[2] & _LEAF:
-                is_here = found == key and not flags & _LARGE
-                return page[data_at : data_at + size] if is_here else None
+                return self._row(number, page, nodes[at]) if found == key else None
             number = size | flags << 32
         return None
 
@@ -294,18 +298,22 @@ class PageFile:
             yield size | flags << 32
 
     def _leaf_rows(self, number: int, page: bytes) -> Iterator[Row]:
-        for size, flags, key, data_at in self._nodes(number, page):
-            offset = 0
-            if not flags & _LARGE:
-                value = page[data_at : data_at + size]
-            elif size <= _MOST_VALUE_BYTES and data_at + _RUN.size <= len(page):
-                offset = _RUN.unpack_from(page, data_at)[0] * self._page_bytes + _PAGE.size
-                value = self.read(offset, size) if offset < self.size_bytes else b""
-            else:
-                value = b""
-            if len(value) < size:
-                self._note_damage(offset // self._page_bytes or number)
-            yield Row(key=key, value=value, is_table=bool(flags & _SUBTABLE), offset=offset)
+        for node in self._nodes(number, page):
+            yield self._row(number, page, node)
+
+    def _row(self, number: int, page: bytes, node: tuple[int, int, bytes, int]) -> Row:
+        size, flags, key, data_at = node
+        offset = 0
+        if not flags & _LARGE:
+            value = page[data_at : data_at + size]
+        elif size <= _MOST_VALUE_BYTES and data_at + _RUN.size <= len(page):
+            offset = _RUN.unpack_from(page, data_at)[0] * self._page_bytes + _PAGE.size
+            value = self.read(offset, size) if offset < self.size_bytes else b""
+        else:
+            value = b""
+        if len(value) < size:
+            self._note_damage(offset // self._page_bytes or number)
+        return Row(key=key, value=value, is_table=bool(flags & _SUBTABLE), offset=offset)
 
 
 def _table(packed: bytes) -> Table:

@@ -42,7 +42,7 @@ def oldest_records(path: Path) -> Generator[OldRecord]:
         known_spools: set[bytes] = set()
         for row in pages.rows("log"):
             _check_pages(pages)
-            record = _inspected(pages, row)
+            record = inspected(pages, row)
             spool = record.key[: -SEQUENCE.size]
             if spool not in known_spools and pages.look_up("spools", spool) is None:
                 raise StoreError(f"commit {record.number}: the ledger of its spool is not there")
@@ -61,7 +61,12 @@ def _read_beside(pages: PageFile) -> None:
     _check_pages(pages)
 
 
-def _inspected(pages: PageFile, row: Row) -> OldRecord:
+def inspected(pages: PageFile, row: Row) -> OldRecord:
+    """Return a record that is whole, with the pages that removing it would free.
+
+    Raises:
+        StoreError: it is not.
+    """
     number = SEQUENCE.unpack(row.key)[0] if len(row.key) == SEQUENCE.size else 0
     try:
         episode = StoredEpisode.unpacked(row.value)

@@ -170,7 +170,9 @@ class Retention:
 
     def _state(self, transaction: Any, piece: Retirement) -> None:  # noqa: ANN401
         cursor = transaction.cursor(self._file.retirements)
-        if cursor.last():
+        # Copies that went (see copies) may be stated behind it.
+        is_behind = cursor.set_range(SEQUENCE.pack(piece.first_number))
+        if cursor.prev() if is_behind else cursor.last():
             before = msgspec.msgpack.decode(cursor.value(), type=Retirement)
             if before.reason == piece.reason and before.records < _STATEMENT_RECORDS:
                 piece = before.joined(piece)
