@@ -1,0 +1,1 @@
+"""What operators see in Grafana: dashboards as code, written to ``deploy/grafana``."""
