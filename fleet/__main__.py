@@ -8,6 +8,7 @@ import sys
 
 from tyro.extras import SubcommandApp
 
+from fleet.commands.dashboards import dashboards
 from fleet.commands.episodes import episodes
 from fleet.commands.health import status, top
 from fleet.commands.keys import rotate_key
@@ -27,6 +28,7 @@ app.command(rotate_key, name="rotate-key", help="Change the learner's key; no ro
 app.command(episodes, name="episodes", help="Look into the episode store.")
 app.command(releases, name="release", help="List, pin and roll back releases.")
 app.command(name="evaluate")(evaluate_release)
+app.command(dashboards, name="dashboards", help="Write, check and draw Grafana's dashboards.")
 
 
 def main() -> None:

@@ -114,9 +114,14 @@ def _ask(target: Target, variables: Mapping[str, str], shown: Shown) -> list[Ser
     return shown.prometheus.over(expr, shown.start_s, shown.end_s, shown.step_s)
 
 
-def _marks(view: DashboardView, variables: Mapping[str, str], shown: Shown) -> tuple[float, ...]:
+def _marks(view: DashboardView, variables: Mapping[str, str], shown: Shown) -> list[float]:
+    """Return when each event began: as in Grafana, neighbouring points are one event."""
     series = [one for target in view.annotations for one in _ask(target, variables, shown)]
-    return tuple(sorted(time_s for one in series for time_s in one.times_s))
+    times = sorted({time_s for one in series for time_s in one.times_s})
+    gap_s = 1.5 * shown.step_s
+    return [
+        now for before, now in zip([-gap_s, *times], times, strict=False) if now - before > gap_s
+    ]
 
 
 def _write_head(
