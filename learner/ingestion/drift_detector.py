@@ -75,6 +75,8 @@ class Estimate:
     now: float
     since: int
     """Attempts since it began."""
+    evidence: float
+    """As a share of what raises the alarm."""
 
 
 class DriftDetector:
@@ -115,9 +117,10 @@ class DriftDetector:
         self._forget(np.array([row]))
         return row
 
-    def evidence(self, row: int) -> float:
-        """Return a robot's evidence as a share of what raises the alarm."""
-        return float(self.shifted[row].sum() / self.threshold)
+    def evidence(self) -> Floats:
+        """Return float64[R]: the share that there is of what raises the alarm."""
+        found: Floats = self.shifted.sum((1, 2)) / self.threshold
+        return found
 
     def alarms(self) -> NDArray[np.bool_]:
         """Return bool[R]."""
@@ -148,13 +151,14 @@ class DriftDetector:
         total = weights.sum()
         if not total:
             usual = float(self.steady[row] @ success[_SPAN:])
-            return Estimate(before=usual, now=usual, since=0)
+            return Estimate(before=usual, now=usual, since=0, evidence=0.0)
         now = [success[_SPAN - shift :][:_VALUES] for shift in _SHIFTS]
         onset = weights.sum(1) @ self.onset[row] / total
         return Estimate(
             before=float((weights * success[_SPAN:]).sum() / total),
             now=float((weights * now).sum() / total),
             since=int(self.attempts[row] - round(onset)),
+            evidence=float(total / self.threshold),
         )
 
     def _weigh(self, rows: Ints, outcome_NG: Floats) -> None:

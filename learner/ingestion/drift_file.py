@@ -14,6 +14,8 @@ from learner.ingestion.drift_detector import GRID, DriftDetector
 
 logger = logging.getLogger(__name__)
 
+DRIFT_FILE = "drift.npz"
+"""In the folder of the episode store."""
 _OF_ROBOTS = ("steady", "shifted", "onset", "attempts", "alarmed_for")
 _OF_MODES = ("log_odds", "variance", "attempts")
 _COUNTS = ("release", "since_release")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from learner.ingestion.attempt_counts import AttemptTotals, RobotCounts
+from learner.ingestion.drift_watch import DriftEvidence
 from learner.ingestion.fleet_state import FleetView, RobotView
 from learner.ingestion.traffic import TrafficTotals
 from learner.ingestion.training_report import TrainingReport
@@ -20,6 +21,8 @@ class RobotSnapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ledger: RobotLedger
     counts: RobotCounts
     view: RobotView
+    drift: DriftEvidence | None
+    """None before its first attempt."""
     seen_at_s: float | None
     """UTC; None when it was not heard since the gateway began."""
 

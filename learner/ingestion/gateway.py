@@ -21,6 +21,8 @@ from learner.config import GatewayConfig
 from learner.ingestion.admission import ImageSize
 from learner.ingestion.attempt_counts import AttemptCounts
 from learner.ingestion.committer import Committer
+from learner.ingestion.drift_file import DRIFT_FILE
+from learner.ingestion.drift_watch import DriftWatch
 from learner.ingestion.fleet_state import FleetState
 from learner.ingestion.fleet_status import fleet_status
 from learner.ingestion.gateway_report import GatewayReport, HeardReport, SessionReport
@@ -95,12 +97,14 @@ class Gateway:
         self._neighbours = Neighbours()
         keep = RetentionLimits(age_s=config.keep_days * _DAY_S, log_bytes=config.keep_bytes)
         self._store = EpisodeStore(config.store, config.max_store_bytes, keep=keep)
+        self._drift = DriftWatch(config.store / DRIFT_FILE)
         self._committer = Committer(
             self._store,
             self._fleet,
             self._refusals,
             self._wakeup.set,
             attempts := AttemptCounts(),
+            self._drift,
         )
         self._observer = FleetObserver(
             config,
@@ -109,6 +113,7 @@ class Gateway:
             fleet=self._fleet,
             committer=self._committer,
             attempts=attempts,
+            drift=self._drift,
             refusals=self.refusals,
         )
         self._metrics: MetricsServer | None = None
@@ -152,6 +157,7 @@ class Gateway:
             self._release()
             raise
         self._committer.start()
+        self._drift.start()
         if self._metrics is not None:
             self._metrics.start()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
@@ -264,7 +270,9 @@ class Gateway:
             release_latency_ms=self._fleet.release_latencies_ms(),
             episodes_stored=account.episodes,
             robots=[
-                self._fleet.status_of(name, account.robots.get(name, EMPTY_LEDGER))
+                self._drift.added_to(
+                    self._fleet.status_of(name, account.robots.get(name, EMPTY_LEDGER))
+                )
                 for name in sorted(names)
             ],
             warnings=self._warnings() + ([account.damage[:512]] if account.damage else []),
@@ -351,6 +359,7 @@ class Gateway:
     def _release(self) -> None:
         if self._metrics is not None:
             self._metrics.close()
+        self._drift.stop()
         self._authenticator.stop()
         self._context.term()
         self._store.close()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from learner.config import GatewayConfig
 from learner.ingestion.attempt_counts import AttemptCounts, RobotCounts
 from learner.ingestion.committer import Committer
+from learner.ingestion.drift_watch import DriftWatch
 from learner.ingestion.fleet_snapshot import FleetSnapshot, RobotSnapshot, StoreSnapshot
 from learner.ingestion.fleet_state import FleetState, RobotView
 from learner.ingestion.training_report import TrainingReport
@@ -36,6 +37,7 @@ class FleetObserver:
         fleet: FleetState,
         committer: Committer,
         attempts: AttemptCounts,
+        drift: DriftWatch,
         refusals: Callable[[], dict[str, int]],
     ) -> None:
         """Prepare to look.
@@ -47,6 +49,7 @@ class FleetObserver:
             fleet: what heartbeats tell.
             committer: what goes through.
             attempts: what stored attempts tell.
+            drift: which robots left their past.
             refusals: counts messages and handshakes of everyone that were refused, by reason.
         """
         self._config = config
@@ -55,6 +58,7 @@ class FleetObserver:
         self._fleet = fleet
         self._committer = committer
         self._attempts = attempts
+        self._drift = drift
         self._refusals = refusals
         self._lock = threading.Lock()
         self._report: tuple[TrainingReport, float] | None = None
@@ -75,6 +79,7 @@ class FleetObserver:
         members = [member.name for member in self._registry.members() if member.role == "robot"]
         store = self._look_at_store()
         view, attempts = self._fleet.view(), self._attempts.totals()
+        drifts = self._drift.evidence()
         robots = []
         for name in members:
             robot = view.robots.get(name, _UNHEARD)
@@ -89,6 +94,7 @@ class FleetObserver:
                     ledger=ledger or EMPTY_LEDGER,
                     counts=attempts.robots.get(name) or RobotCounts(),
                     view=robot,
+                    drift=drifts.get(name),
                     seen_at_s=round(now_s - robot.silent_s, 3)
                     if math.isfinite(robot.silent_s)
                     else None,

@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import TypeVar
 
 from learner.ingestion.attempt_counts import RobotCounts
+from learner.ingestion.drift_watch import DriftEvidence
 from learner.ingestion.exposition import Family, Kind, Series, Value, write_family
 from learner.ingestion.fleet_snapshot import RobotSnapshot
 from learner.store.ledger import RobotLedger
@@ -26,6 +27,7 @@ def robots_text(robots: list[RobotSnapshot]) -> Iterator[str]:
     counts = [(head, robot.counts) for head, robot in heads]
     beats = [(head, beat) for head, robot in heads if (beat := robot.view.heartbeat) is not None]
     healths = [(head, beat.health) for head, beat in beats if beat.health is not None]
+    drifts = [(head, robot.drift) for head, robot in heads if robot.drift is not None]
     for ledger_family in _LEDGER:
         yield from write_family(ledger_family, ledgers)
     for counts_family in _COUNTS:
@@ -36,6 +38,8 @@ def robots_text(robots: list[RobotSnapshot]) -> Iterator[str]:
         yield from write_family(beat_family, beats)
     for health_family in _HEALTH:
         yield from write_family(health_family, healths)
+    for drift_family in _DRIFT:
+        yield from write_family(drift_family, drifts)
 
 
 def _family(name: str, kind: Kind, text: str, *series: Series[S]) -> Family[S]:
@@ -268,5 +272,31 @@ _HEALTH: tuple[Family[RobotHealth], ...] = (
         "gauge",
         "Temperature of the hottest part.",
         attrgetter("temperature_c"),
+    ),
+)
+_DRIFT: tuple[Family[DriftEvidence], ...] = (
+    _one(
+        "drift_success_detected",
+        "gauge",
+        "1 when success has left its past.",
+        lambda drift: int(drift.success_detected),
+    ),
+    _one(
+        "drift_success_evidence",
+        "gauge",
+        "Evidence of that, as a share of what raises the alarm.",
+        attrgetter("success"),
+    ),
+    _one(
+        "drift_calibration_detected",
+        "gauge",
+        "1 when success beside what was predicted has left its past.",
+        lambda drift: int(drift.calibration_detected),
+    ),
+    _one(
+        "drift_calibration_evidence",
+        "gauge",
+        "Evidence of that, as a share of what raises the alarm.",
+        attrgetter("calibration"),
     ),
 )

@@ -29,6 +29,7 @@ from learner.config import GatewayConfig, MetricsConfig
 from learner.ingestion.attempt_counts import AttemptCounts
 from learner.ingestion.attempt_facts import AttemptFacts
 from learner.ingestion.committer import Committer
+from learner.ingestion.drift_watch import DriftWatch
 from learner.ingestion.fleet_state import FleetState
 from learner.ingestion.metrics_server import MetricsServer
 from learner.ingestion.observer import FleetObserver
@@ -70,6 +71,9 @@ class Fleet:
             fleet.beat(name, heartbeat())
         self._store.commit([arrival(name) for name in names])
         attempts.add((name, facts()) for name in names)
+        drift = DriftWatch()
+        drift.note((name, facts()) for name in names)
+        drift.look()
         observer = FleetObserver(
             config,
             registry=registry,
@@ -77,6 +81,7 @@ class Fleet:
             fleet=fleet,
             committer=committer,
             attempts=attempts,
+            drift=drift,
             refusals=fleet.refusals,
         )
         self._server = MetricsServer(config.metrics.bind, observer.snapshot)
