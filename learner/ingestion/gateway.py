@@ -115,6 +115,7 @@ class Gateway:
             attempts=attempts,
             drift=self._drift,
             refusals=self.refusals,
+            missing=self._missing,
         )
         self._metrics: MetricsServer | None = None
         self._reception = Reception(
@@ -277,6 +278,12 @@ class Gateway:
             ],
             warnings=self._warnings() + ([account.damage[:512]] if account.damage else []),
         )
+
+    def _missing(self) -> dict[str, int]:
+        """Return by robot what no gateway's store has; nothing when there is no other gateway."""
+        if not self._neighbours.endpoints():
+            return {}
+        return {robot.robot_id: robot.missing for robot in self.status().robots}
 
     def _stored(self) -> int:
         return self._store.last_commit()

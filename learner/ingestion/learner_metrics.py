@@ -16,6 +16,8 @@ from prometheus_client.registry import Collector
 from learner.ingestion.buckets import Buckets
 from learner.ingestion.fleet_snapshot import FleetSnapshot, StoreSnapshot
 from learner.ingestion.training_report import TrainingReport
+from protocol.episode import Label
+from protocol.refusal_code import RefusalCode
 
 _PREFIX = "graspfleet_"
 
@@ -52,8 +54,9 @@ def _fleet(snapshot: FleetSnapshot) -> Iterator[Metric]:
     attempts = CounterMetricFamily(
         _PREFIX + "task_attempts", "Attempts of the fleet.", labels=("task", "outcome")
     )
-    for (task, label), count in sorted(snapshot.attempts.tasks.items()):
-        attempts.add_metric((task, label.value), count)
+    for task in sorted({task for task, _ in snapshot.attempts.tasks}):
+        for label in Label:
+            attempts.add_metric((task, label.value), snapshot.attempts.tasks.get((task, label), 0))
     yield attempts
     predicted = HistogramMetricFamily(
         _PREFIX + "predicted_success_ratio",
@@ -78,7 +81,8 @@ def _ingestion(snapshot: FleetSnapshot) -> Iterator[Metric]:
         "Messages and handshakes that were refused, strangers' too.",
         labels=("reason",),
     )
-    for reason, count in sorted(snapshot.refusals.items()):
+    # All of them from the start: Prometheus does not see an increase to a first value.
+    for reason, count in sorted((dict.fromkeys(RefusalCode, 0) | snapshot.refusals).items()):
         refused.add_metric((reason,), count)
     yield refused
     yield _histogram("commit_seconds", "Time of each group commit.", traffic.commit_s, 1)

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from learner.config import GatewayConfig
 from learner.ingestion.attempt_counts import AttemptCounts, RobotCounts
 from learner.ingestion.committer import Committer
@@ -16,7 +18,7 @@ from learner.ingestion.fleet_snapshot import FleetSnapshot, RobotSnapshot, Store
 from learner.ingestion.fleet_state import FleetState, RobotView
 from learner.ingestion.training_report import TrainingReport
 from learner.store.episode_store import EpisodeStore
-from learner.store.ledger import EMPTY_LEDGER
+from learner.store.ledger import EMPTY_LEDGER, StoreAccount
 from protocol.limits import MAX_QUEUED_BYTES
 from protocol.registry import Registry
 
@@ -39,6 +41,7 @@ class FleetObserver:
         attempts: AttemptCounts,
         drift: DriftWatch,
         refusals: Callable[[], dict[str, int]],
+        missing: Callable[[], dict[str, int]],
     ) -> None:
         """Prepare to look.
 
@@ -51,6 +54,8 @@ class FleetObserver:
             attempts: what stored attempts tell.
             drift: which robots left their past.
             refusals: counts messages and handshakes of everyone that were refused, by reason.
+            missing: counts the sequences of each robot that are in no gateway's store; empty where
+                this gateway is the only one.
         """
         self._config = config
         self._registry = registry
@@ -60,6 +65,7 @@ class FleetObserver:
         self._attempts = attempts
         self._drift = drift
         self._refusals = refusals
+        self._missing = missing
         self._lock = threading.Lock()
         self._report: tuple[TrainingReport, float] | None = None
         """With when it came, by the monotonic clock."""
@@ -121,12 +127,21 @@ class FleetObserver:
     def _look_at_store(self) -> StoreSnapshot:
         disk = shutil.disk_usage(self._config.store)
         return StoreSnapshot(
-            account=self._store.account(),
+            account=self._account(),
             size_bytes=self._store.size_bytes(),
             limit_bytes=self._config.max_store_bytes,
             disk_free_bytes=disk.free,
             disk_size_bytes=disk.total,
         )
+
+    def _account(self) -> StoreAccount:
+        """Return what the store holds; what another gateway's holds is not missing."""
+        account = self._store.account()
+        robots = account.robots
+        for name, missing in self._missing().items():
+            if name in robots:
+                robots[name] = msgspec.structs.replace(robots[name], missing=missing)
+        return account
 
     def _last_report(self, now_s: float) -> tuple[TrainingReport | None, float | None]:
         """Return what the trainer said last, unless that is too old, and when it did, UTC."""

@@ -40,8 +40,8 @@ class ExampleSet:
             max_bytes: of all rows.
             most_repeats: see ``balance.balanced``.
         """
-        rows = max_bytes // row_bytes(height_px=height_px, width_px=width_px)
-        self._rows = rows
+        self._row_bytes = row_bytes(height_px=height_px, width_px=width_px)
+        self._rows = rows = max_bytes // self._row_bytes
         self._most_repeats = most_repeats
         self._image = np.empty((rows, height_px, width_px, 3), np.uint8)
         self._first = np.empty(rows, np.int64)
@@ -63,6 +63,16 @@ class ExampleSet:
     def attempts(self) -> int:
         """How many attempts the examples are of."""
         return len(self._lengths)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the examples take up."""
+        return (self._end - self._begin) * self._row_bytes
+
+    @property
+    def limit_bytes(self) -> int:
+        """What they may take up."""
+        return self._rows * self._row_bytes
 
     @property
     def success_share(self) -> float:

@@ -35,6 +35,7 @@ class LoopClock:
     """How much of the loop's time goes into steps; time without anything to learn is not its."""
 
     def __init__(self) -> None:
+        self.steps = 0
         self.in_steps_s = 0.0
         self.beside_s = 0.0
 
@@ -65,5 +66,6 @@ def train(training: Training, batches: Batches, course: Course, clock: LoopClock
         training.step(batch)
         stepped = time.monotonic()
         course.between()
+        clock.steps += 1
         clock.in_steps_s += stepped - stepping
         clock.beside_s += stepping - began + time.monotonic() - stepped

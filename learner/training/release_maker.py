@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from learner.config import LearnerConfig
+from learner.ingestion.training_report import TrainingReport
 from learner.provenance import software_versions
 from learner.releases.export_process import ExportProcess
 from learner.training.collection_schedule import collection_settings
@@ -41,6 +42,9 @@ class Outlet(Protocol):
 
     def withhold(self, reason: str) -> None:
         """Let the operator know why weights were not released."""
+
+    def report(self, report: TrainingReport) -> None:
+        """Let the operator know how training goes; every second, and worth no waiting for."""
 
 
 class ReleaseMaker:
@@ -78,9 +82,15 @@ class ReleaseMaker:
         """Of the newest release."""
         self.withheld = 0
         """How many candidates were held back."""
+        self.offered = 0
+        """How many were judged, those included."""
+        self.offering_s = 0.0
+        """How long it took to judge, build and hand out."""
+        self.created_at_ns = 0
+        """When the newest release was made, UTC; 0 when none is known."""
         self._newest = outlet.newest()
         if self._newest is not None:
-            self.version = max(version, self._version_of(self._newest))
+            self._note(self._newest)
 
     def begin(self) -> None:
         """Begin to export the graphs, in a process of its own."""
@@ -135,8 +145,11 @@ class ReleaseMaker:
             held_out: what is known of these weights, or of recent ones.
         """
         assert self._builder is not None
+        began_s = time.monotonic()
         if not self._objection(snapshot):
             self._release(self._builder, snapshot, attempts, held_out)
+        self.offered += 1
+        self.offering_s += time.monotonic() - began_s
 
     def _objection(self, snapshot: Snapshot) -> str:
         """Return why the moving average must not be released, and count it; "" if it may."""
@@ -169,15 +182,18 @@ class ReleaseMaker:
         except RejectedReleaseError:
             logger.exception("release %d not published", version)
             return
-        self.version = version
+        self.version, self.created_at_ns = version, manifest.created_at_ns
         self._outlet.publish(version, data)
         self._compare_with(data, builder, judged_last=True)
 
-    def _version_of(self, data: bytes) -> int:
+    def _note(self, data: bytes) -> None:
+        """Go on from the newest release that is served."""
         try:
-            return unpack_release(data, self._signing_key.public_key()).manifest.version
+            manifest = unpack_release(data, self._signing_key.public_key()).manifest
         except RejectedReleaseError:
-            return 0  # said when it cannot be compared with
+            return  # said when it cannot be compared with
+        self.version = max(self.version, manifest.version)
+        self.created_at_ns = manifest.created_at_ns
 
     def _compare_with(
         self, data: bytes, builder: ReleaseBuilder, *, judged_last: bool = False

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional
 
+from learner.training.calibration_error import calibration_error
 from learner.training.example_set import ExampleSet
 from learner.training.learned import Learned
 from learner.training.map_doubts import map_doubts
@@ -22,7 +23,7 @@ class HeldOut:
     """What held-out examples say of the moving average."""
 
     figures: Mapping[str, float] = field(default_factory=dict)
-    """Loss and AUC; none where nothing is held out."""
+    """Loss, AUC and calibration; none where nothing is held out."""
     map_doubts: Mapping[int, str] = field(default_factory=dict)
     """By row of the refiner: why a hand-eye map is doubted."""
 
@@ -47,7 +48,10 @@ class Snapshot:
         logit_B = self.averaged(batch.to(self.averaged.device)).float().cpu()
         loss = functional.binary_cross_entropy_with_logits(logit_B, batch.success_B)
         doubts = map_doubts(logit_B, batch.success_B, row_B)
-        figures = {"held_out_loss": float(loss)}
+        figures = {
+            "held_out_loss": float(loss),
+            "held_out_calibration_error": calibration_error(logit_B, batch.success_B),
+        }
         auc = area_under_curve(logit_B, batch.success_B)
         if auc is not None:
             figures["held_out_auc"] = auc

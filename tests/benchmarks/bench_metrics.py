@@ -83,6 +83,7 @@ class Fleet:
             attempts=attempts,
             drift=drift,
             refusals=fleet.refusals,
+            missing=dict,
         )
         self._server = MetricsServer(config.metrics.bind, observer.snapshot)
         self._server.start()

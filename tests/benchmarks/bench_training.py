@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from learner.config import KeysConfig, LearnerConfig
+from learner.ingestion.training_report import TrainingReport
 from learner.offline import OfflineRun
 from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Arrival, RecordKey
@@ -115,6 +116,9 @@ class Nowhere:
         """See Outlet."""
 
     def withhold(self, reason: str) -> None:
+        """See Outlet."""
+
+    def report(self, report: TrainingReport) -> None:
         """See Outlet."""
 
 

@@ -91,7 +91,10 @@ def test_nothing_held_out_gives_no_figures():
 def test_one_outcome_alone_has_a_loss_and_no_auc():
     training = make_training()
     failures = spot_examples(10, training.learned.refiner, success_share=0.0)
-    assert set(training.snapshot().evaluate(failures).figures) == {"held_out_loss"}
+    assert set(training.snapshot().evaluate(failures).figures) == {
+        "held_out_loss",
+        "held_out_calibration_error",
+    }
 
 
 @pytest.mark.parametrize("levels", [3, 1000], ids=["many ties", "hardly a tie"])

@@ -24,6 +24,7 @@ from learner.config import (
     ReleasesConfig,
     TrainingConfig,
 )
+from learner.ingestion.training_report import TrainingReport
 from learner.store.episode_store import EpisodeStore
 from learner.training.trainer import Trainer
 from protocol.errors import ConfigurationError
@@ -65,6 +66,7 @@ class Fleet:
     def __init__(self, *, highest_version: int = 0) -> None:
         self.released: list[tuple[int, bytes]] = []
         self.withheld: list[str] = []
+        self.reports: list[TrainingReport] = []
         self._highest_version = highest_version
 
     def newest(self) -> bytes | None:
@@ -75,6 +77,9 @@ class Fleet:
 
     def withhold(self, reason: str) -> None:
         self.withheld.append(reason)
+
+    def report(self, report: TrainingReport) -> None:
+        self.reports.append(report)
 
     def publish(self, version: int, data: bytes) -> None:
         self.released.append((version, data))
@@ -163,6 +168,17 @@ def test_releases_are_numbered_above_what_the_robots_have(folder: Path):
     with training(make_config(folder), fleet):
         until(lambda: bool(fleet.released), "a release")
     assert fleet.released[0][0] == 42
+
+
+def test_a_trainer_whose_export_was_killed_exports_by_itself_and_says_so(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
+    fleet = Fleet()
+    with training(make_config(folder), fleet) as trainer:
+        until(lambda: trainer._releases._export is not None, "the export begins")
+        trainer._releases._export._process.kill()
+        until(lambda: bool(fleet.released), "a release")
+    assert "ended with status -9" in caplog.text
 
 
 def withheld_steps(config: LearnerConfig) -> list[int]:
