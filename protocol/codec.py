@@ -61,7 +61,7 @@ class EpisodeSummary:
     outcome: GraspOutcome
 
 
-def digest(record: bytes) -> bytes:
+def digest(record: bytes | memoryview) -> bytes:
     """Return the sha256 of a record, 32 bytes."""
     return hashlib.sha256(record).digest()
 
@@ -92,14 +92,17 @@ def decode_episode(record: bytes, limits: EpisodeLimits = EPISODE_LIMITS) -> Epi
     Raises:
         RejectedEpisodeError: anything in the record is not what it must be.
     """
-    meta, blobs = _open_record(record, limits)
+    meta, bounds = _open_record(record, limits)
     images: list[ImageArray] = [
-        decode_jpeg(blob, height_px=meta.height_px, width_px=meta.width_px) for blob in blobs
+        decode_jpeg(record[begin:end], height_px=meta.height_px, width_px=meta.width_px)
+        for begin, end in pairwise(bounds)
     ]
     return episode_from(meta, images)
 
 
-def read_episode_meta(record: bytes, limits: EpisodeLimits = EPISODE_LIMITS) -> EpisodeMeta:
+def read_episode_meta(
+    record: bytes | memoryview, limits: EpisodeLimits = EPISODE_LIMITS
+) -> EpisodeMeta:
     """Check everything but the compressed pixels of a record; return what stands beside them.
 
     Raises:
@@ -158,18 +161,20 @@ def _message_decoder(union: Hashable) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(cast(Any, union))
 
 
-def _open_record(record: bytes, limits: EpisodeLimits) -> tuple[EpisodeMeta, list[bytes]]:
-    """Return the checked meta and the images."""
+def _open_record(
+    record: bytes | memoryview, limits: EpisodeLimits
+) -> tuple[EpisodeMeta, list[int]]:
+    """Return the checked meta and the bounds of the images."""
     meta_end = _check_prefix(record, limits)
     try:
         meta = _meta_decoder.decode(memoryview(record)[_PREFIX.size : meta_end])
     except _NOT_THE_SCHEMA as error:
         raise RejectedEpisodeError(f"episode record: {error}") from error
     _check_meta(meta, limits)
-    return meta, _split_images(record, meta_end, meta, limits)
+    return meta, _find_images(record, meta_end, meta, limits)
 
 
-def _check_prefix(record: bytes, limits: EpisodeLimits) -> int:
+def _check_prefix(record: bytes | memoryview, limits: EpisodeLimits) -> int:
     """Return where the meta ends."""
     if len(record) > limits.record_bytes:
         raise RejectedEpisodeError(
@@ -218,9 +223,10 @@ def _check_meta(meta: EpisodeMeta, limits: EpisodeLimits) -> None:
         raise RejectedEpisodeError(f"{name}: labelled {meta.outcome.label} but never closed")
 
 
-def _split_images(
-    record: bytes, begin: int, meta: EpisodeMeta, limits: EpisodeLimits
-) -> list[bytes]:
+def _find_images(
+    record: bytes | memoryview, begin: int, meta: EpisodeMeta, limits: EpisodeLimits
+) -> list[int]:
+    """Return where each image begins, which is where the one before it ends; then the end."""
     name = f"episode {meta.episode_id}"
     sizes = meta.image_bytes
     if len(sizes) != 2 + len(meta.steps):
@@ -236,11 +242,9 @@ def _split_images(
         raise RejectedEpisodeError(
             f"{name}: images of {sum(sizes)} bytes announced, {found_bytes} found"
         )
-    offsets = accumulate(sizes, initial=begin)
-    # Copies, not views: ten of them are checked in 5 us, ten memoryviews in 19.
-    blobs = [record[start:end] for start, end in pairwise(offsets)]
+    bounds = list(accumulate(sizes, initial=begin))
     try:
-        check_jpeg_sizes(blobs, height_px=meta.height_px, width_px=meta.width_px)
+        check_jpeg_sizes(record, bounds, height_px=meta.height_px, width_px=meta.width_px)
     except RejectedEpisodeError as error:
         raise RejectedEpisodeError(f"{name}: {error}") from error
-    return blobs
+    return bounds

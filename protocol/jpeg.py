@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import pairwise
+from operator import sub
 
 import cv2
 import numpy as np
@@ -78,23 +80,46 @@ def jpeg_size(blob: bytes | memoryview) -> tuple[int, int]:
     return height_px, width_px
 
 
-def check_jpeg_sizes(blobs: Iterable[bytes], *, height_px: int, width_px: int) -> None:
-    """Check that every image has this size, by its header.
+def check_jpeg_sizes(
+    data: bytes | memoryview, bounds: Sequence[int], *, height_px: int, width_px: int
+) -> None:
+    """Check that every image has this size, by its header; nothing is decoded or copied.
+
+    Args:
+        data: what holds the images.
+        bounds: where each image begins, which is where the one before it ends; then the end of
+            the last one.
+        height_px: of every image.
+        width_px: of every image.
 
     Raises:
-        RejectedEpisodeError: one has not, or is not a whole JPEG file.
+        RejectedEpisodeError: one has another size, or is not a whole JPEG file.
     """
-    head = b""
-    for blob in blobs:
-        # One camera's files are alike up to the end of the frame header: no need to parse again.
-        if head and blob.startswith(head) and blob.endswith(_END):
-            continue
-        if jpeg_size(blob) != (height_px, width_px):
-            raise RejectedEpisodeError(
-                "an image of {} x {} px".format(*jpeg_size(blob))
-                + f", but the episode says {height_px} x {width_px}"
-            )
-        head = blob[: _find_frame(blob) + _FRAME.size]
+    first = data[bounds[0] : bounds[1]]
+    _check_jpeg_size(first, height_px, width_px)
+    # One camera's files are alike up to the end of the frame header: no need to parse each, only
+    # to look at the seams between them.
+    seam = _END + bytes(first[: _find_frame(first) + _FRAME.size])
+    after = len(seam) - len(_END)
+    seams = b"".join([data[at - len(_END) : at + after] for at in bounds[1:-1]])
+    shortest_bytes = min(map(sub, bounds[1:], bounds))
+    if (
+        seams == seam * (len(bounds) - 2)
+        and shortest_bytes >= len(seam)
+        and data[bounds[-1] - len(_END) : bounds[-1]] == _END
+    ):
+        return
+    for begin, end in pairwise(bounds[1:]):
+        _check_jpeg_size(data[begin:end], height_px, width_px)
+
+
+def _check_jpeg_size(blob: bytes | memoryview, height_px: int, width_px: int) -> None:
+    found = jpeg_size(blob)
+    if found != (height_px, width_px):
+        raise RejectedEpisodeError(
+            "an image of {} x {} px".format(*found)
+            + f", but the episode says {height_px} x {width_px}"
+        )
 
 
 def _find_frame(blob: bytes | memoryview) -> int:

@@ -36,7 +36,7 @@ class Refused:
 
 def admit(
     submission: EpisodeSubmission,
-    record: bytes,
+    record: bytes | memoryview,
     robot_id: str,
     limits: EpisodeLimits = EPISODE_LIMITS,
     *,

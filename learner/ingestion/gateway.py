@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 _LIMITS = SocketLimits(frame_bytes=EPISODE_LIMITS.record_bytes + MAX_HEADER_BYTES)
 _RECEIVED_PER_TURN = 128
-# Numbers, for pyzmq's own flags are enumerations, which cost more to combine than a message to send.
+# Numbers: combining pyzmq's own flags, which are enumerations, costs more than sending a message.
 _NOBLOCK, _SEND_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 _HOUSEKEEPING_S = 10.0
 _FLUSH_MS = 1_000

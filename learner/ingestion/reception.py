@@ -56,7 +56,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where an answer goes; says nothing about who is there."""
     frame: zmq.Frame
     """The header; only a frame, not its bytes, can say which key authenticated it."""
-    bodies: list[bytes]
+    bodies: list[memoryview]
+    """As libzmq holds them: nothing is copied before the store writes it."""
 
     @property
     def public_key(self) -> str:

@@ -64,7 +64,7 @@ class RecordKey(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def pack_stored(
-    key: bytes, record: bytes, *, number: int, stored_at_ns: int, digest: bytes
+    key: bytes, record: bytes | memoryview, *, number: int, stored_at_ns: int, digest: bytes
 ) -> bytes:
     """Return a value of the store's log; ``StoredEpisode.unpacked`` reads it."""
     head = _HEAD.pack(len(key) | _PROVEN, stored_at_ns, digest) + key
@@ -104,7 +104,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     key: RecordKey
     digest: bytes
-    record: bytes
+    record: bytes | memoryview
     letter: str
     """How the attempt ended; see ``ledger.letter_of``."""
 

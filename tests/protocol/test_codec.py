@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from protocol.codec import (
 )
 from protocol.episode import Episode, GripperPose, Label, Mode, Step, StepKind
 from protocol.errors import RejectedEpisodeError, RejectedMessageError
-from protocol.jpeg import encode_jpeg, jpeg_size
+from protocol.jpeg import check_jpeg_sizes, encode_jpeg, jpeg_size
 from protocol.limits import EPISODE_LIMITS
 from protocol.messages import Ack, FromGateway, Heartbeat, ToGateway
 from tests.delivery_site import make_heartbeat
@@ -217,6 +218,34 @@ def test_the_header_of_an_image_is_believed_only_if_it_is_the_pictures_own():
     assert jpeg_size(bytes(blob)) == (65535, 65535)
     with pytest.raises(RejectedEpisodeError):
         jpeg_size(b"\x89PNG" + bytes(blob))
+
+
+def images_in_a_row(*blobs: bytes) -> tuple[bytes, list[int]]:
+    return b"".join(blobs), list(itertools.accumulate(map(len, blobs), initial=0))
+
+
+@pytest.mark.parametrize("kind", [bytes, memoryview])
+def test_images_of_cameras_whose_files_begin_differently_are_taken_together(kind: type):
+    ours = encode_jpeg(make_image(np.random.default_rng(1)))
+    _, other = cv2.imencode(".jpg", make_image(np.random.default_rng(2)))
+    data, bounds = images_in_a_row(ours, bytes(other), ours)
+    check_jpeg_sizes(kind(data), bounds, height_px=64, width_px=64)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("kind", [bytes, memoryview])
+def test_one_image_among_others_must_be_whole_and_of_their_size(place: int, kind: type):
+    blobs = [encode_jpeg(make_image(np.random.default_rng(seed))) for seed in range(3)]
+    wrong = {
+        "an image of 32 x 64": encode_jpeg(make_image(np.random.default_rng(9))[:32]),
+        "not a whole JPEG": blobs[place][:-2] + b"\0\0",
+        # As long as the file's head, which may thus not be mistaken for a file.
+        "JPEG": blobs[0][: blobs[0].index(b"\xff\xc0") + 8] + b"\xff\xd9",
+    }
+    for says, blob in wrong.items():
+        data, bounds = images_in_a_row(*blobs[:place], blob, *blobs[place + 1 :])
+        with pytest.raises(RejectedEpisodeError, match=says):
+            check_jpeg_sizes(kind(data), bounds, height_px=64, width_px=64)
 
 
 @pytest.mark.parametrize("progressive", [0, 1])
