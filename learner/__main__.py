@@ -17,7 +17,7 @@ from typing import Annotated
 import tyro
 from ray.exceptions import RayError
 
-from learner.cluster import ray_of
+from learner.cluster import Head, ray_of
 from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.logs import configure_logs
@@ -28,6 +28,8 @@ from protocol.errors import ConfigurationError, GraspFleetError
 logger = logging.getLogger("learner")
 
 STATUS_INTERVAL_S = 30.0
+LOOK_INTERVAL_S = 2.0
+"""Between looks at whether the Ray that all runs on is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,23 +105,30 @@ def run_offline(arguments: Arguments) -> None:
 
 def serve(config: LearnerConfig, stopping: threading.Event) -> None:
     """Serve until ``stopping`` is set; a line of status every half a minute."""
+    head = Head()
     with Learner(config) as learner:
-        began = time.monotonic()
-        while not stopping.wait(STATUS_INTERVAL_S):
-            learner.check()
-            status = learner.status()
-            if status is None:
-                logger.warning(
-                    "the gateway does not answer; Ray starts it anew once its node is up"
-                )
-                continue
-            logger.info(
-                "%.0f s: %d robots, %d episodes stored, release %d",
-                time.monotonic() - began,
-                len(status.robots),
-                status.episodes_stored,
-                status.release_version,
-            )
+        began_s = said_s = time.monotonic()
+        while not stopping.wait(LOOK_INTERVAL_S):
+            head.check()
+            if time.monotonic() - said_s >= STATUS_INTERVAL_S:
+                said_s = time.monotonic()
+                learner.check()
+                say_status(learner, said_s - began_s)
+
+
+def say_status(learner: Learner, served_s: float) -> None:
+    """Log how the fleet stands."""
+    status = learner.status()
+    if status is None:
+        logger.warning("the gateway does not answer; Ray starts it anew once its node is up")
+        return
+    logger.info(
+        "%.0f s: %d robots, %d episodes stored, release %d",
+        served_s,
+        len(status.robots),
+        status.episodes_stored,
+        status.release_version,
+    )
 
 
 def _stop_on_signals(stopping: threading.Event) -> None:
@@ -128,7 +137,8 @@ def _stop_on_signals(stopping: threading.Event) -> None:
 
 
 def _said(error: Exception, status: int) -> int:
-    sys.stderr.write(f"learner: {error}\n")
+    # Ray's own errors are several lines.
+    sys.stderr.write(f"learner: {' '.join(str(error).split())}\n")
     return status
 
 

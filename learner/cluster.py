@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +13,16 @@ from pathlib import Path
 import ray
 
 from learner.config import LearnerConfig
-from learner.placement import places_of
-from protocol.errors import ConfigurationError, TransientError
+from learner.placement import nodes_in, places_of
+from protocol.errors import ClusterLostError, ConfigurationError, TransientError
 
 logger = logging.getLogger(__name__)
 
 _SUBMITTED = "RAY_ADDRESS"
 """Set for whatever runs as a Ray job: the cluster that it was submitted to."""
 _ANSWER_S = 10.0
+_SILENCE_S = 10.0
+"""Of the head, after which it is taken for gone. Ray waits a minute, and then ends this process."""
 
 
 @contextmanager
@@ -37,6 +40,42 @@ def ray_of(config: LearnerConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+class Head:
+    """The head of the Ray that this process has joined: whether it is still there."""
+
+    def __init__(self) -> None:
+        self._address = str(ray.get_runtime_context().gcs_address)
+        self._answered_s = time.monotonic()
+
+    def check(self) -> None:
+        """Return if it answers, or answered a moment ago.
+
+        Raises:
+            ClusterLostError: it has been silent for too long, or has given up this node.
+        """
+        host, _, port = self._address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), _ANSWER_S).close()
+        except OSError as error:
+            self._bear(error)
+            return
+        self._answered_s = time.monotonic()
+        if not nodes_in(""):
+            raise ClusterLostError(
+                f"Ray has ended on this node, says its head at {self._address}; start Ray again "
+                "unless it is the learner's own, then the learner, which resumes"
+            )
+
+    def _bear(self, error: OSError) -> None:
+        silent_s = time.monotonic() - self._answered_s
+        if silent_s > _SILENCE_S:
+            raise ClusterLostError(
+                f"Ray's head at {self._address} has not answered for {silent_s:.0f} s "
+                f"({error.strerror or error}); start Ray again unless it is the learner's own, "
+                "then the learner, which resumes"
+            ) from error
 
 
 def _join(address: str) -> bool:

@@ -17,7 +17,7 @@ from learner.placement import with_places
 from learner.releases.actor import ReleaseServerHandle
 from learner.training.actor import TrainingHandle
 from protocol import errors
-from protocol.errors import GraspFleetError
+from protocol.errors import ClusterLostError, GraspFleetError
 from protocol.messages import StatusReply
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,8 @@ class Learner:
         trace: TracebackType | None,
     ) -> None:
         """Train no more, store and ack what was received, end the actors."""
+        if isinstance(error, ClusterLostError):
+            return  # Ray would wait for its head; each actor ends with its node
         try:
             self._end()
         except ray.exceptions.RayError:

@@ -3,6 +3,7 @@
 GraspFleetError
 ├── ConfigurationError         a file or option is wrong: correct it, start again
 ├── TransientError             the same call may succeed later: retry
+│   ├── ClusterLostError       Ray has gone from under the learner: start both again
 │   ├── OutboxFullError        the robot's disk budget is spent: wait or drop
 │   └── StoreFullError         the learner's disk is full: robots keep their episodes meanwhile
 ├── RejectedMessageError       bytes from outside that are not what they must be: refuse
@@ -29,6 +30,10 @@ class ConfigurationError(GraspFleetError):
 
 class TransientError(GraspFleetError):
     """The same call may succeed later."""
+
+
+class ClusterLostError(TransientError):
+    """The Ray that the learner runs on has ended; started again, the learner resumes."""
 
 
 class OutboxFullError(TransientError):
