@@ -135,11 +135,11 @@ class DriftDetector:
         log_odds = self.level.log_odds[attempts.modes] + attempts.offsets
         success_NG = 1.0 / (1.0 + np.exp(-log_odds[:, None] - GRID))
         predicted = (self.steady[attempts.rows] * success_NG[:, _SPAN:]).sum(1)
-        known = self.level.is_known()[attempts.modes]
         outcome_NG = np.where(attempts.succeeded[:, None], success_NG, 1.0 - success_NG)
         calm = self.alarmed_for[attempts.rows] < 0
         # All robots of the round were predicted from the level before it.
         self.level.learn(attempts.modes[calm], predicted[calm], attempts.succeeded[calm])
+        known = self.level.is_known()[attempts.modes]
         self._weigh(attempts.rows[known], outcome_NG[known])
         self._judge(attempts.rows[known])
 

@@ -7,6 +7,7 @@ as it is, and knows nothing of a drop. The code under test is the very one that 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,10 @@ _OVERCONFIDENCE = 0.4
 """Standard deviation over robots, log-odds."""
 _COST_OF_EXPLORING = 1.0
 """Log-odds."""
-LIFTS = ("none", "halved", "log-odds", "worse")
-"""What the release does to all robots: nothing, halves their failures, adds 0.8 to their log-odds,
-makes half as many failures again."""
+Change = Literal["none", "halved", "lifted", "worse", "learning"]
+"""What releases do to all robots. One release, at a stated attempt: nothing, halves their failures,
+adds 0.8 to their log-odds, or makes half as many failures again. Learning: a release at every
+attempt, which lift log-odds evenly by 3 in all until the stated attempt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,8 +38,8 @@ class Scenario:
     attempts: int = 10_000
     usual: tuple[float, float] = (0.6, 0.95)
     """Success of robots is drawn evenly between these."""
-    lift: str = "halved"
-    lift_at: int = 5_000
+    change: Change = "halved"
+    change_at: int = 5_000
     exploring: float = 0.0
     """Share of attempts."""
     dropped: int = 0
@@ -90,23 +92,25 @@ def _simulate_fleet(scenario: Scenario, rng: np.random.Generator) -> Floats:
     first = np.full((2, robots), np.inf)
     usual = rng.uniform(*scenario.usual, robots)
     overconfidence = rng.normal(0.0, _OVERCONFIDENCE, robots)
-    level = {False: _mean_to_log_odds(usual), True: _mean_to_log_odds(_lifted(usual, scenario))}
-    low = _mean_to_log_odds(np.array([scenario.drop_to])) if dropped else np.empty(0)
+    before, after = _mean_to_log_odds(usual), _mean_to_log_odds(_changed(usual, scenario))
+    low = _mean_to_log_odds(np.array([scenario.drop_to]))
     for attempt in range(1, scenario.attempts + 1):
-        lifted = scenario.lift != "none" and attempt > scenario.lift_at
+        expected = after if attempt > scenario.change_at else before
+        if scenario.change == "learning":
+            expected = before - 3.0 * max(0.0, 1.0 - attempt / scenario.change_at)
         exploring = rng.random(robots) < scenario.exploring
         ease = rng.normal(0.0, _DIFFICULTY, robots) - _COST_OF_EXPLORING * exploring
-        real = level[lifted].copy()
+        real = expected.copy()
         if attempt > scenario.drop_at:
             real[:dropped] = low
         succeeded = rng.random(robots) < _probability(real + ease)
-        predicted = _probability(level[lifted] + ease + overconfidence)
+        predicted = _probability(expected + ease + overconfidence)
         for row, offsets in enumerate((np.zeros(robots), log_odds_of(predicted))):
             tests[row].observe(
                 Round(
                     rows=np.arange(robots),
                     modes=exploring.astype(np.int64),
-                    releases=np.full(robots, 1 + lifted),
+                    releases=np.full(robots, _release(scenario, attempt)),
                     offsets=offsets,
                     succeeded=succeeded,
                 )
@@ -124,12 +128,18 @@ def _test_of(robots: int) -> DriftDetector:
     return test
 
 
-def _lifted(usual: Floats, scenario: Scenario) -> Floats:
-    if scenario.lift == "halved":
+def _release(scenario: Scenario, attempt: int) -> int:
+    if scenario.change == "learning":
+        return min(attempt, scenario.change_at)
+    return 1 + (scenario.change != "none" and attempt > scenario.change_at)
+
+
+def _changed(usual: Floats, scenario: Scenario) -> Floats:
+    if scenario.change == "halved":
         return 1.0 - (1.0 - usual) / 2
-    if scenario.lift == "worse":
+    if scenario.change == "worse":
         return 1.0 - (1.0 - usual) * 1.5
-    if scenario.lift == "log-odds":
+    if scenario.change == "lifted":
         return _probability(np.log(usual / (1.0 - usual)) + 0.8)
     return usual
 

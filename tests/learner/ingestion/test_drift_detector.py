@@ -1,0 +1,157 @@
+"""One robot's departure from its past, on attempts made up so that what happens is certain."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+from learner.ingestion.drift_detector import (
+    GRID,
+    HORIZON,
+    RELEARN_AFTER,
+    DriftDetector,
+    Round,
+    log_odds_of,
+)
+
+
+def make_test(robots: int) -> DriftDetector:
+    test = DriftDetector()
+    for _ in range(robots):
+        test.add_robot()
+    return test
+
+
+def observe(
+    test: DriftDetector,
+    succeeded: list[bool] | np.ndarray,
+    *,
+    release: int = 1,
+    rows: list[int] | None = None,
+) -> None:
+    count = len(succeeded)
+    test.observe(
+        Round(
+            rows=np.arange(count) if rows is None else np.array(rows),
+            modes=np.zeros(count, np.int64),
+            releases=np.full(count, release),
+            offsets=np.zeros(count),
+            succeeded=np.array(succeeded),
+        )
+    )
+
+
+def attempt(test: DriftDetector, success: list[float], rounds: int, seed: int = 0) -> None:
+    random = np.random.default_rng(seed)
+    for _ in range(rounds):
+        observe(test, random.random(len(success)) < success)
+
+
+def rounds_until(test: DriftDetector, success: list[float], row: int, alarm: bool) -> int:
+    random = np.random.default_rng(1)
+    for count in range(1, 1_100):
+        observe(test, random.random(len(success)) < success)
+        if test.alarms()[row] == alarm:
+            return count
+    raise AssertionError("nothing changed")
+
+
+def test_evidence_is_on_average_what_it_was_and_the_weight_of_one_attempt():
+    """The equation that the guarantee rests on, at many points of a random history."""
+    test, random = make_test(1), np.random.default_rng(0)
+    for count in range(300):
+        log_odds = test.level.log_odds[0] + GRID[-test.steady.shape[1] :]
+        chance = float(test.steady[0] @ (1 / (1 + np.exp(-log_odds))))
+        both = copy.deepcopy(test), copy.deepcopy(test)
+        observe(both[0], [False])
+        observe(both[1], [True])
+        after = (1 - chance) * both[0].shifted.sum() + chance * both[1].shifted.sum()
+        assert after == pytest.approx(test.shifted.sum() + 1 / (count + 500))
+        observe(test, [bool(random.random() < 0.8)])
+
+
+def test_weights_of_ten_thousand_attempts_are_the_share_of_false_alarms_that_was_asked_for():
+    weights = 1 / (np.arange(HORIZON) + 500)
+    assert weights.sum() / DriftDetector(false_alarms=0.02).threshold == pytest.approx(0.02, 1e-2)
+
+
+def test_a_robot_that_drops_is_alarmed_and_the_others_are_not():
+    test = make_test(4)
+    attempt(test, [0.9] * 4, 1_000)
+    assert not test.alarms().any()
+    attempt(test, [0.9, 0.6, 0.9, 0.9], 150)
+    assert test.alarms().tolist() == [False, True, False, False]
+    found = test.estimate(1)
+    assert found.before == pytest.approx(0.9, abs=0.04)
+    assert found.now == pytest.approx(0.6, abs=0.12)
+    assert found.since == pytest.approx(150, abs=40)
+
+
+def test_a_release_that_helps_or_harms_everybody_is_no_drift():
+    for after in (0.95, 0.75):
+        test = make_test(20)
+        attempt(test, [0.88] * 20, 600)
+        random = np.random.default_rng(2)
+        for _ in range(600):
+            observe(test, random.random(20) < after, release=2)
+        assert not test.alarms().any()
+
+
+def test_an_alarm_ends_when_the_robot_is_as_before():
+    test = make_test(3)
+    attempt(test, [0.9] * 3, 800)
+    rounds_until(test, [0.6, 0.9, 0.9], 0, alarm=True)
+    assert rounds_until(test, [0.9] * 3, 0, alarm=False) < 200
+
+
+def test_what_a_robot_has_done_for_long_is_its_past_although_it_is_worse():
+    test = make_test(3)
+    attempt(test, [0.9] * 3, 800)
+    rounds_until(test, [0.6, 0.9, 0.9], 0, alarm=True)
+    assert rounds_until(test, [0.6, 0.9, 0.9], 0, alarm=False) == RELEARN_AFTER
+    attempt(test, [0.6, 0.9, 0.9], 500)
+    assert not test.alarms().any()
+
+
+def test_robots_that_attempt_more_often_than_others_have_pasts_of_their_own_length():
+    test = make_test(2)
+    for count in range(60):
+        observe(test, [True], rows=[1])
+        if count % 3 == 0:
+            observe(test, [True], rows=[0])
+    assert test.attempts.tolist() == [20, 60]
+
+
+def test_a_fleet_that_learns_from_nothing_leaves_no_robot_without_a_past():
+    test, random = make_test(5), np.random.default_rng(3)
+    log_odds = np.linspace(-3.0, 3.0, 3_000)
+    for count, level in enumerate(log_odds):
+        observe(test, random.random(5) < 1 / (1 + np.exp(-level)), release=count // 20)
+    assert not test.alarms().any()
+    assert test.estimate(0).before == pytest.approx(0.95, abs=0.04)
+    np.testing.assert_allclose(test.steady.sum(1), 1.0)
+
+
+def test_exploring_costs_success_and_is_no_drift():
+    test, random = DriftDetector(modes=2), np.random.default_rng(4)
+    for _ in range(4):
+        test.add_robot()
+    for count in range(1_000):
+        exploring = random.random(4) < (0.0 if count < 500 else 0.5)
+        test.observe(
+            Round(
+                rows=np.arange(4),
+                modes=exploring.astype(np.int64),
+                releases=np.ones(4, np.int64),
+                offsets=np.zeros(4),
+                succeeded=random.random(4) < np.where(exploring, 0.6, 0.92),
+            )
+        )
+    assert not test.alarms().any()
+
+
+def test_a_prediction_of_certainty_is_not_taken_at_its_word():
+    offsets = log_odds_of(np.array([0.0, 0.5, 1.0]))
+    assert offsets == pytest.approx([-3.89, 0.0, 3.89], abs=0.01)
