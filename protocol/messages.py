@@ -245,6 +245,8 @@ class RobotStatus(msgspec.Struct, frozen=True, kw_only=True):
     """None while it has no past. Since version 4."""
     calibration_drift: Drift | None = None
     """The same, of attempts for which success in 0.8 of cases was predicted. Since version 4."""
+    health: RobotHealth | None = None
+    """As its last heartbeat had it. Since version 4."""
 
 
 class StatusReply(_Message, frozen=True, kw_only=True, tag="status_reply"):

@@ -241,6 +241,7 @@ class FleetState:
             wire_version=robot.wire_version,
             software_version=robot.software_version,
             address=robot.address,
+            health=beat.health if beat else None,
         )
 
     def _robot(self, robot_id: str) -> _Robot:
