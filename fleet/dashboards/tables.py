@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.builders.prometheus import Dataquery
+from grafana_foundation_sdk.models.common import FieldTextAlignment
 from grafana_foundation_sdk.models.dashboard import (
     DataTransformerConfig,
     DynamicConfigValue,
@@ -31,7 +32,7 @@ class Column:
 
 def robot_table(title: str, description: str, *columns: Column) -> table.Panel:
     """Return a table with a row for each robot; its name leads to its own dashboard."""
-    panel = table.Panel().title(title).description(description).datasource(SOURCE).span(24)
+    panel = _table(title, description)
     names = {"robot": "Robot"}
     timed = []
     for ref, column in zip("ABCDEFGHIJKLMNOP", columns, strict=False):
@@ -59,14 +60,10 @@ def alert_table() -> table.Panel:
     firing = 'max by (alertname, robot, severity, runbook) (ALERTS{alertstate="firing"})'
     shown = {"alertname": "Alert", "robot": "Robot", "severity": "Severity", "runbook": "Runbook"}
     panel = (
-        table.Panel()
-        .title("What wants looking at")
-        .description(
-            "Alerts that fire now. The last column leads to the page that says what to do."
+        _table(
+            "What wants looking at",
+            "Alerts that fire now. The last column leads to the page that says what to do.",
         )
-        .datasource(SOURCE)
-        .span(24)
-        .height(6)
         .no_value("Nothing: all is well")
         .with_target(
             Dataquery()
@@ -86,6 +83,11 @@ def alert_table() -> table.Panel:
             _step("organize", {"excludeByName": {"Time": True, "Value": True}, **_in_order(shown)}),
         ]
     )
+
+
+def _table(title: str, description: str) -> table.Panel:
+    panel = table.Panel().title(title).description(description).datasource(SOURCE)
+    return panel.align(FieldTextAlignment.AUTO)
 
 
 def _settings(column: Column, *, is_sparkline: bool) -> list[DynamicConfigValue]:

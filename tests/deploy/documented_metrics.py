@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -29,6 +30,7 @@ class Metric:
         return [self.name]
 
 
+@cache
 def documented_metrics() -> list[Metric]:
     """Return every metric of the gateway and of agents, as the page says."""
     return list(_rows(PAGE.read_text()))
@@ -43,5 +45,7 @@ def _rows(page: str) -> Iterator[Metric]:
         kind = cells[1].split(" ")[0]
         for name in names:
             labels = set(re.findall(r"`(robot|outcome|task|reason|le)`", cells[2]))
-            labels |= {"robot"} if name.startswith(("graspfleet_robot_", "graspfleet_agent_")) else set()
+            labels |= (
+                {"robot"} if name.startswith(("graspfleet_robot_", "graspfleet_agent_")) else set()
+            )
             yield Metric(name=name, kind=kind, labels=frozenset(labels))
