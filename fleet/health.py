@@ -116,6 +116,7 @@ def _told_by_how_it_runs(robot: RobotStatus, overview: Overview, now_ns: int) ->
     if overview.listing is not None and robot.connected:
         yield from _behind(robot, overview.listing, now_ns)
     yield from _unlike_the_others(robot, overview)
+    yield from _unlike_before(robot)
 
 
 def _silence(robot: RobotStatus, uptime_s: float) -> Iterator[Concern]:
@@ -163,6 +164,24 @@ def _unlike_the_others(robot: RobotStatus, overview: Overview) -> Iterator[Conce
             robot.robot_id,
             f"greedy success {own}, the others' {others}",
             "look at its gripper and its camera, then let it find its hand-eye map anew",
+        )
+
+
+def _unlike_before(robot: RobotStatus) -> Iterator[Concern]:
+    success, calibration = robot.success_drift, robot.calibration_drift
+    if success is not None and success.detected:
+        yield _warning(
+            robot.robot_id,
+            f"success has left its past: {success.now:.0%} instead of {success.before:.0%} for "
+            f"about {counted(success.since, 'attempt')}",
+            "look at its gripper and its camera",
+        )
+    if calibration is not None and calibration.detected:
+        yield _warning(
+            robot.robot_id,
+            "predictions have left what it achieves: where it predicts 80%, about "
+            f"{calibration.now:.0%} succeed instead of {calibration.before:.0%}",
+            "look at its camera, then let it find its hand-eye map anew",
         )
 
 

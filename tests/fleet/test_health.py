@@ -10,7 +10,7 @@ from rich.console import Console
 from fleet.health import LEARNER, Severity, concerns_of
 from fleet.overview import Overview
 from fleet.top import headline, screen_of, sparkline
-from protocol.messages import ReleaseEntry, ReleaseList, RobotStatus, StatusReply
+from protocol.messages import Drift, ReleaseEntry, ReleaseList, RobotStatus, StatusReply
 
 NOW_NS = 1_800_000_000_000_000_000
 MINUTE_NS = 60 * 10**9
@@ -32,6 +32,10 @@ def robot(name: str = "arm-1", **known: object) -> RobotStatus:
         "warnings": [],
     }
     return RobotStatus(robot_id=name, **(usual | known))
+
+
+def drift(*, detected: bool) -> Drift:
+    return Drift(detected=detected, evidence=1.5, attempts=900, before=0.9, now=0.71, since=84)
 
 
 def entry(version: int, minutes_old: float) -> ReleaseEntry:
@@ -75,7 +79,8 @@ def said(seen: Overview) -> list[str]:
 
 
 def test_a_fleet_that_is_well_gives_no_concern():
-    assert said(overview(robot("arm-1"), robot("arm-2", recent="S" * 80 + "F" * 20))) == []
+    calm = {"success_drift": drift(detected=False), "calibration_drift": drift(detected=False)}
+    assert said(overview(robot("arm-1", **calm), robot("arm-2", recent="S" * 80 + "F" * 20))) == []
 
 
 @pytest.mark.parametrize(
@@ -87,6 +92,14 @@ def test_a_fleet_that_is_well_gives_no_concern():
         ({"missing": 1}, "warning arm-1: 1 episode missing of the numbers that it gave; 'fleet"),
         ({"outbox_episodes": 500}, "warning arm-1: 500 episodes wait in its outbox; its network"),
         ({"warnings": ["the camera is gone"]}, "warning arm-1: the camera is gone"),
+        (
+            {"success_drift": drift(detected=True)},
+            "warning arm-1: success has left its past: 71% instead of 90% for about 84 attempts;",
+        ),
+        (
+            {"calibration_drift": drift(detected=True)},
+            "warning arm-1: predictions have left what it achieves: where it predicts 80%, about",
+        ),
         ({"release_version": 6}, "warning arm-1: still uses release 6 instead of 8, 20 min after"),
         ({"recent": "S" * 30 + "F" * 70}, "warning arm-1: greedy success 30% [22%, 40%], the oth"),
     ],

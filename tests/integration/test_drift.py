@@ -1,0 +1,67 @@
+"""A robot that drops, from its episodes on the wire to what an operator is told."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fleet.health import concerns_of
+from fleet.overview import Overview
+from learner.config import MetricsConfig
+from learner.ingestion.gateway import Gateway
+from protocol.codec import encode_episode
+from protocol.episode import Mode
+from protocol.messages import Drift
+from tests.delivery_site import DeliverySite, free_port, make_site, wait_until
+from tests.episodes import make_episode
+
+
+@contextmanager
+def running(site: DeliverySite, metrics: str) -> Iterator[Gateway]:
+    gateway = site.gateway(metrics=MetricsConfig(bind=metrics))
+    gateway.start()
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
+
+
+def deliver(site: DeliverySite, successes: int, failures: int) -> None:
+    outbox = site.outbox("arm")
+    uplink = site.uplink("arm", outbox)
+    uplink.start()
+    for seed in range(successes + failures):
+        episode = make_episode(
+            "arm", seed, steps=1, success=seed < successes, mode=Mode.GREEDY, release_version=1
+        )
+        outbox.put(encode_episode(episode))
+    assert uplink.close(20.0)
+    outbox.close()
+
+
+def drift_of(gateway: Gateway) -> Drift:
+    (robot,) = gateway.status().robots
+    return robot.success_drift or Drift(
+        detected=False, evidence=0.0, attempts=0, before=0.0, now=0.0, since=0
+    )
+
+
+def test_an_operator_is_told_of_a_robot_that_dropped_also_after_a_restart(tmp_path: Path):
+    site = make_site(tmp_path)
+    site.enrol("arm")
+    metrics = f"127.0.0.1:{free_port()}"
+    with running(site, metrics) as gateway:
+        deliver(site, successes=120, failures=30)
+        wait_until(lambda: drift_of(gateway).attempts == 150, "all attempts looked at")
+        before = drift_of(gateway)
+    assert before.detected
+    with running(site, metrics) as gateway:
+        assert drift_of(gateway) == before
+        seen = Overview(status=gateway.status(), listing=None, members=frozenset({"arm"}))
+        assert any("arm: success has left its past" in str(one) for one in concerns_of(seen))
+        with urllib.request.urlopen(f"http://{metrics}/metrics") as page:
+            text = page.read().decode()
+    assert 'graspfleet_robot_drift_success_detected{robot="arm"} 1' in text
+    assert 'graspfleet_robot_drift_calibration_evidence{robot="arm"} ' in text
