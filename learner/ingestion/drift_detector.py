@@ -44,7 +44,9 @@ _SHIFTS = (5, 9, 14)
 _SPAN = max(_SHIFTS)
 _OWN_VARIANCE = 1e-5
 """Of the step that the own part makes at every attempt without being drift: 0.3 in 10,000."""
-_WALK = _OWN_VARIANCE / (2 * _STEP**2)
+_WALK_EVERY = 16
+"""Attempts: it makes several of those steps in one."""
+_WALK = _WALK_EVERY * _OWN_VARIANCE / (2 * _STEP**2)
 _EARLY = 500
 _CEILING = 10.0
 """Times the threshold: no more evidence is kept, so that a robot that recovers is seen to."""
@@ -99,6 +101,8 @@ class DriftDetector:
         """float64[R, G]: probability of the own part without drift."""
         self.shifted: Floats = np.empty((0, len(_SHIFTS), _VALUES))
         """float64[R, S, G]: weighted likelihood of a shift, over that without drift."""
+        self.held: Floats = np.empty((0, len(_SHIFTS)))
+        """float64[R, S]: its sums."""
         self.onset: Floats = np.empty((0, len(_SHIFTS)))
         """float64[R, S]: the attempt at which a shift began, on average over when it may have."""
         self.attempts: Ints = np.empty(0, np.int64)
@@ -111,6 +115,7 @@ class DriftDetector:
         row = len(self.attempts)
         self.steady = np.concatenate((self.steady, np.empty((1, _VALUES))))
         self.shifted = np.concatenate((self.shifted, np.empty((1, len(_SHIFTS), _VALUES))))
+        self.held = np.concatenate((self.held, np.empty((1, len(_SHIFTS)))))
         self.onset = np.concatenate((self.onset, np.empty((1, len(_SHIFTS)))))
         self.attempts = np.append(self.attempts, 0)
         self.alarmed_for = np.append(self.alarmed_for, -1)
@@ -119,7 +124,7 @@ class DriftDetector:
 
     def evidence(self) -> Floats:
         """Return float64[R]: the share that there is of what raises the alarm."""
-        found: Floats = self.shifted.sum((1, 2)) / self.threshold
+        found: Floats = self.held.sum(1) / self.threshold
         return found
 
     def alarms(self) -> NDArray[np.bool_]:
@@ -133,14 +138,15 @@ class DriftDetector:
         self.level.move_on(int(attempts.releases.max()))
         self._recentre()
         log_odds = self.level.log_odds[attempts.modes] + attempts.offsets
-        success_NG = 1.0 / (1.0 + np.exp(-log_odds[:, None] - GRID))
-        predicted = (self.steady[attempts.rows] * success_NG[:, _SPAN:]).sum(1)
-        outcome_NG = np.where(attempts.succeeded[:, None], success_NG, 1.0 - success_NG)
+        sign = np.where(attempts.succeeded, -1.0, 1.0)[:, None]
+        outcome_NG = 1.0 / (1.0 + np.exp(sign * (log_odds[:, None] + GRID)))
+        likely = np.einsum("ng,ng->n", self.steady[attempts.rows], outcome_NG[:, _SPAN:])
+        predicted = np.where(attempts.succeeded, likely, 1.0 - likely)
         calm = self.alarmed_for[attempts.rows] < 0
         # All robots of the round were predicted from the level before it.
         self.level.learn(attempts.modes[calm], predicted[calm], attempts.succeeded[calm])
         known = self.level.is_known()[attempts.modes]
-        self._weigh(attempts.rows[known], outcome_NG[known])
+        self._weigh(attempts.rows[known], (outcome_NG / likely[:, None])[known])
         self._judge(attempts.rows[known])
 
     def estimate(self, row: int, offset: float = 0.0) -> Estimate:
@@ -161,38 +167,44 @@ class DriftDetector:
             evidence=float(total / self.threshold),
         )
 
-    def _weigh(self, rows: Ints, outcome_NG: Floats) -> None:
-        """Multiply what is believed of ``rows`` by the probability of what happened."""
-        steady_NG, shifted_NSG = self.steady[rows], self.shifted[rows]
+    def _weigh(self, rows: Ints, likelihood_NG: Floats) -> None:
+        """Multiply what is believed of ``rows`` by how much likelier it made what happened."""
+        steady_NG, shifted_NSG, held_NS = self.steady[rows], self.shifted[rows], self.held[rows]
         begun = self.attempts[rows]
         fresh = 1.0 / (len(_SHIFTS) * (begun + _EARLY))
-        held_NS = shifted_NSG.sum(2)
         self.onset[rows] += (begun[:, None] - self.onset[rows]) * (
             fresh[:, None] / (held_NS + fresh[:, None])
         )
-        shifted_NSG += fresh[:, None, None] * steady_NG[:, None]
+        shifted_NSG += (fresh[:, None] * steady_NG)[:, None]
         for index, shift in enumerate(_SHIFTS):
-            shifted_NSG[:, index] *= outcome_NG[:, _SPAN - shift :][:, :_VALUES]
-        steady_NG *= outcome_NG[:, _SPAN:]
-        scale = 1.0 / steady_NG.sum(1)
-        self.steady[rows] = _walked(steady_NG * scale[:, None])
-        self.shifted[rows] = _walked(shifted_NSG * scale[:, None, None])
+            shifted_NSG[:, index] *= likelihood_NG[:, _SPAN - shift :][:, :_VALUES]
+        steady_NG *= likelihood_NG[:, _SPAN:]
+        walking = begun % _WALK_EVERY == 0
+        if walking.any():
+            steady_NG[walking] = _walked(steady_NG[walking])
+            shifted_NSG[walking] = _walked(shifted_NSG[walking])
+        self.steady[rows], self.shifted[rows] = steady_NG, shifted_NSG
+        self.held[rows] = shifted_NSG.sum(2)
         self.attempts[rows] += 1
 
     def _judge(self, rows: Ints) -> None:
         """Raise alarms and end them."""
-        evidence = self.shifted[rows].sum((1, 2)) / self.threshold
+        evidence = self.held[rows].sum(1) / self.threshold
         waiting = self.alarmed_for[rows]
         waiting = np.where(waiting >= 0, waiting + 1, np.where(evidence >= 1.0, 0, -1))
         self.alarmed_for[rows] = np.where(evidence < _CLEARED, -1, waiting)
         full = evidence > _CEILING
-        self.shifted[rows[full]] *= (_CEILING / evidence[full])[:, None, None]
+        if full.any():
+            excess = evidence[full] / _CEILING
+            self.shifted[rows[full]] /= excess[:, None, None]
+            self.held[rows[full]] /= excess[:, None]
         self._forget(rows[waiting >= RELEARN_AFTER])
 
     def _forget(self, rows: Ints) -> None:
         """Let the past of these robots begin anew."""
         self.steady[rows] = 1.0 / _VALUES
         self.shifted[rows] = 0.0
+        self.held[rows] = 0.0
         self.onset[rows] = 0.0
         self.attempts[rows] = 0
         self.alarmed_for[rows] = -1

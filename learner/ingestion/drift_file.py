@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 DRIFT_FILE = "drift.npz"
 """In the folder of the episode store."""
-_OF_ROBOTS = ("steady", "shifted", "onset", "attempts", "alarmed_for")
+_OF_ROBOTS = ("steady", "shifted", "held", "onset", "attempts", "alarmed_for")
 _OF_MODES = ("log_odds", "variance", "attempts")
 _COUNTS = ("release", "since_release")
 
