@@ -5,22 +5,25 @@ from __future__ import annotations
 import logging
 from threading import Event
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from protocol.codec import encode_episode
 from protocol.episode import Episode, Mode
 from protocol.errors import OutboxFullError, RejectedEpisodeError, RobotError, SafetyFault
-from protocol.messages import Heartbeat
+from protocol.messages import Heartbeat, RobotHealth
 from protocol.release_manifest import CollectionSettings
 from protocol.security import load_curve_keys, load_release_public
 from robot_agent.calibration import Calibration, load_or_find
+from robot_agent.camera_shift import CameraShift
 from robot_agent.closing import ClosingStack
 from robot_agent.config import AgentConfig
 from robot_agent.drivers import open_camera, open_robot
 from robot_agent.episode_loop import EpisodeLoop
 from robot_agent.gateways import Gateways
+from robot_agent.gripper_zero import GripperZero
+from robot_agent.health import Health
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox
 from robot_agent.policy_in_use import PolicyInUse
@@ -29,6 +32,9 @@ from robot_agent.robots.base import Robot
 from robot_agent.safety import held_still_after_a_fault
 from robot_agent.tally import Tally
 from robot_agent.uplink import Uplink
+
+if TYPE_CHECKING:
+    from robot_agent.metrics import AgentMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +94,11 @@ class Agent:
                 parts.closes("camera", camera.close)
                 self._calibration = load_or_find(robot, camera, config, self._rng)
                 zero_m = closed_zero_m(robot)
+            self._health = Health(
+                robot,
+                CameraShift(config.state_folder, self._calibration.hand_eye_map),
+                GripperZero(config.state_folder, zero_m),
+            )
             self._loop = EpisodeLoop(
                 config=config,
                 robot=robot,
@@ -108,6 +119,13 @@ class Agent:
                 width_px=config.camera.width_px,
             )
             parts.closes("release receiver", self._receiver.close)
+            self._metrics: AgentMetrics | None = None
+            if config.metrics.bind:
+                # Loaded only where it is asked for.
+                from robot_agent.metrics import AgentMetrics
+
+                self._metrics = AgentMetrics(config, self.heartbeat, lambda: self._uplink.stats)
+                parts.closes("metrics", self._metrics.close)
             self._parts = parts.pop_all()
 
     def run(self, stopping: Event) -> None:
@@ -158,6 +176,25 @@ class Agent:
             decision_ms_p99=self._tally.decision_ms(0.99),
             warnings=self._warnings(),
             next_server_key=self._learner_keys.next,
+            health=self._health_now(),
+        )
+
+    def _health_now(self) -> RobotHealth:
+        q_function, health = self._policy.q_function, self._health
+        return RobotHealth(
+            outbox_limit_bytes=self._config.outbox.max_bytes,
+            outbox_oldest_s=self._outbox.oldest_s(),
+            release_created_at_ns=q_function.created_at_ns if q_function is not None else 0,
+            servo_hz=health.servo_hz,
+            camera_ok=health.camera_ok,
+            servos_ok=health.servos_ok,
+            camera_faults=health.camera_faults,
+            servo_faults=health.servo_faults,
+            safety_stops=health.safety_stops,
+            camera_shift_px=health.camera_shift_px,
+            gripper_zero_drift_m=health.gripper_zero_drift_m,
+            temperature_c=health.temperature_c,
+            metrics_port=self._metrics.offered_port if self._metrics is not None else 0,
         )
 
     def _try_attempt(self, stopping: Event) -> str:
@@ -165,9 +202,11 @@ class Agent:
         try:
             self._outbox.check_room()
             episode = self._attempt()
-        except SafetyFault:
+        except SafetyFault as error:
+            self._health.note_error(error)
             raise
         except (OutboxFullError, RobotError) as error:
+            self._health.note_error(error)
             return f"no attempt possible: {error}"
         try:
             record = encode_episode(episode)
@@ -185,6 +224,9 @@ class Agent:
             mode, q_function, max_moves=collection.max_moves, policy=self._policy.identity(mode)
         )
         self._tally.add(episode)
+        self._health.note_attempt(episode, self._loop.abort_error)
+        if self._metrics is not None:
+            self._metrics.note_attempt(episode)
         self._policy.note_attempt(mode, self._loop.abort_error)
         return episode
 

@@ -116,6 +116,21 @@ class LabelConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MetricsConfig:
+    """The agent's own metrics, for a Prometheus that can reach the robot (see docs/metrics.md).
+
+    The learner exports what matters of every robot anyway.
+    """
+
+    bind: str = ""
+    """``host:port`` for HTTP, such as 0.0.0.0:9751; "" for nowhere."""
+
+    def __post_init__(self) -> None:
+        if self.bind and not is_endpoint(f"tcp://{self.bind}"):
+            raise ConfigurationError(f"metrics.bind {self.bind!r} is not of the form 'host:port'")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AgentConfig:
     """One robot."""
 
@@ -134,6 +149,7 @@ class AgentConfig:
     learner: LearnerEndpointConfig
     outbox: OutboxConfig = OutboxConfig()
     label: LabelConfig = LabelConfig()
+    metrics: MetricsConfig = MetricsConfig()
     max_attempts: NonNegativeInt = 0
     """Stop after this many attempts; 0 means go on until told to stop."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

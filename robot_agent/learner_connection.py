@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 RETRY_REFUSED_AFTER_S = 5.0
 TRY_OTHER_KEY_AFTER_S = 0.5
 CONNECT_ANEW_AFTER_S = 0.2
+_LAST_WORDS_MS = 500
 _FAILURES = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -81,7 +82,7 @@ class LearnerConnection:
         learner_key = self._key_to_try
         with ExitStack() as opened:
             dealer = make_dealer(self._context, self._keys, learner_key, self._limits)
-            opened.callback(dealer.close, linger=0)
+            opened.callback(dealer.close)
             monitor = dealer.get_monitor_socket(
                 _FAILURES | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
             )
@@ -152,7 +153,9 @@ class LearnerConnection:
         self._retry_if_due()
 
     def close(self) -> None:
-        """Disconnect."""
+        """Disconnect; what was sent last still leaves, if it does so soon."""
+        if self.is_connected:
+            self._socket.setsockopt(zmq.LINGER, _LAST_WORDS_MS)
         self._close_socket()
 
     def _note_event(self) -> None:

@@ -13,6 +13,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,6 +76,9 @@ class Outbox:
         self._path = folder / FILE_NAME
         self._lock = threading.Lock()
         self._largest_bytes = 0
+        self._opened_s = time.monotonic()
+        self._put_at_s: deque[tuple[int, float]] = deque()
+        """Sequences that this process put, oldest first, with when."""
         self._owner = claim(folder)
         self._database = open_outbox_file(self._path)
         self._waiting_bytes = 0
@@ -121,6 +125,7 @@ class Outbox:
                 sequence = self._records.add(digest, record)
             self._records.next_place = self._records.next_place.after(len(record))
             self._waiting_bytes += len(record) - freed_bytes
+            self._put_at_s.append((sequence, time.monotonic()))
         return sequence
 
     def unsent(self, after: int, limit_bytes: int) -> list[SpooledEpisode]:
@@ -204,6 +209,22 @@ class Outbox:
         """Return what became of every sequence, over all restarts."""
         with self._lock:
             return read_counts(self._database)
+
+    def oldest_s(self) -> float:
+        """Return how long the oldest waiting record has waited; 0 when none does.
+
+        Of one from before this outbox was opened: since then, for no wall clock is asked.
+        """
+        with self._lock:
+            (oldest,) = self._database.execute("SELECT min(sequence) FROM waiting").fetchone()
+            if oldest is None:
+                self._put_at_s.clear()
+                return 0.0
+            while self._put_at_s and self._put_at_s[0][0] < oldest:
+                self._put_at_s.popleft()
+            known = self._put_at_s[0] if self._put_at_s else (0, self._opened_s)
+            since_s = known[1] if known[0] == oldest else self._opened_s
+        return time.monotonic() - since_s
 
     def close(self) -> None:
         """Close the file. May be called twice."""

@@ -55,6 +55,11 @@ class QFunction:
         return self.release.manifest.version
 
     @property
+    def created_at_ns(self) -> int:
+        """When the release was made, UTC by the learner's clock."""
+        return self.release.manifest.created_at_ns
+
+    @property
     def search(self) -> SearchSettings:
         """How the release wants candidates searched."""
         return self.release.manifest.search

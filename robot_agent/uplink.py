@@ -195,6 +195,9 @@ class Uplink:
                 self._hello_due_s = time.monotonic() + PAUSE_S
                 sent = False
                 time.sleep(_AFTER_ERROR_S)
+        if self._is_welcome:
+            # How the robot was when it ended: nobody will say so later.
+            self._beat(time.monotonic())
         self._connection.close()
 
     def _idle_s(self) -> float:

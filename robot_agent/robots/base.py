@@ -105,6 +105,19 @@ class Robot(Protocol):
 
 
 @runtime_checkable
+class ThermometerRobot(Protocol):
+    """A robot that knows how warm its motors are."""
+
+    def temperature_c(self) -> float:
+        """Return the temperature of the hottest part, degrees Celsius. Called between attempts.
+
+        Raises:
+            RobotError: it does not answer.
+        """
+        ...
+
+
+@runtime_checkable
 class InstrumentedRobot(Protocol):
     """A robot with an independent instrument that knows whether an object is held."""
 
