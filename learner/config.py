@@ -129,6 +129,8 @@ class TrainingConfig:
     first_after_attempts: PositiveInt = 200
     """Train when this many attempts are there."""
     bfloat16: bool = True
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """"auto" takes a GPU for each worker where the place of training has so many, else the CPU."""
     held_out_fraction: Fraction = 0.05
     """Share of episodes kept out of training to measure calibration on."""
     replay_bytes: PositiveInt = 2_000_000_000

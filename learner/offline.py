@@ -13,6 +13,7 @@ from threading import Event
 
 import torch
 
+from learner.accelerators import with_device
 from learner.cluster import ray_of
 from learner.config import KeysConfig, LearnerConfig
 from learner.networks import build_network
@@ -21,6 +22,7 @@ from learner.releases.builder import ReleaseBuilder
 from learner.training.batch import Batch
 from learner.training.batches import Batches
 from learner.training.checkpoints import checkpoints_of
+from learner.training.device import device_of
 from learner.training.history import History
 from learner.training.log import TrainingLog, last_figures
 from learner.training.loop import LoopClock, Verdict, train
@@ -84,7 +86,13 @@ class OfflineRun:
         network = build_network(
             config.network, height_px=config.image_height_px, width_px=config.image_width_px
         )
-        self.training = Training(network, config.training, seed=config.seed, team=team)
+        self.training = Training(
+            network,
+            config.training,
+            seed=config.seed,
+            team=team,
+            device=device_of(config.training),
+        )
         self._checkpoints = checkpoints_of(config)
         self._checkpoints.restore_newest(self.training)
         if lack := self._checkpoints.lack_of_room(self.training):
@@ -119,7 +127,7 @@ class OfflineRun:
         if not len(self.history.examples) and not stopping.is_set():
             raise ConfigurationError("no labelled attempts in the stores")
         with closing(self.history), closing(self._log):
-            with Batches(self.draw) as batches:
+            with Batches(self.draw, self.training.device) as batches:
                 train(self.training, batches, self, self.clock)
             self._report()
         try:
@@ -244,6 +252,7 @@ def _trained(
         run.run(stopping)
         return run.training, run.held_out
     with ray_of(config):
+        config = with_device(config)
         run_team(config, partial(_run_as_one_of, config=config, stores=stores, visits=visits))
     network = build_network(
         config.network, height_px=config.image_height_px, width_px=config.image_width_px

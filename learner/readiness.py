@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+from learner.accelerators import with_device
 from learner.config import LearnerConfig
 from learner.placement import Node, live_nodes, name_of, nodes_in, places_of
 from learner.provenance import check_versions, package_versions
@@ -29,12 +30,13 @@ def await_cluster(config: LearnerConfig, stopping: threading.Event) -> bool:
     Raises:
         ConfigurationError: a place without a node, several nodes for what has one disk, a node with
             fewer cores than threads are asked for, or with other software than this one, or
-            more workers than can train.
+            more workers than can train, or than there are GPUs for.
     """
     if not _await_places(config, stopping):
         return False
     _check_disks(config)
     _check_cores(config)
+    with_device(config)
     if config.training.workers > 1:
         # It loads torch, which one worker needs in its own process alone.
         from learner.training.workers import check_workers

@@ -1,12 +1,14 @@
 """Exports a network's graphs in a process of its own, while training goes on.
 
+It has the same priority as training: the first release waits for it, and beside a busy fleet on two
+cores a lower one would leave it nothing for minutes.
+
 As a command, ``python -m learner.releases.export_process NETWORK HEIGHT_PX WIDTH_PX`` writes the
 graphs to its standard output. What is exported follows from the architecture alone.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
     from learner.releases.exported_graph import NetworkGraphs
 
 _ROOT = Path(__file__).resolve().parents[2]
-_NICENESS = 5
-"""Training and robots on the same cores come first; at 19 a busy simulated fleet would leave it
-nothing for minutes, and the first release waits for it."""
 
 
 class ExportProcess:
@@ -83,8 +82,6 @@ class ExportProcess:
 
 def main(network: str, height_px: int, width_px: int) -> None:
     """Export, and write the graphs to standard output."""
-    os.nice(_NICENESS)
-    # Only now, for loading takes as long as exporting.
     import torch
 
     from learner.networks import build_network

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from learner.accelerators import gpus_of_worker, with_device
 from learner.actor_process import begin_actor
 from learner.config import LearnerConfig
 from learner.ingestion.gateways import Gateways
@@ -93,7 +94,11 @@ class TrainingHandle:
         self, config: LearnerConfig, gateways: Gateways, releases: ReleaseServerHandle
     ) -> None:
         """Start the actor, where training is to run."""
-        actor_class: Any = ray.remote(**actor_options(config.training.place))(TrainingActor)
+        config = with_device(config)
+        is_alone = config.training.workers == 1
+        options = actor_options(config.training.place)
+        options["num_gpus"] = gpus_of_worker(config) if is_alone else 0
+        actor_class: Any = ray.remote(**options)(TrainingActor)
         self._actor: Any = actor_class.remote(config, gateways, releases, package_versions())
 
     def await_start(self) -> None:

@@ -14,6 +14,7 @@ from learner.config import LearnerConfig
 from learner.networks import build_network
 from learner.training.batches import Batches
 from learner.training.checkpoints import Checkpoint, checkpoints_of
+from learner.training.device import device_of
 from learner.training.history import History
 from learner.training.log import TrainingLog
 from learner.training.loop import LoopClock, Verdict, train
@@ -46,8 +47,9 @@ class Trainer:
         """Build or resume the network and open the stores.
 
         Raises:
-            ConfigurationError: a key file is missing or open to others, the newest checkpoint is
-                of another network, or a history's pictures are of another size.
+            ConfigurationError: there is no GPU as configured, a key file is missing or open to
+                others, the newest checkpoint is of another network, or a history's pictures are of
+                another size.
             StoreError: an episode store cannot be read.
         """
         torch.manual_seed(config.seed)
@@ -57,7 +59,13 @@ class Trainer:
         network = build_network(
             config.network, height_px=config.image_height_px, width_px=config.image_width_px
         )
-        self._training = Training(network, config.training, seed=config.seed, team=team)
+        self._training = Training(
+            network,
+            config.training,
+            seed=config.seed,
+            team=team,
+            device=device_of(config.training),
+        )
         self._checkpoints = checkpoints_of(config)
         resumed = self._checkpoints.restore_newest(self._training)
         if lack := self._checkpoints.lack_of_room(self._training):
@@ -108,7 +116,7 @@ class Trainer:
                 ending.callback(self._releases.close)
             ending.callback(self._sideline.close)
             self._mixture.prepare(stopping)
-            with Batches(self._mixture.draw) as batches:
+            with Batches(self._mixture.draw, self._training.device) as batches:
                 train(self._training, batches, self, self.clock)
             # Before anything else that can fail ends.
             self._save_last()

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from learner.accelerators import gpus_of_worker
 from learner.config import LearnerConfig
 from learner.logs import configure_logs
 from learner.placement import in_place, nodes_in
@@ -22,8 +23,8 @@ Work = Callable[[Team], None]
 def run_team(config: LearnerConfig, work: Work) -> None:
     """Run ``work`` in ``training.workers`` processes until it ends in all of them.
 
-    Ray must be there. Gradients go through gloo; a failure of one ends all, and training is
-    resumed from its checkpoint by whoever called.
+    Ray must be there. Gradients go through gloo, between GPUs through nccl; a failure of one ends
+    all, and training is resumed from its checkpoint by whoever called.
 
     Raises:
         ConfigurationError: see ``check_workers``.
@@ -35,12 +36,15 @@ def run_team(config: LearnerConfig, work: Work) -> None:
 
     # The metrics are our own; Ray's would want its dashboard.
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
+    has_gpus = gpus_of_worker(config) > 0
     trainer = TorchTrainer(
         _work,
         train_loop_config={"work": work, "log_level": config.log_level},
-        torch_config=TorchConfig(backend="gloo"),
+        # What workers tell each other beside gradients stays in ordinary memory.
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if has_gpus else "gloo"),
         scaling_config=train.ScalingConfig(
             num_workers=config.training.workers,
+            use_gpu=has_gpus,
             resources_per_worker={"CPU": 1} | in_place(config.training.place),
         ),
         run_config=train.RunConfig(
@@ -77,8 +81,11 @@ def check_workers(config: LearnerConfig) -> None:
 
 def _work(job: dict[str, Any]) -> None:
     from ray import train
+    from ray.train.torch import get_device
 
     configure_logs(job["log_level"])
     torch.set_num_threads(1)
+    if (device := get_device()).type == "cuda":
+        torch.cuda.set_device(device)
     context = train.get_context()
     job["work"](Team(rank=context.get_world_rank(), size=context.get_world_size()))

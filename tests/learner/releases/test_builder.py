@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from learner.networks import GraspNetwork, build_network
 from learner.releases.builder import ReleaseBuilder
+from learner.releases.export_process import ExportProcess
 from protocol.episode import GripperPose
-from protocol.errors import RejectedReleaseError
+from protocol.errors import RejectedReleaseError, TransientError
 from protocol.hand_eye import HandEyeMap
 from protocol.release import unpack_release
 from robot_agent.q_function import QFunction
@@ -252,3 +253,29 @@ class CopyingNetwork(WeighedNetwork):
 def test_a_graph_with_a_weight_of_its_own_is_refused():
     with pytest.raises(RejectedReleaseError, match=r"holds \['copied'\]"):
         ReleaseBuilder(CopyingNetwork())
+
+
+def test_graphs_that_another_process_exported_give_the_same_release(
+    builders: dict[str, ReleaseBuilder],
+):
+    export = ExportProcess("patch", height_px=SIZE_PX, width_px=SIZE_PX)
+    network = fresh("patch", seed=5)
+    there = ReleaseBuilder(network, export.graphs())
+    assert export.is_over
+    export.close()
+    assert build(there, network) == build(builders["patch"], network)
+
+
+def test_an_export_that_was_killed_says_so():
+    export = ExportProcess("patch", height_px=SIZE_PX, width_px=SIZE_PX)
+    export._process.kill()
+    with pytest.raises(TransientError, match="ended with status -9: it said nothing"):
+        export.graphs()
+    export.close()
+
+
+def test_an_export_that_failed_says_why():
+    export = ExportProcess("no-such-network", height_px=SIZE_PX, width_px=SIZE_PX)
+    with pytest.raises(TransientError, match=r"ended with status 1: KeyError: 'no-such-network'"):
+        export.graphs()
+    export.close()
