@@ -16,12 +16,13 @@ def toml_text(table: Mapping[str, Any], prefix: str = "") -> str:
 
     Strings, numbers, booleans and lists of them look the same in TOML as in JSON.
     """
-    values = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
-    sections = {key: value for key, value in table.items() if isinstance(value, Mapping)}
-    lines = [f"{key} = {_value_text(value)}" for key, value in values.items()]
-    for key, section in sections.items():
+    nested = {key: _tables(value) for key, value in table.items()}
+    lines = [f"{key} = {_value_text(table[key])}" for key, tables in nested.items() if not tables]
+    for key, tables in nested.items():
         name = f"{prefix}{key}"
-        lines += ["", f"[{name}]", toml_text(section, prefix=f"{name}.").rstrip()]
+        head = f"[{name}]" if isinstance(table[key], Mapping) else f"[[{name}]]"
+        for section in tables:
+            lines += ["", head, toml_text(section, prefix=f"{name}.").rstrip()]
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
@@ -49,6 +50,12 @@ def laid_over(table: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
         else:
             merged[key] = value
     return merged
+
+
+def _tables(value: object) -> list[Mapping[str, Any]]:
+    """Return the tables that a value is, or is a list of; none of a plain value."""
+    found = value if isinstance(value, list | tuple) else [value]
+    return [one for one in found if isinstance(one, Mapping)]
 
 
 def _value_text(value: object) -> str:

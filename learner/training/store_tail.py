@@ -84,10 +84,10 @@ class StoreTail:
         self._older_than = 0
 
     def note_trouble(self, error: StoreError) -> None:
-        """Say, once, why nothing can be read."""
-        if str(error) != self._said:
-            self._said = str(error)
+        """Say why nothing can be read, once until something can again."""
+        if not self._said:
             logger.error("no more episodes can be read: %s", error)
+        self._said = str(error)
 
     def close(self) -> None:
         """Read no more."""

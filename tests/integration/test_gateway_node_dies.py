@@ -1,0 +1,184 @@
+"""A cluster with two gateways on nodes of their own, and one of these nodes is gone for a while."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from fleet.operator import operator_connection, stores_of
+from fleet.status import StatusClient
+from fleet.verification import verify
+from protocol.codec import encode_episode
+from protocol.errors import GraspFleetError
+from protocol.messages import StatusReply
+from tests.delivery_site import DeliverySite, free_port, wait_until
+from tests.episodes import make_episode
+from tests.integration.test_node_failures import Lab, Table, add_node
+from tests.integration.test_node_failures import cluster as cluster  # a fixture
+from tests.integration.test_node_failures import lab as lab
+from tests.learner.spot_task import SIDE_PX, STORE_BYTES
+
+ROBOTS = 20
+PLACES = ("ingestion-1", "ingestion-2")
+
+
+def gateway_table(place: str) -> Table:
+    return {
+        "place": place,
+        "bind": f"tcp://127.0.0.1:{free_port()}",
+        "store": f"store-{place}",
+        "max_store_bytes": STORE_BYTES,
+    }
+
+
+class Crowd:
+    """Robots of one process: outboxes and uplinks like any agent's, an attempt now and then."""
+
+    def __init__(self, lab: Lab, endpoint: str) -> None:
+        self._site = DeliverySite(lab.folder.root)
+        self._stopping = threading.Event()
+        self.names = [f"arm-{number:02d}" for number in range(ROBOTS)]
+        for name in self.names:
+            self._site.enrol(name)
+        self.outboxes = {name: self._site.outbox(name) for name in self.names}
+        self._uplinks = {
+            name: self._site.uplink(name, outbox, gateways=[endpoint])
+            for name, outbox in self.outboxes.items()
+        }
+        self._thread = threading.Thread(target=self._grasp, daemon=True)
+
+    def start(self) -> None:
+        for uplink in self._uplinks.values():
+            uplink.start()
+        self._thread.start()
+
+    @property
+    def acked(self) -> int:
+        return sum(outbox.counts().acked for outbox in self.outboxes.values())
+
+    @property
+    def written(self) -> int:
+        return sum(outbox.counts().written for outbox in self.outboxes.values())
+
+    def rest(self) -> None:
+        """Make no more attempts; wait until all are delivered."""
+        self._stopping.set()
+        self._thread.join()
+        wait_until(lambda: self.acked == self.written, "everything is delivered", 120.0)
+
+    def close(self) -> None:
+        self._stopping.set()
+        for name, uplink in self._uplinks.items():
+            uplink.close(0.0)
+            self.outboxes[name].close()
+
+    def _grasp(self) -> None:
+        while not self._stopping.wait(0.1):
+            for name, outbox in self.outboxes.items():
+                seed = outbox.counts().written + 1
+                outbox.put(encode_episode(make_episode(name, seed, steps=1, side_px=SIDE_PX)))
+                self._uplinks[name].notify()
+
+
+def status_of(lab: Lab, endpoints: list[str] | None = None) -> StatusReply | None:
+    every, *keys = operator_connection(lab.folder)
+    try:
+        with StatusClient(endpoints or every, *keys) as client:
+            return client.fetch(2.0)
+    except GraspFleetError:
+        return None
+
+
+@contextmanager
+def learner_of(lab: Lab, changes: Table) -> Iterator[None]:
+    process = lab.start(changes)
+    try:
+        yield
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, lab.log
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_is_lost_or_doubled_when_the_node_of_one_of_two_gateways_dies(
+    cluster: Cluster, lab: Lab, tmp_path: Path
+):
+    nodes = {place: add_node(cluster, place) for place in (*PLACES, "rest")}
+    tables = [gateway_table(place) for place in PLACES]
+    changes = {
+        "gateway": tables,
+        "releases": {"place": "rest"},
+        "training": {"place": "rest", "first_after_attempts": 10**6},
+    }
+    crowd: Crowd | None = None
+
+    def answers(table: Table) -> bool:
+        return status_of(lab, [table["bind"]]) is not None
+
+    try:
+        with learner_of(lab, changes):
+            wait_until(lambda: all(map(answers, tables)), "both gateways", 120.0)
+            (tmp_path / "keys" / "learner.key").symlink_to("server.public")
+            crowd = Crowd(lab, tables[0]["bind"])
+            crowd.start()
+            wait_until(lambda: crowd.acked > 20 * ROBOTS, "robots deliver", 120.0)
+            status = status_of(lab)
+            assert status is not None
+            at_first = sum(robot.gateway == tables[0]["bind"] for robot in status.robots)
+            print(f"{at_first} of {ROBOTS} robots are at the first gateway")
+
+            before = crowd.acked
+            began = time.monotonic()
+            cluster.remove_node(nodes[PLACES[0]], allow_graceful=False)
+            wait_until(
+                lambda: (
+                    all(
+                        outbox.counts().waiting < 3 and outbox.counts().acked > 0
+                        for outbox in crowd.outboxes.values()
+                    )
+                    and crowd.acked > before + 20 * ROBOTS
+                ),
+                "the other gateway serves all",
+                120.0,
+            )
+            print(f"all go on {time.monotonic() - began:.1f} s after the kill")
+            status = status_of(lab)
+            assert status is not None
+            assert {robot.gateway for robot in status.robots} == {tables[1]["bind"]}
+            print(f"missing while the node is gone: {sum(one.missing for one in status.robots)}")
+
+            nodes[PLACES[0]] = add_node(cluster, PLACES[0])
+            wait_until(lambda: answers(tables[0]), "it comes back", 120.0)
+            crowd.rest()
+            wait_until(lambda: is_all_counted(lab, crowd), "both stores together", 60.0)
+            written = crowd.written
+    finally:
+        if crowd is not None:
+            crowd.close()
+        for node in nodes.values():
+            cluster.remove_node(node)
+    found = verify(stores_of(lab.folder), None)
+    counts = list(found.robots.values())
+    print(f"written {written}, stored {sum(one.stored for one in counts)}")
+    assert found.sound, found.findings()
+    assert sum(one.stored for one in counts) == written
+    assert all(one.missing == one.duplicated == 0 for one in counts)
+
+
+def is_all_counted(lab: Lab, crowd: Crowd) -> bool:
+    status = status_of(lab)
+    return (
+        status is not None
+        and sum(robot.missing for robot in status.robots) == 0
+        and sum(robot.stored for robot in status.robots) == crowd.written
+    )
