@@ -49,7 +49,7 @@ def await_cluster(config: LearnerConfig, stopping: threading.Event) -> bool:
 def _await_places(config: LearnerConfig, stopping: threading.Event) -> bool:
     end_s = time.monotonic() + config.ray.nodes_within_s
     said = False
-    while missing := {place for place in places_of(config) if not nodes_in(place)}:
+    while missing := _missing_places(config):
         names = ", ".join(sorted(missing))
         if time.monotonic() >= end_s:
             raise ConfigurationError(
@@ -63,6 +63,22 @@ def _await_places(config: LearnerConfig, stopping: threading.Event) -> bool:
         if stopping.wait(_POLL_S):
             return False
     return True
+
+
+def _missing_places(config: LearnerConfig) -> set[str]:
+    """Return the places without a node, without which the learner cannot start.
+
+    One gateway is enough to start with: robots of another one, whose node is gone, go to it.
+    """
+    missing = {place for place in places_of(config) if not nodes_in(place)}
+    gateways = {one.place for one in config.gateways}
+    if gateways <= missing:
+        return missing
+    if absent := missing & gateways:
+        logger.warning(
+            "no node is in place %s: its gateway starts when one is", ", ".join(sorted(absent))
+        )
+    return missing & {config.releases.place, config.training.place}
 
 
 def _check_disks(config: LearnerConfig) -> None:

@@ -113,6 +113,7 @@ class GatewayHandle:
         self._actor: Any = actor_class.remote(config, gateway, package_versions())
         self._asked: Any = None
         """A report that was asked for and has not come."""
+        self._is_gone = False
 
     def await_endpoint(self) -> str:
         """Wait until the gateway listens; return where.
@@ -138,8 +139,12 @@ class GatewayHandle:
         asked, self._asked = self._asked, None
         try:
             report: GatewayReport = ray.get(asked)
+        except ray.exceptions.ActorUnavailableError:
+            return None
         except ray.exceptions.RayError as error:
-            logger.debug("a gateway gives no report: %s", error)
+            if not self._is_gone:
+                self._is_gone = True
+                logger.error("a gateway has ended for good: %s", error)  # noqa: TRY400
             return None
         return report
 
