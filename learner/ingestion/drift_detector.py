@@ -110,17 +110,14 @@ class DriftDetector:
         self.alarmed_for: Ints = np.empty(0, np.int64)
         """int[R]: attempts since the alarm; -1 without one."""
 
-    def add_robot(self) -> int:
-        """Make room for a robot of which nothing is known; return its row."""
-        row = len(self.attempts)
-        self.steady = np.concatenate((self.steady, np.empty((1, _VALUES))))
-        self.shifted = np.concatenate((self.shifted, np.empty((1, len(_SHIFTS), _VALUES))))
-        self.held = np.concatenate((self.held, np.empty((1, len(_SHIFTS)))))
-        self.onset = np.concatenate((self.onset, np.empty((1, len(_SHIFTS)))))
-        self.attempts = np.append(self.attempts, 0)
-        self.alarmed_for = np.append(self.alarmed_for, -1)
-        self._forget(np.array([row]))
-        return row
+    def add_robots(self, count: int) -> None:
+        """Make room for robots of which nothing is known, in the rows behind the others."""
+        rows = len(self.attempts) + np.arange(count)
+        for name in ("steady", "shifted", "held", "onset", "attempts", "alarmed_for"):
+            array = getattr(self, name)
+            room = np.empty((count, *array.shape[1:]), array.dtype)
+            setattr(self, name, np.concatenate((array, room)))
+        self._forget(rows)
 
     def evidence(self) -> Floats:
         """Return float64[R]: the share that there is of what raises the alarm."""

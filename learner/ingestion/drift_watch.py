@@ -210,11 +210,11 @@ class DriftWatch:
             self._sorted += 1
 
     def _observe(self, attempts: list[_Attempt]) -> None:
-        for attempt in attempts:
-            if attempt.robot_id not in self._rows:
-                self._rows[attempt.robot_id] = len(self._rows)
-                for test in self._tests.values():
-                    test.add_robot()
+        fresh = [one.robot_id for one in attempts if one.robot_id not in self._rows]
+        self._rows |= {name: len(self._rows) + index for index, name in enumerate(fresh)}
+        if fresh:
+            for test in self._tests.values():
+                test.add_robots(len(fresh))
         self._test(_SUCCESS, attempts, np.zeros(len(attempts)))
         decided = [one for one in attempts if one.predicted is not None]
         if decided:

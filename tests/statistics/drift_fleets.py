@@ -123,8 +123,7 @@ def _simulate_fleet(scenario: Scenario, rng: np.random.Generator) -> Floats:
 
 def _test_of(robots: int) -> DriftDetector:
     test = DriftDetector(modes=2)
-    for _ in range(robots):
-        test.add_robot()
+    test.add_robots(robots)
     return test
 
 

@@ -19,8 +19,7 @@ from learner.ingestion.drift_detector import (
 
 def make_test(robots: int) -> DriftDetector:
     test = DriftDetector()
-    for _ in range(robots):
-        test.add_robot()
+    test.add_robots(robots)
     return test
 
 
@@ -136,8 +135,7 @@ def test_a_fleet_that_learns_from_nothing_leaves_no_robot_without_a_past():
 
 def test_exploring_costs_success_and_is_no_drift():
     test, random = DriftDetector(modes=2), np.random.default_rng(4)
-    for _ in range(4):
-        test.add_robot()
+    test.add_robots(4)
     for count in range(1_000):
         exploring = random.random(4) < (0.0 if count < 500 else 0.5)
         test.observe(
