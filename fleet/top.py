@@ -8,7 +8,7 @@ from collections import Counter
 from rich.console import Console, Group
 from rich.text import Text
 
-from fleet.health import LEARNER, Concern, Severity
+from fleet.concern import LEARNER, Concern, Severity
 from fleet.monitor import fleet_success
 from fleet.overview import Overview
 from fleet.proportion import Proportion

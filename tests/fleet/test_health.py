@@ -7,10 +7,18 @@ import io
 import pytest
 from rich.console import Console
 
-from fleet.health import LEARNER, Severity, concerns_of
+from fleet.concern import LEARNER, Severity
+from fleet.health import concerns_of
 from fleet.overview import Overview
 from fleet.top import headline, screen_of, sparkline
-from protocol.messages import Drift, ReleaseEntry, ReleaseList, RobotStatus, StatusReply
+from protocol.messages import (
+    Drift,
+    ReleaseEntry,
+    ReleaseList,
+    RobotHealth,
+    RobotStatus,
+    StatusReply,
+)
 
 NOW_NS = 1_800_000_000_000_000_000
 MINUTE_NS = 60 * 10**9
@@ -92,6 +100,13 @@ def test_a_fleet_that_is_well_gives_no_concern():
         ({"missing": 1}, "warning arm-1: 1 episode missing of the numbers that it gave; 'fleet"),
         ({"outbox_episodes": 500}, "warning arm-1: 500 episodes wait in its outbox; its network"),
         ({"warnings": ["the camera is gone"]}, "warning arm-1: the camera is gone"),
+        ({"health": RobotHealth(camera_ok=False)}, "warning arm-1: the camera gives no picture"),
+        ({"health": RobotHealth(servos_ok=False)}, "warning arm-1: arm or gripper does not ans"),
+        ({"health": RobotHealth(safety_stops=1)}, "critical arm-1: it has stopped for safety"),
+        ({"health": RobotHealth(camera_shift_px=3.0)}, "warning arm-1: the camera has moved by 3"),
+        ({"health": RobotHealth(gripper_zero_drift_m=0.003)}, "warning arm-1: closed on nothing"),
+        ({"health": RobotHealth(temperature_c=71.0)}, "warning arm-1: 71 °C; look for what blo"),
+        ({"health": RobotHealth(outbox_oldest_s=3600.0)}, "warning arm-1: an episode has waited"),
         (
             {"success_drift": drift(detected=True)},
             "warning arm-1: success has left its past: 71% instead of 90% for about 84 attempts;",
