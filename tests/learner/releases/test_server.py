@@ -250,6 +250,8 @@ def test_packings_are_held_of_the_newest_releases_only(fleet: Fleet):
     server = fleet.server()
     for version in range(1, 9):
         server.publish(make_similar_release(version, bytes(50_000)))
+        if version > 5:
+            announced(fleet, server, have_version=version - 2, wire_version=3)
     robot = fleet.robot(server)
 
     def served(version: int, base: int) -> bool:
