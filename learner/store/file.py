@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
-from protocol.errors import ConfigurationError, StoreError
+from protocol.errors import ConfigurationError, StoreError, StoreFullError
 
 FORMAT = b"2"
 _UPGRADED = (b"1",)
@@ -18,6 +19,9 @@ new format. An older learner refuses the file from then on."""
 TABLES = ("log", "index", "conflicts", "tombstones", "spools", "tallies", "retirements", "ages")
 _STORE_ID = b"store_id"
 _MAX_READERS = 256
+_LEAST_FREE_BYTES = 1_000_000
+"""On the disk of a new store. LMDB maps its lock file, which is all holes at first; a page that the
+disk has no room for ends the process."""
 _RESCUE = "save what is whole of it with `fleet episodes export --store {folder} --to NEW`"
 
 
@@ -67,6 +71,7 @@ def open_store_file(folder: Path, *, max_bytes: int, readonly: bool) -> StoreFil
 
     Raises:
         StoreError: there is none to read, it is cut short, or it is of another format.
+        StoreFullError: the disk has no room for a new one.
         ConfigurationError: the folder cannot be written.
     """
     data = folder / "data.mdb"
@@ -76,6 +81,8 @@ def open_store_file(folder: Path, *, max_bytes: int, readonly: bool) -> StoreFil
         raise StoreError(f"episode store {data}: the file is empty")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not readonly:
+            _check_room(folder)
         environment = lmdb.open(
             str(folder),
             map_size=max_bytes,
@@ -96,6 +103,15 @@ def open_store_file(folder: Path, *, max_bytes: int, readonly: bool) -> StoreFil
     except BaseException:
         environment.close()
         raise
+
+
+def _check_room(folder: Path) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < _LEAST_FREE_BYTES and not (folder / "lock.mdb").exists():
+        raise StoreFullError(
+            f"episode store {folder}: its disk has {free_bytes} bytes free, and a new store takes "
+            f"{_LEAST_FREE_BYTES}; make room"
+        )
 
 
 def _open_tables(environment: Any, data: Path, *, readonly: bool) -> StoreFile:  # noqa: ANN401

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import msgspec
 import psutil
 import pytest
@@ -17,7 +18,13 @@ import ray
 
 from fleet.enrolment import create_learner_keys
 from fleet.toml_text import toml_text
+from learner.config import TrainingConfig
+from learner.networks import build_network
+from learner.training.checkpoint_folder import LocalFolder
+from learner.training.checkpoints import Checkpoints
+from learner.training.step import Training
 from tests.delivery_site import ROOT, free_port, wait_until
+from tests.disks import small_disk
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store
 
 Table = dict[str, Any]
@@ -138,12 +145,60 @@ def test_a_wrong_configuration_ends_with_status_2_and_one_line_that_names_it(
     assert_one_clear_line(status, stderr, words)
 
 
-def assert_one_clear_line(status: int, stderr: str, words: tuple[str, ...]) -> None:
-    assert status == 2, stderr
+def assert_one_clear_line(
+    status: int, stderr: str, words: tuple[str, ...], *, wanted: int = 2
+) -> None:
+    assert status == wanted, stderr
     lines = [line for line in stderr.splitlines() if line.startswith("learner: ")]
     assert len(lines) == 1, stderr
     for word in words:
         assert word in lines[0]
+
+
+def with_another_networks_checkpoint(table: Table, folder: Path) -> None:
+    other = build_network("levine2016", height_px=SIDE_PX, width_px=SIDE_PX)
+    checkpoints = folder / "run" / "checkpoints"
+    Checkpoints(folder=LocalFolder(checkpoints), network="levine2016").save(
+        Training(other, TrainingConfig(), seed=0), release_version=3
+    )
+
+
+def with_a_store_of_another_format(table: Table, folder: Path) -> None:
+    fill_store(folder / "store", count=1)
+    with lmdb.open(str(folder / "store"), max_dbs=16) as environment:
+        meta = environment.open_db(b"meta")
+        with environment.begin(db=meta, write=True) as transaction:
+            transaction.put(b"format", b"99")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status", "words"),
+    [
+        (with_another_networks_checkpoint, 2, ("is of network 'levine2016'", "another run_folder")),
+        (with_a_store_of_another_format, 1, ("format b'99'",)),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_another_version_left_behind_ends_the_learner_with_one_line_that_names_it(
+    tmp_path: Path,
+    ray_address: str,
+    spoil: Callable[[Table, Path], None],
+    status: int,
+    words: tuple[str, ...],
+):
+    table = make_table(tmp_path, ray_address)
+    spoil(table, tmp_path)
+    found, stderr = end_of(start(tmp_path, table))
+    assert_one_clear_line(found, stderr, words, wanted=status)
+    assert not metrics(tmp_path)
+
+
+def test_a_full_disk_ends_the_learner_with_one_line_that_names_it(tmp_path: Path, ray_address: str):
+    table = make_table(tmp_path, ray_address)
+    with small_disk(tmp_path / "disk", megabytes=1) as disk:
+        table["gateway"]["store"] = str(disk / "store")
+        status, stderr = end_of(start(tmp_path, table))
+    assert_one_clear_line(status, stderr, (f"{disk}/store", "bytes free", "make room"), wanted=1)
 
 
 @pytest.mark.parametrize("service", ["gateway", "releases"])

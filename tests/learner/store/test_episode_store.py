@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import lmdb
@@ -188,6 +189,15 @@ def test_a_full_disk_is_said_in_words_and_the_store_goes_on_when_there_is_room(t
         assert store.commit([arrival(sequence + 1, bytes(50_000))]) == [Verdict.STORED]
         assert numbers(store) == list(range(1, sequence + 2))
         store.close()
+
+
+def test_a_disk_without_room_for_a_new_store_is_said_in_words(tmp_path: Path):
+    with small_disk(tmp_path / "disk", megabytes=1) as disk:
+        with (disk / "rest").open("wb", buffering=0) as rest, suppress(OSError):
+            while True:
+                rest.write(bytes(4096))
+        with pytest.raises(StoreFullError, match=r"has 0 bytes free.*make room"):
+            EpisodeStore(disk / "store", MAX_BYTES)
 
 
 def test_another_process_reads_on_while_this_one_writes(store: EpisodeStore, tmp_path: Path):
