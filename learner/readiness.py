@@ -62,6 +62,8 @@ def _await_places(config: LearnerConfig, stopping: threading.Event) -> bool:
             said = True
         if stopping.wait(_POLL_S):
             return False
+    if absent := sorted(place for place in places_of(config) if not nodes_in(place)):
+        logger.warning("no node is in place %s: its gateway starts when one is", ", ".join(absent))
     return True
 
 
@@ -71,14 +73,8 @@ def _missing_places(config: LearnerConfig) -> set[str]:
     One gateway is enough to start with: robots of another one, whose node is gone, go to it.
     """
     missing = {place for place in places_of(config) if not nodes_in(place)}
-    gateways = {one.place for one in config.gateways}
-    if gateways <= missing:
-        return missing
-    if absent := missing & gateways:
-        logger.warning(
-            "no node is in place %s: its gateway starts when one is", ", ".join(sorted(absent))
-        )
-    return missing & {config.releases.place, config.training.place}
+    is_served = any(one.place not in missing for one in config.gateways)
+    return missing & {config.releases.place, config.training.place} if is_served else missing
 
 
 def _check_disks(config: LearnerConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,18 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
         seat.stop()
 
 
+def start_process(seat: Seat) -> subprocess.Popen[bytes]:
+    """Start a seat's gateway as a process, which can be killed."""
+    folder = seat.store.parent / f"{seat.store.name}-process"
+    folder.mkdir()
+    (folder / "endpoint").write_text(seat.endpoint)
+    for name in ("keys", "registry"):
+        (folder / name).symlink_to(seat.site.folder / name)
+    seat.store.mkdir(exist_ok=True)
+    (folder / "store").symlink_to(seat.store)
+    return DeliverySite(folder).start("gateway")
+
+
 def stored(seat: Seat) -> int:
     assert seat.gateway is not None
     return sum(robot.stored for robot in seat.gateway.report().status.robots)
@@ -160,6 +173,36 @@ def test_a_robot_that_starts_again_goes_where_it_was_welcomed_last(pair: Pair):
     robot.deliver(1)
     robot.close()
     assert [stored(seat) for seat in pair.seats] == [0, 2]
+
+
+def test_a_gateway_that_is_killed_while_robots_deliver_loses_and_doubles_nothing(pair: Pair):
+    first, second = pair.seats
+    first.stop()
+    process = start_process(first)
+    names = [f"arm-{number}" for number in range(4)]
+    for name in names:
+        pair.site.enrol(name)
+    robots = [pair.robot(name, at=(0, 1)) for name in names]
+    try:
+        for robot in robots:
+            robot.put(90)
+        wait_until(lambda: any(one.outbox.counts().acked for one in robots), "the first acks")
+        process.kill()
+        process.wait()
+        for robot in robots:
+            robot.deliver(10)
+    finally:
+        process.kill()
+        process.wait()
+        for robot in robots:
+            robot.close()
+    first.start()
+    pair.exchange()
+    for seat in (first, second):
+        seat.stop()
+    found = verify([first.store, second.store], None)
+    assert found.sound, found.findings()
+    assert {name: one.stored for name, one in found.robots.items()} == dict.fromkeys(names, 100)
 
 
 def test_new_robots_are_spread_over_the_gateways(pair: Pair):
