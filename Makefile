@@ -11,7 +11,7 @@ SEED ?= 0
 OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check fuzz chaos soak bench profile clean
+.PHONY: help demo test test-slow check monitoring-test fuzz chaos soak bench profile clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | \
@@ -35,6 +35,12 @@ check: $(INSTALLED)  ## lint, format, types, import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+monitoring-test: $(INSTALLED)  ## rules and dashboards against promtool, amtool and a real Prometheus
+	@for tool in promtool amtool prometheus; do command -v $$tool >/dev/null || { echo "$$tool is missing: \
+	  apt-get install prometheus prometheus-alertmanager, or see docs/monitoring.md" >&2; exit 1; }; done
+	@exec $(BIN)/pytest -q tests/deploy/test_alerts.py tests/deploy/test_dashboards.py \
+	  tests/deploy/test_dashboards_live.py
 
 fuzz: $(INSTALLED)  ## fuzz every byte from a network: 30 minutes or 10 million inputs (FUZZ=--help)
 	@exec $(BIN)/python -m tests.fuzz $(FUZZ)

@@ -71,6 +71,8 @@ class Prometheus:
                 answer = json.load(reply)
         except HTTPError as error:
             said = error.read().decode(errors="replace")
+            if error.code >= 500:
+                raise TransientError(f"Prometheus at {self._url} is not ready: {said}") from None
             raise RefusedQueryError(f"Prometheus refused {parameters['query']!r}: {said}") from None
         except (URLError, TimeoutError) as error:
             raise TransientError(f"Prometheus at {self._url} does not answer: {error}") from None
