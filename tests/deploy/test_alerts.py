@@ -89,6 +89,19 @@ def test_every_page_belongs_to_an_alert():
     assert pages == {alert["labels"]["runbook"] for alert in ALERTS}
 
 
+def test_the_table_of_alerts_says_what_the_rules_say():
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    rows = [line.split(" | ")[:3] for line in page.splitlines() if line.startswith("| [")]
+    assert rows == [
+        [
+            f"| [{one['alert']}](runbooks/{one['labels']['runbook']}.md)",
+            one["labels"]["severity"],
+            one["for"],
+        ]
+        for one in ALERTS
+    ]
+
+
 def expectations(scenario: Table) -> Iterator[set[str]]:
     """Yield the alerts that a scenario expects to fire, for every moment that it looks."""
     for test in scenario["promql_expr_test"]:
