@@ -92,10 +92,11 @@ def decode_episode(record: bytes, limits: EpisodeLimits = EPISODE_LIMITS) -> Epi
     Raises:
         RejectedEpisodeError: anything in the record is not what it must be.
     """
-    meta, bounds = _open_record(record, limits)
+    meta, begin = _open_record(record, limits)
+    bounds = accumulate(meta.image_bytes, initial=begin)
     images: list[ImageArray] = [
-        decode_jpeg(record[begin:end], height_px=meta.height_px, width_px=meta.width_px)
-        for begin, end in pairwise(bounds)
+        decode_jpeg(record[start:end], height_px=meta.height_px, width_px=meta.width_px)
+        for start, end in pairwise(bounds)
     ]
     return episode_from(meta, images)
 
@@ -161,17 +162,16 @@ def _message_decoder(union: Hashable) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(cast(Any, union))
 
 
-def _open_record(
-    record: bytes | memoryview, limits: EpisodeLimits
-) -> tuple[EpisodeMeta, list[int]]:
-    """Return the checked meta and the bounds of the images."""
+def _open_record(record: bytes | memoryview, limits: EpisodeLimits) -> tuple[EpisodeMeta, int]:
+    """Check a record; return its meta and where that ends, which is where the images begin."""
     meta_end = _check_prefix(record, limits)
     try:
         meta = _meta_decoder.decode(memoryview(record)[_PREFIX.size : meta_end])
     except _NOT_THE_SCHEMA as error:
         raise RejectedEpisodeError(f"episode record: {error}") from error
     _check_meta(meta, limits)
-    return meta, _find_images(record, meta_end, meta, limits)
+    _check_images(record, meta_end, meta, limits)
+    return meta, meta_end
 
 
 def _check_prefix(record: bytes | memoryview, limits: EpisodeLimits) -> int:
@@ -223,10 +223,9 @@ def _check_meta(meta: EpisodeMeta, limits: EpisodeLimits) -> None:
         raise RejectedEpisodeError(f"{name}: labelled {meta.outcome.label} but never closed")
 
 
-def _find_images(
+def _check_images(
     record: bytes | memoryview, begin: int, meta: EpisodeMeta, limits: EpisodeLimits
-) -> list[int]:
-    """Return where each image begins, which is where the one before it ends; then the end."""
+) -> None:
     name = f"episode {meta.episode_id}"
     sizes = meta.image_bytes
     if len(sizes) != 2 + len(meta.steps):
@@ -242,9 +241,7 @@ def _find_images(
         raise RejectedEpisodeError(
             f"{name}: images of {sum(sizes)} bytes announced, {found_bytes} found"
         )
-    bounds = list(accumulate(sizes, initial=begin))
     try:
-        check_jpeg_sizes(record, bounds, height_px=meta.height_px, width_px=meta.width_px)
+        check_jpeg_sizes(record, begin, sizes, height_px=meta.height_px, width_px=meta.width_px)
     except RejectedEpisodeError as error:
         raise RejectedEpisodeError(f"{name}: {error}") from error
-    return bounds

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import pairwise
-from operator import sub
+from itertools import accumulate, pairwise
 
 import cv2
 import numpy as np
@@ -74,52 +73,54 @@ def jpeg_size(blob: bytes | memoryview) -> tuple[int, int]:
     Raises:
         RejectedEpisodeError: no such header, or the file does not end as a JPEG file does.
     """
-    precision, height_px, width_px, components = _FRAME.unpack_from(blob, _find_frame(blob))
-    if precision != 8 or components != 3:
-        raise RejectedEpisodeError("JPEG is not 8 bits in three components")
-    return height_px, width_px
+    return _read_frame(blob, _find_frame(blob))
 
 
 def check_jpeg_sizes(
-    data: bytes | memoryview, bounds: Sequence[int], *, height_px: int, width_px: int
+    data: bytes | memoryview, begin: int, sizes: Sequence[int], *, height_px: int, width_px: int
 ) -> None:
-    """Check that every image has this size, by its header; nothing is decoded or copied.
+    """Check that every image measures the same, by its header; nothing is decoded or copied.
 
     Args:
-        data: what holds the images.
-        bounds: where each image begins, which is where the one before it ends; then the end of
-            the last one.
-        height_px: of every image.
-        width_px: of every image.
+        data: holds the images, one after the other up to its end.
+        begin: where the first one begins.
+        sizes: of each, in bytes.
+        height_px: of each.
+        width_px: of each.
 
     Raises:
         RejectedEpisodeError: one has another size, or is not a whole JPEG file.
     """
-    first = data[bounds[0] : bounds[1]]
-    _check_jpeg_size(first, height_px, width_px)
+    bounds = list(accumulate(sizes, initial=begin))
+    head = _checked_head(data[begin : bounds[1]], height_px, width_px)
     # One camera's files are alike up to the end of the frame header: no need to parse each, only
     # to look at the seams between them.
-    seam = _END + bytes(first[: _find_frame(first) + _FRAME.size])
-    after = len(seam) - len(_END)
-    seams = b"".join([data[at - len(_END) : at + after] for at in bounds[1:-1]])
-    shortest_bytes = min(map(sub, bounds[1:], bounds))
-    if (
-        seams == seam * (len(bounds) - 2)
-        and shortest_bytes >= len(seam)
-        and data[bounds[-1] - len(_END) : bounds[-1]] == _END
-    ):
+    seam = _END + head
+    seams = b"".join([data[at - 2 : at + len(head)] for at in bounds[1:-1]])
+    are_alike = seams == seam * (len(sizes) - 1) and min(sizes) >= len(seam)
+    if are_alike and data[-2:] == _END:
         return
-    for begin, end in pairwise(bounds[1:]):
-        _check_jpeg_size(data[begin:end], height_px, width_px)
+    for start, end in pairwise(bounds[1:]):
+        _checked_head(data[start:end], height_px, width_px)
 
 
-def _check_jpeg_size(blob: bytes | memoryview, height_px: int, width_px: int) -> None:
-    found = jpeg_size(blob)
+def _checked_head(blob: bytes | memoryview, height_px: int, width_px: int) -> bytes:
+    """Return an image up to the end of its frame header, which gives this size."""
+    frame_at = _find_frame(blob)
+    found = _read_frame(blob, frame_at)
     if found != (height_px, width_px):
         raise RejectedEpisodeError(
             "an image of {} x {} px".format(*found)
             + f", but the episode says {height_px} x {width_px}"
         )
+    return bytes(blob[: frame_at + _FRAME.size])
+
+
+def _read_frame(blob: bytes | memoryview, frame_at: int) -> tuple[int, int]:
+    precision, height_px, width_px, components = _FRAME.unpack_from(blob, frame_at)
+    if precision != 8 or components != 3:
+        raise RejectedEpisodeError("JPEG is not 8 bits in three components")
+    return height_px, width_px
 
 
 def _find_frame(blob: bytes | memoryview) -> int:

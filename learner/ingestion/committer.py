@@ -1,7 +1,7 @@
 """The committer: a thread that stores what was admitted in groups, and says what to ack.
 
-A group is whatever arrived while the one before was being written, so that the disk is synced as
-seldom as the load allows and yet a lone record does not wait.
+A group is what the gateway received in one turn: whatever arrived while the group before was being
+written. So the disk is synced as seldom as the load allows, and yet a lone record does not wait.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from protocol.refusal_log import RefusalLog
 
 logger = logging.getLogger(__name__)
 
-MAX_GROUP = 512
 MAX_GROUP_BYTES = 32 * 2**20
 RETENTION_IDLE_S = 30.0
 """How often a committer without work looks for what has grown too old."""
@@ -65,6 +64,13 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             return _ENTRY_BYTES + len(item.record)
         sequences = item.last_sequence - item.sequence + 1
         return sequences * (_ENTRY_BYTES + len(item.reason))
+
+
+class _Group(msgspec.Struct, kw_only=True, gc=False):
+    """What is stored in one transaction."""
+
+    deliveries: list[Delivery]
+    written_bytes: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -104,12 +110,11 @@ class Committer:
         self._drift = drift or DriftWatch()
         self.traffic = Traffic()
         """What went through."""
-        self.turn = threading.Lock()
-        """For whoever works on many messages in a row. Both threads need the interpreter, and the
-        binding of LMDB lets go of it at every call: without turns each call waited for the other
-        thread, and a record cost a quarter more CPU. Nobody holds it while the disk is synced."""
         self._retention_due_s = self._resting_until_s = 0.0
-        self._queue: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
+        self._next = _Group(deliveries=[])
+        self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._under_way = 0
         self._answers: deque[Answer] = deque()
         self._submitted_bytes = 0
         self._done_bytes = 0
@@ -122,7 +127,8 @@ class Committer:
 
     def stop(self) -> None:
         """Store what was submitted, then end the thread."""
-        self._queue.put(None)
+        self._hand_over()
+        self._groups.put(None)
         self._thread.join()
 
     @property
@@ -131,11 +137,31 @@ class Committer:
         return self._submitted_bytes - self._done_bytes
 
     def submit(self, delivery: Delivery) -> None:
-        """Hand a delivery over; belongs to one thread."""
-        self._submitted_bytes += delivery.written_bytes
+        """Put a delivery into the next group. Belongs to one thread, with ``commit_submitted``."""
+        group = self._next
+        written_bytes = delivery.written_bytes
+        group.deliveries.append(delivery)
+        group.written_bytes += written_bytes
+        self._submitted_bytes += written_bytes
         if delivery.facts is not None:
             self.traffic.note_received(delivery.facts.record_bytes)
-        self._queue.put(delivery)
+        if group.written_bytes >= MAX_GROUP_BYTES:
+            self._hand_over()
+
+    def commit_submitted(self, patience_s: float = 0.0) -> None:
+        """Have what was submitted stored, and wait for it up to ``patience_s``.
+
+        Who would go on meanwhile would fight with the committer's thread for the interpreter, which
+        the binding of LMDB lets go of at every call: a record cost a tenth more CPU.
+        """
+        self._hand_over()
+        end_s = time.monotonic() + patience_s
+        while self._under_way:
+            try:
+                self._finished.get(timeout=max(0.0, end_s - time.monotonic()))
+            except queue.Empty:
+                return
+            self._under_way -= 1
 
     def take_answers(self) -> list[Answer]:
         """Return the answers that are ready."""
@@ -144,44 +170,40 @@ class Committer:
             taken.append(self._answers.popleft())
         return taken
 
+    def _hand_over(self) -> None:
+        if self._next.deliveries:
+            self._groups.put(self._next)
+            self._next = _Group(deliveries=[])
+            self._under_way += 1
+
     def _run(self) -> None:
         running = True
         while running:
-            group, running = self._next_group()
-            if group:
-                self._take(group)
+            running = self._take_next()
             # After the answers, so that no ack waits for it; a piece at a time, so that no
             # record waits for long.
             self._retire_some()
 
-    def _take(self, group: list[Delivery]) -> None:
+    def _take_next(self) -> bool:
+        """Store the next group, if one comes before it is time to retire; False after the last."""
         try:
-            self._answers.extend(self._commit(group))
+            group = self._groups.get(timeout=max(0.0, self._retention_due_s - time.monotonic()))
+        except queue.Empty:
+            return True
+        if group is not None:
+            self._take(group)
+        return group is not None
+
+    def _take(self, group: _Group) -> None:
+        deliveries = group.deliveries
+        try:
+            self._answers.extend(self._commit(deliveries))
         except Exception:
             # Without an ack the robots keep these records and send them again.
-            logger.exception("a group of %d deliveries could not be stored", len(group))
-        self._done_bytes += sum(delivery.written_bytes for delivery in group)
+            logger.exception("a group of %d deliveries could not be stored", len(deliveries))
+        self._done_bytes += group.written_bytes
         self._on_answers()
-
-    def _next_group(self) -> tuple[list[Delivery], bool]:
-        """Return what waits, and False when the thread shall end after it.
-
-        Nothing when nothing came before it was time to look for what is to be retired.
-        """
-        wait_s = max(0.0, self._retention_due_s - time.monotonic())
-        group: list[Delivery] = []
-        group_bytes = 0
-        try:
-            delivery = self._queue.get(timeout=wait_s)
-            while delivery is not None:
-                group.append(delivery)
-                group_bytes += delivery.written_bytes
-                if len(group) >= MAX_GROUP or group_bytes >= MAX_GROUP_BYTES:
-                    return group, True
-                delivery = self._queue.get_nowait()
-        except queue.Empty:
-            return group, True
-        return group, False
+        self._finished.put(None)
 
     def _retire_some(self) -> None:
         if time.monotonic() < self._resting_until_s:
@@ -198,7 +220,7 @@ class Committer:
     def _commit(self, group: list[Delivery]) -> list[Answer]:
         began_s = time.monotonic()
         try:
-            verdicts = self._store.commit([delivery.item for delivery in group], self.turn)
+            verdicts = self._store.commit([delivery.item for delivery in group])
         except (StoreFullError, StoreError) as error:
             robots = {delivery.sender.robot_id for delivery in group}
             if isinstance(error, StoreError) and len(robots) > 1:

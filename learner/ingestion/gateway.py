@@ -1,8 +1,9 @@
 """The gateway: where robots deliver their episodes.
 
-One thread owns the ROUTER socket; another (see committer) writes to the store, so that receiving
-goes on while the disk is synced. Who speaks is looked up by the key that authenticated the very
-message, never by anything in it.
+One thread owns the ROUTER socket; another (see committer) writes to the store. They take turns:
+what was received is stored before more is received, but a disk that takes its time silences nobody.
+A thread of libzmq goes on receiving and decrypting all the while. Who speaks is looked up by the
+key that authenticated the very message, never by anything in it.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ _LIMITS = SocketLimits(frame_bytes=EPISODE_LIMITS.record_bytes + MAX_HEADER_BYTE
 _RECEIVED_PER_TURN = 128
 # Numbers: combining pyzmq's own flags, which are enumerations, costs more than sending a message.
 _NOBLOCK, _SEND_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+_PATIENCE_S = 0.1
+"""How long nothing is received while a group is stored. A slower disk must not silence the learner:
+it answers greetings and operators meanwhile, and receives the next group."""
 _HOUSEKEEPING_S = 10.0
 _FLUSH_MS = 1_000
 # No agent has a spool of this name: an ack that says nothing to anybody.
@@ -312,11 +316,12 @@ class Gateway:
         while not self._stopping:
             has_room = self._committer.queued_bytes < MAX_QUEUED_BYTES
             has_messages = self._socket.wait(1.0, self._wakeup, for_messages=has_room)
+            if has_messages:
+                self._receive()
+                self._committer.commit_submitted(_PATIENCE_S)
+            # Not sooner: answers that were waited for need not wake it.
             self._wakeup.clear()
-            with self._committer.turn:
-                if has_messages:
-                    self._receive()
-                self._send_answers()
+            self._send_answers()
             self._socket.tend(MAX_QUEUED_BYTES + self._reception.granted_bytes)
             if time.monotonic() >= tidy_at_s:
                 self._reception.tidy()
@@ -324,6 +329,7 @@ class Gateway:
 
     def _receive(self) -> None:
         """Take what has arrived, but not so much that answers would wait."""
+        self._reception.begin_turn()
         for _ in range(_RECEIVED_PER_TURN):
             try:
                 envelope = _receive_envelope(self._socket.socket)

@@ -117,9 +117,15 @@ class Reception:
         self._image_size_px = image_size_px
         self._neighbours = neighbours
         self._own_endpoint = own_endpoint
+        self._holders: dict[str, tuple[Member | None, str]] = {}
+        """Who holds a key, or why nobody does: what was looked up in this turn."""
         self._rate = MessageRate()
         self.sessions = Sessions()
         """Every robot's connection to this gateway."""
+
+    def begin_turn(self) -> None:
+        """Have every key looked up anew; to be called before the messages of a few milliseconds."""
+        self._holders.clear()
 
     def answer(self, envelope: Envelope) -> FromGateway | None:
         """Deal with one message; return what to send back at once, if anything."""
@@ -147,6 +153,12 @@ class Reception:
 
     def _who(self, key: str) -> tuple[Member | None, str]:
         """Return who holds ``key`` (Z85), or None and why nobody who may speak does."""
+        found = self._holders.get(key)
+        if found is None:
+            found = self._holders[key] = self._look_up(key)
+        return found
+
+    def _look_up(self, key: str) -> tuple[Member | None, str]:
         try:
             member = self._registry.member_for_key(key)
             return member, "" if member else self._registry.refusal_reason(key)
@@ -204,8 +216,6 @@ class Reception:
     def _take_record(
         self, member: Member, envelope: Envelope, message: EpisodeSubmission
     ) -> Refusal | None:
-        # Here and not on the committer's thread, which writes to the store meanwhile: hashing and
-        # syncing both leave the interpreter to the other.
         admitted = admit(
             message, envelope.bodies[0], member.name, image_size_px=self._image_size_px
         )

@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import lmdb
@@ -39,7 +39,6 @@ from protocol.errors import StoreError, StoreFullError
 
 logger = logging.getLogger(__name__)
 
-_ANY_TIME: AbstractContextManager[object] = nullcontext()
 _SLACK_BYTES = 65_536
 """What a commit may write besides the records, roughly."""
 
@@ -78,37 +77,26 @@ class EpisodeStore(StoreAccounts):
         self._writer = threading.Lock()
         """Held by who writes: what is removed is looked at first, without LMDB."""
 
-    def commit(
-        self,
-        batch: Sequence[Arrival | Burial],
-        turn: AbstractContextManager[object] = _ANY_TIME,
-    ) -> list[Verdict]:
+    def commit(self, batch: Sequence[Arrival | Burial]) -> list[Verdict]:
         """Store a batch in one transaction; when this returns, it is on disk.
-
-        Args:
-            batch: what to store.
-            turn: entered while the batch is written to memory, left before the disk is synced.
 
         Raises:
             StoreFullError: the disk or the size limit is reached; nothing of the batch was stored.
             StoreError: the disk failed or the store is damaged; nothing of the batch was stored.
         """
         try:
-            return self._commit(batch, turn)
+            return self._commit(batch)
         except StoreFullError:
             # A reader that was killed holds pages until somebody looks whether it lives.
             if not self._file.environment.reader_check():
                 raise
-        return self._commit(batch, turn)
+        return self._commit(batch)
 
-    def _commit(
-        self, batch: Sequence[Arrival | Burial], turn: AbstractContextManager[object]
-    ) -> list[Verdict]:
+    def _commit(self, batch: Sequence[Arrival | Burial]) -> list[Verdict]:
         needed_bytes = sum(len(item.record) for item in batch if isinstance(item, Arrival))
         with (
             self._writing(needed_bytes),
             self._file.environment.begin(write=True) as transaction,
-            turn,
         ):
             writer = StoreTransaction(transaction, self._file, self._now_ns())
             verdicts = [writer.take(item) for item in batch]

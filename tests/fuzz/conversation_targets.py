@@ -88,6 +88,7 @@ class _Learner:
             reason="",
         )
         self._committer.submit(Delivery(sender=fence, item=end))
+        self._committer.commit_submitted()
         answers: list[Answer] = []
         while not any(answer.sender == fence for answer in answers):
             assert self._answered.wait(ANSWERED_WITHIN_S), "the committer answers no more"

@@ -86,8 +86,7 @@ def _run_record(data: bytes) -> str:
 
 def _run_jpeg(data: bytes) -> str:
     height_px, width_px = jpeg_size(data)
-    bounds = [0, len(data), 2 * len(data)]
-    check_jpeg_sizes(data * 2, bounds, height_px=height_px, width_px=width_px)
+    check_jpeg_sizes(data * 2, 0, [len(data)] * 2, height_px=height_px, width_px=width_px)
     if height_px * width_px > _MAX_DECODED_PX:
         return "large"
     image = decode_jpeg(data, height_px=height_px, width_px=width_px)

@@ -52,6 +52,7 @@ class Desk:
         assert isinstance(admitted, Admitted)
         sender = Sender(routing_id=robot.encode(), robot_id=robot)
         self.committer.submit(Delivery(sender=sender, item=admitted.arrival, facts=admitted.facts))
+        self.committer.commit_submitted()
 
     def acked(self, robot: str = "arm") -> set[int]:
         return {
