@@ -14,14 +14,13 @@ from typing import Any
 
 import msgspec
 
-from learner.store.copy import ranges
+from learner.store.copy import letter_in, ranges
 from learner.store.file import StoreFile
-from learner.store.ledger import Retirement, SpoolLedger, Tally, letter_of
+from learner.store.ledger import Retirement, SpoolLedger, Tally
 from learner.store.lmdb_pages import PageFile
 from learner.store.oldest import OldRecord, inspected
 from learner.store.stored_episode import SEQUENCE, StoredEpisode, robot_of
 from learner.store.transaction import last_number, read_entry
-from protocol.codec import read_episode_meta
 from protocol.errors import StoreError
 
 logger = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ def retire_copies(
             record = inspected(pages, row)
             if record.digest == digests[sequence]:
                 records[sequence] = record
-                letters[sequence] = _letter(row.value)
+                letters[sequence] = letter_in(StoredEpisode.unpacked(row.value).record)
         _look_beside(pages, [record.number for record in records.values()])
     if records:
         with file.environment.begin(write=True) as transaction:
@@ -125,8 +124,3 @@ def _remove(
         )
         begin = SEQUENCE.pack(run.start)
         transaction.put(begin, msgspec.msgpack.encode(statement), db=file.retirements)
-
-
-def _letter(value: bytes) -> str:
-    meta = read_episode_meta(StoredEpisode.unpacked(value).record)
-    return letter_of(meta.outcome.label, meta.mode)

@@ -79,7 +79,7 @@ class StoreCopy:
             return False  # written by a commit that failed; its number went to another record
         self._put("index", key, SEQUENCE.pack(number))
         if episode.key.robot_id not in self._tallies:
-            self._letters[episode.key.robot_id].append(_letter(episode.record))
+            self._letters[episode.key.robot_id].append(letter_in(episode.record))
         self._commit_now_and_then(len(value))
         return True
 
@@ -203,7 +203,8 @@ def _decoded(value: bytes, kind: type[S]) -> S | None:
         return None
 
 
-def _letter(record: bytes) -> str:
+def letter_in(record: bytes) -> str:
+    """Return how the attempt of a record ended, as ``letter_of`` says it."""
     try:
         meta = read_episode_meta(record)
     except RejectedEpisodeError:

@@ -80,7 +80,7 @@ class Crowd:
             self.outboxes[name].close()
 
     def _grasp(self) -> None:
-        while not self._stopping.wait(0.1):
+        while not self._stopping.wait(0.2):
             for name, outbox in self.outboxes.items():
                 seed = outbox.counts().written + 1
                 outbox.put(encode_episode(make_episode(name, seed, steps=1, side_px=SIDE_PX)))
@@ -131,24 +131,20 @@ def test_nothing_is_lost_or_doubled_when_the_node_of_one_of_two_gateways_dies(
             (tmp_path / "keys" / "learner.key").symlink_to("server.public")
             crowd = Crowd(lab, tables[0]["bind"])
             crowd.start()
-            wait_until(lambda: crowd.acked > 20 * ROBOTS, "robots deliver", 120.0)
+            wait_until(lambda: crowd.acked > 10 * ROBOTS, "robots deliver", 120.0)
             status = status_of(lab)
             assert status is not None
             at_first = sum(robot.gateway == tables[0]["bind"] for robot in status.robots)
             print(f"{at_first} of {ROBOTS} robots are at the first gateway")
 
-            before = crowd.acked
+            before = {name: box.counts().acked for name, box in crowd.outboxes.items()}
             began = time.monotonic()
             cluster.remove_node(nodes[PLACES[0]], allow_graceful=False)
             wait_until(
-                lambda: (
-                    all(
-                        outbox.counts().waiting < 3 and outbox.counts().acked > 0
-                        for outbox in crowd.outboxes.values()
-                    )
-                    and crowd.acked > before + 20 * ROBOTS
+                lambda: all(
+                    box.counts().acked > before[name] + 10 for name, box in crowd.outboxes.items()
                 ),
-                "the other gateway serves all",
+                "every robot goes on",
                 120.0,
             )
             print(f"all go on {time.monotonic() - began:.1f} s after the kill")

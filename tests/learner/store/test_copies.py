@@ -1,0 +1,119 @@
+"""Records that another store keeps: they go, and what they were stays known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from learner.store.copies import REASON
+from learner.store.episode_store import EpisodeStore
+from learner.store.export import export_store
+from learner.store.retention import RetentionLimits
+from learner.store.sequence_set import SequenceSet
+from learner.store.stored_episode import Burial, Verdict
+from learner.store.verification import verify_store
+from protocol.errors import StoreError
+from tests.stored_records import SPOOL, arrival, data_file, everything
+
+MAX_BYTES = 10**8
+COUNT = 40
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[EpisodeStore]:
+    store = EpisodeStore(tmp_path / "store", MAX_BYTES, keep=RetentionLimits(log_bytes=400_000))
+    for sequence in range(1, COUNT + 1):
+        store.commit([arrival(sequence)])
+    yield store
+    store.close()
+
+
+def copies(*sequences: int) -> dict[int, bytes]:
+    """Return the digests that another store has of these."""
+    return {sequence: arrival(sequence).digest for sequence in sequences}
+
+
+def test_a_copy_goes_and_is_known_when_it_comes_again(store: EpisodeStore, tmp_path: Path):
+    assert store.retire_copies("arm", SPOOL, copies(3, 4, 9)) == [3, 4, 9]
+    assert sorted(everything(store)) == sorted({*range(1, COUNT + 1)} - {3, 4, 9})
+    assert store.commit([arrival(4)]) == [Verdict.DUPLICATE]
+    ledger = store.ledger("arm")
+    assert (ledger.stored, ledger.retired, ledger.missing) == (COUNT, 3, 0)
+    assert ledger.attempts + ledger.aborted == COUNT - 3
+    told = [(one.reason, one.first_number, one.last_number) for one in store.retirements()]
+    assert told == [(REASON, 3, 4), (REASON, 9, 9)]
+    assert not verify_store(tmp_path / "store").damaged
+
+
+def test_the_newest_record_stays_so_that_numbers_go_on(store: EpisodeStore):
+    assert store.retire_copies("arm", SPOOL, copies(COUNT - 1, COUNT)) == [COUNT - 1]
+    store.commit([arrival(COUNT + 1)])
+    assert store.last_commit() == COUNT + 1
+    assert store.retire_copies("arm", SPOOL, copies(COUNT)) == [COUNT]
+
+
+def test_what_is_not_here_or_is_another_record_stays_as_it_is(store: EpisodeStore):
+    other = arrival(5, what="another").digest
+    assert store.retire_copies("arm", SPOOL, {5: other, 99: other}) == []
+    assert store.kept_digests("arm", SPOOL, [5, 99]) == copies(5)
+
+
+def test_what_went_once_does_not_go_again(store: EpisodeStore):
+    store.retire_copies("arm", SPOOL, copies(5))
+    assert store.kept_digests("arm", SPOOL, [5, 6]) == copies(6)
+    assert store.retire_copies("arm", SPOOL, copies(5)) == []
+    assert store.ledger("arm").retired == 1
+
+
+def test_with_a_damaged_record_among_them_no_copy_goes(store: EpisodeStore, tmp_path: Path):
+    data = data_file(tmp_path / "store")
+    content = data.read_bytes().replace(arrival(7).record[:4000], b"?" * 4000)
+    with data.open("r+b") as file:
+        file.write(content)
+    with pytest.raises(StoreError, match="digest"):
+        store.retire_copies("arm", SPOOL, copies(7, 8))
+    assert store.kept_digests("arm", SPOOL, [7, 8]) == copies(8)
+    assert store.ledger("arm").retired == 0
+
+
+def test_retention_goes_on_past_copies_that_went(store: EpisodeStore):
+    store.retire_copies("arm", SPOOL, copies(2, 30))
+    while store.retire_some():
+        pass
+    kept = everything(store)
+    assert 1 < len(kept) < COUNT - 2
+    assert store.ledger("arm").retired == COUNT - len(kept)
+    assert sum(one.records for one in store.retirements()) == COUNT - len(kept)
+
+
+def test_an_export_takes_along_what_went(store: EpisodeStore, tmp_path: Path):
+    store.retire_copies("arm", SPOOL, copies(3))
+    report = export_store(tmp_path / "store", tmp_path / "new")
+    assert (report.exported, report.retired, report.is_whole) == (COUNT - 1, 1, True)
+
+
+def test_holdings_name_what_is_stored_and_given_up(store: EpisodeStore):
+    store.commit([Burial(robot_id="arm", spool_id=SPOOL, sequence=45, last_sequence=46, reason="")])
+    store.commit([arrival(50), arrival(2, robot="other")])
+    store.retire_copies("arm", SPOOL, copies(3))
+    found = store.holdings()
+    arm, other = found["arm"][SPOOL], found["other"][SPOOL]
+    assert arm.stored == SequenceSet([range(1, COUNT + 1), range(50, 51)])
+    assert list(arm.tombstoned) == [45, 46]
+    assert arm.missing == 50 - COUNT - 3
+    assert list(other.stored) == [2]
+
+
+def test_holdings_of_a_spool_are_read_on_as_it_grows_and_anew_when_a_gap_was_filled(
+    store: EpisodeStore,
+):
+    store.commit([arrival(50)])
+    assert store.holdings()["arm"][SPOOL].stored.highest == 50
+    store.commit([arrival(51)])
+    assert 51 in store.holdings()["arm"][SPOOL].stored
+    store.commit([arrival(45)])
+    # Not what the ledger says any more: it is looked through from the beginning.
+    assert SPOOL not in store.holdings().get("arm", {})
+    assert 45 in store.holdings()["arm"][SPOOL].stored
