@@ -201,6 +201,13 @@ def test_a_full_disk_ends_the_learner_with_one_line_that_names_it(tmp_path: Path
     assert_one_clear_line(status, stderr, (f"{disk}/store", "bytes free", "make room"), wanted=1)
 
 
+def test_the_learners_own_process_starts_ray_without_loading_torch():
+    look = "import sys, learner.__main__; print(*{'onnx', 'torch'} & {*sys.modules})"
+    command = [sys.executable, "-c", look]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize("service", ["gateway", "releases"])
 def test_a_port_in_use_is_named(tmp_path: Path, ray_address: str, service: str):
     table = make_table(tmp_path, ray_address)
