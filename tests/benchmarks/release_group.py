@@ -1,7 +1,8 @@
 """A few robots in one process: for each a bare SUB, and what an agent fetches releases with.
 
 A program that reads a ``Job`` from its standard input, as one line of JSON, and writes a line for
-everything that arrives: which side it came from, and when (seconds, the system's monotonic clock).
+everything that arrives: which side it came from, when its last byte was here, and when it was kept
+(seconds, the system's monotonic clock).
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Agent:
-    """An agent's connection and release fetcher; notes when a release is here and verified."""
+    """An agent's connection, release fetcher and last good release."""
 
     def __init__(self, job: Job, keys: CurveKeys, state: Path) -> None:
         verify_key = Ed25519PublicKey.from_public_bytes(job.verify_key)
@@ -98,19 +99,20 @@ class Agent:
         if isinstance(message, ReleaseAnnouncement) and message.version > self._version:
             self._fetcher.fetch(message)
         elif isinstance(message, Chunk):
+            arrived_s = time.monotonic()
             fetched = self._fetcher.take(message, body)
             if fetched is None:
                 return
-            note_arrival("release server")
-            self._version = fetched.announcement.version
             self._last_good.write(fetched.data, fetched.announcement.digest)
+            note_arrival("release server", arrived_s)
+            self._version = fetched.announcement.version
             self._subscribe_at = 0.0
 
 
-def note_arrival(side: Side) -> None:
-    """Tell the parent process that something is here."""
+def note_arrival(side: Side, arrived_s: float) -> None:
+    """Tell the parent process that something is here, and kept by now."""
     # One call of write: lines of several threads do not mix.
-    sys.stdout.write(f"{side},{time.monotonic()}\n")
+    sys.stdout.write(f"{side},{arrived_s},{time.monotonic()}\n")
     sys.stdout.flush()
 
 
@@ -138,7 +140,7 @@ def _receive_published(job: Job, robots: list[CurveKeys]) -> None:
     while True:
         for socket, _ in poller.poll():
             if socket.recv():
-                note_arrival("publisher")
+                note_arrival("publisher", time.monotonic())
 
 
 if __name__ == "__main__":
