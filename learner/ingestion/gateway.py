@@ -329,7 +329,7 @@ class Gateway:
 
     def _receive(self) -> None:
         """Take what has arrived, but not so much that answers would wait."""
-        self._reception.begin_turn()
+        self._reception.look_up_anew()
         for _ in range(_RECEIVED_PER_TURN):
             try:
                 envelope = _receive_envelope(self._socket.socket)
@@ -339,6 +339,8 @@ class Gateway:
                 answer = self._reception.answer(envelope)
                 if answer is not None:
                     self._send(envelope.routing_id, answer)
+                    # Whoever has an answer may act on it before this turn ends.
+                    self._reception.look_up_anew()
             except Exception:
                 # One message must never end the gateway, whatever is wrong with it.
                 logger.exception("a message could not be handled")

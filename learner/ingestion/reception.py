@@ -118,13 +118,13 @@ class Reception:
         self._neighbours = neighbours
         self._own_endpoint = own_endpoint
         self._holders: dict[str, tuple[Member | None, str]] = {}
-        """Who holds a key, or why nobody does: what was looked up in this turn."""
+        """Who holds a key, or why nobody does; see ``look_up_anew``."""
         self._rate = MessageRate()
         self.sessions = Sessions()
         """Every robot's connection to this gateway."""
 
-    def begin_turn(self) -> None:
-        """Have every key looked up anew; to be called before the messages of a few milliseconds."""
+    def look_up_anew(self) -> None:
+        """Forget who holds which key; to be called every few milliseconds."""
         self._holders.clear()
 
     def answer(self, envelope: Envelope) -> FromGateway | None:

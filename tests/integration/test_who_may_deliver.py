@@ -140,6 +140,26 @@ def test_a_robot_that_is_not_heard_while_the_disk_is_slow_still_has_its_window(
     assert allowed == {1 + welcome.window_bytes}
 
 
+def test_a_disk_that_takes_its_time_silences_nobody(
+    site: DeliverySite, peer: Peer, gateway: Gateway
+):
+    peer.hello("arm")
+    operator = Peer(site, site.enrol("desk", role="operator"))
+    # Whoever writes next waits until this transaction ends.
+    with gateway._store._file.environment.begin(write=True):
+        peer.submit_only(1, encode_episode(make_episode("arm", seed=1)))
+        peer.submit_only(2, encode_episode(make_episode("arm", seed=2)))
+        status = operator.ask(encode_message(StatusRequest()))
+        assert isinstance(status, StatusReply)
+        assert status.episodes_stored == 0
+    operator.close()
+    acked: set[int] = set()
+    while acked != {1, 2}:
+        ack = peer.receive()
+        assert isinstance(ack, Ack)
+        acked.update(ack.sequences)
+
+
 def test_a_revoked_robot_says_so_and_keeps_its_episodes(site: DeliverySite, gateway: Gateway):
     site.enrol("arm")
     outbox = site.outbox("arm")
