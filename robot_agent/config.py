@@ -123,7 +123,7 @@ class MetricsConfig:
     """
 
     bind: str = ""
-    """``host:port`` for HTTP, such as 0.0.0.0:9751; "" for nowhere."""
+    """``host:port`` for HTTP, such as 0.0.0.0:9109; "" for nowhere."""
 
     def __post_init__(self) -> None:
         if self.bind and not is_endpoint(f"tcp://{self.bind}"):

@@ -14,6 +14,7 @@ from learner.accelerators import gpus_of_worker, with_device
 from learner.actor_process import begin_actor
 from learner.config import LearnerConfig
 from learner.ingestion.gateways import Gateways
+from learner.ingestion.training_report import TrainingReport
 from learner.placement import actor_options
 from learner.provenance import package_versions, write_run_record
 from learner.releases.actor import ReleaseServerHandle
@@ -34,6 +35,9 @@ class _Outlet:
         self.highest_version = releases.highest_version
         self.withhold = releases.withhold
         self._releases = releases
+
+    def report(self, report: TrainingReport) -> None:
+        self._gateways.note_training(report)
 
     def publish(self, version: int, data: bytes) -> None:
         # First, so that the clock runs while the release is verified, written and announced.

@@ -11,6 +11,7 @@ from threading import Event
 import torch
 
 from learner.config import LearnerConfig
+from learner.ingestion.training_report import TrainingReport
 from learner.networks import build_network
 from learner.training.batches import Batches
 from learner.training.checkpoints import Checkpoint, checkpoints_of
@@ -84,6 +85,7 @@ class Trainer:
             history_drawn=resumed.counted.history_drawn,
         )
         self._drawn_before = self._live_drawn
+        self._outlet = outlet
         self._releases: ReleaseMaker | None = None
         if outlet is not None:
             self._releases = ReleaseMaker(
@@ -99,6 +101,7 @@ class Trainer:
         self._log = TrainingLog(config.run_folder)
         self._held_out = HeldOut()
         self._sideline = Sideline()
+        self._saved_at_ns = 0
         self._stopping = Event()
 
     def run(self, stopping: Event) -> None:
@@ -142,7 +145,7 @@ class Trainer:
         elif self._releases.is_ready and timers.release_due(step):
             self._sideline.begin(partial(self._release, self._training.snapshot()))
         elif timers.metrics_due():
-            self._sideline.begin(self._write_metrics)
+            self._sideline.begin(self._tell_operators)
         elif timers.checkpoint_due(step):
             self._sideline.begin(partial(self._save, self._checkpoint()))
 
@@ -188,6 +191,38 @@ class Trainer:
     def _history_drawn(self) -> int:
         return self._mixture.history_drawn(self._training.step_count)
 
+    def _tell_operators(self) -> None:
+        assert self._outlet is not None
+        self._write_metrics()
+        self._outlet.report(self._report())
+
+    def _report(self) -> TrainingReport:
+        assert self._releases is not None
+        training, examples = self._training, self._replay.training
+        return TrainingReport(
+            is_waiting=not self._may_step(),
+            steps=training.step_count,
+            examples=training.examples_seen,
+            timed_steps=self.clock.steps,
+            step_s=self.clock.in_steps_s,
+            step_share=self.clock.step_share,
+            loss=training.loss,
+            held_out=dict(self._held_out.figures),
+            visits=self._visits(),
+            visits_limit=self._config.training.max_visits,
+            replay_attempts=self._replay.attempts,
+            replay_examples=len(examples),
+            replay_bytes=examples.size_bytes,
+            replay_limit_bytes=examples.limit_bytes,
+            replay_success_share=examples.success_share,
+            release_version=self._releases.version,
+            release_created_at_ns=self._releases.created_at_ns,
+            releases_withheld=self._releases.withheld,
+            releases_made=self._releases.offered,
+            release_making_s=self._releases.offering_s,
+            checkpoint_at_ns=self._saved_at_ns,
+        )
+
     def _write_metrics(self) -> None:
         assert self._releases is not None
         scalars = {
@@ -219,6 +254,7 @@ class Trainer:
     def _save(self, checkpoint: Checkpoint) -> None:
         try:
             self._checkpoints.write(checkpoint)
+            self._saved_at_ns = time.time_ns()
         except OSError as error:
             # What training rests on is the store; only a restart would have to learn again.
             logger.error(  # noqa: TRY400 - the reason is all there is to know

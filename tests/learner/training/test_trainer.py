@@ -141,6 +141,10 @@ def test_it_releases_what_a_robot_can_load_and_goes_on_after_a_restart(folder: P
         until(lambda: len(fleet.released) >= 2 and len(lines(config)) >= 1, "two releases")
     step = newest_checkpoint(config)
     assert step > 0
+    report = fleet.reports[-1]
+    assert report.timed_steps == report.steps > 0
+    assert report.replay_attempts == 40
+    assert 0 < report.replay_bytes <= report.replay_limit_bytes
 
     version, data = fleet.released[-1]
     release = unpack_release(data, load_release_secret(config.keys.release_secret).public_key())
