@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.ingestion.fleet_level import FleetLevel, Floats, Ints
+from learner.ingestion.fleet_level import RELEASE_SETTLES, FleetLevel, Floats, Ints
 
 HORIZON = 10_000
 """Attempts within which the share of false alarms is as asked for."""
@@ -46,12 +46,24 @@ _OWN_VARIANCE = 1e-5
 """Of the step that the own part makes at every attempt without being drift: 0.3 in 10,000."""
 _WALK_EVERY = 16
 """Attempts: it makes several of those steps in one."""
-_WALK = _WALK_EVERY * _OWN_VARIANCE / (2 * _STEP**2)
+_RELEASE_VARIANCE = 0.02
+"""Of the step that it makes with a release, beside what that does to all robots."""
 _EARLY = 500
 _CEILING = 10.0
 """Times the threshold: no more evidence is kept, so that a robot that recovers is seen to."""
 _CLEARED = 1e-3
 """Of the threshold: an alarm ends below it."""
+OF_ROBOTS = (
+    "steady",
+    "shifted",
+    "held",
+    "onset",
+    "attempts",
+    "alarmed_for",
+    "release",
+    "since_release",
+)
+"""The arrays of a test that have a row for each robot."""
 GRID = _LOWEST + _STEP * np.arange(-_SPAN, _VALUES)
 """float64[S + G]: the values, and below them what shifts lead to."""
 
@@ -109,13 +121,17 @@ class DriftDetector:
         """int[R]: since the past began that the robot is compared with."""
         self.alarmed_for: Ints = np.empty(0, np.int64)
         """int[R]: attempts since the alarm; -1 without one."""
+        self.release: Ints = np.empty(0, np.int64)
+        """int[R]: the newest that the robot was seen to use."""
+        self.since_release: Ints = np.empty(0, np.int64)
+        """int[R]: attempts since it used a newer one."""
 
     def add_robots(self, count: int) -> None:
         """Make room for robots of which nothing is known, in the rows behind the others."""
         rows = len(self.attempts) + np.arange(count)
-        for name in ("steady", "shifted", "held", "onset", "attempts", "alarmed_for"):
+        for name in OF_ROBOTS:
             array = getattr(self, name)
-            room = np.empty((count, *array.shape[1:]), array.dtype)
+            room = np.zeros((count, *array.shape[1:]), array.dtype)
             setattr(self, name, np.concatenate((array, room)))
         self._forget(rows)
 
@@ -145,6 +161,7 @@ class DriftDetector:
         known = self.level.is_known()[attempts.modes]
         self._weigh(attempts.rows[known], (outcome_NG / likely[:, None])[known])
         self._judge(attempts.rows[known])
+        self._walk(attempts.rows, attempts.releases)
 
     def estimate(self, row: int, offset: float = 0.0) -> Estimate:
         """Describe the drift of a robot, at a given offset."""
@@ -176,13 +193,23 @@ class DriftDetector:
         for index, shift in enumerate(_SHIFTS):
             shifted_NSG[:, index] *= likelihood_NG[:, _SPAN - shift :][:, :_VALUES]
         steady_NG *= likelihood_NG[:, _SPAN:]
-        walking = begun % _WALK_EVERY == 0
-        if walking.any():
-            steady_NG[walking] = _walked(steady_NG[walking])
-            shifted_NSG[walking] = _walked(shifted_NSG[walking])
         self.steady[rows], self.shifted[rows] = steady_NG, shifted_NSG
         self.held[rows] = shifted_NSG.sum(2)
         self.attempts[rows] += 1
+
+    def _walk(self, rows: Ints, releases: Ints) -> None:
+        """Let own parts step before the next attempt: now and then, and with a new release."""
+        variance = np.where(self.attempts[rows] % _WALK_EVERY == 0, _WALK_EVERY * _OWN_VARIANCE, 0)
+        share = np.minimum(1.0, self.since_release[rows] / RELEASE_SETTLES)
+        is_new = releases > self.release[rows]
+        variance += np.where(is_new, share * _RELEASE_VARIANCE, 0.0)
+        self.release[rows] = np.maximum(self.release[rows], releases)
+        self.since_release[rows] = np.where(is_new, 0, self.since_release[rows] + 1)
+        stepping = variance > 0
+        if stepping.any():
+            rows, variance = rows[stepping], variance[stepping]
+            self.steady[rows] = _walked(self.steady[rows], variance[:, None])
+            self.shifted[rows] = _walked(self.shifted[rows], variance[:, None, None])
 
     def _judge(self, rows: Ints) -> None:
         """Raise alarms and end them."""
@@ -225,9 +252,9 @@ def log_odds_of(predicted: Floats) -> Floats:
     return log_odds
 
 
-def _walked(mass: Floats) -> Floats:
-    """Let some of the mass go to the neighbouring values; the last axis is G."""
-    flow = np.diff(mass) * _WALK
+def _walked(mass: Floats, variance: Floats) -> Floats:
+    """Let mass go to the neighbouring values, by a step of this variance; the last axis is G."""
+    flow = np.diff(mass) * variance / (2 * _STEP**2)
     mass[..., :-1] += flow
     mass[..., 1:] -= flow
     return mass

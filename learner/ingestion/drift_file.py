@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.ingestion.drift_detector import GRID, DriftDetector
+from learner.ingestion.drift_detector import GRID, OF_ROBOTS, DriftDetector
 
 logger = logging.getLogger(__name__)
 
 DRIFT_FILE = "drift.npz"
 """In the folder of the episode store."""
-_OF_ROBOTS = ("steady", "shifted", "held", "onset", "attempts", "alarmed_for")
 _OF_MODES = ("log_odds", "variance", "attempts")
 _COUNTS = ("release", "since_release")
 
@@ -31,7 +30,7 @@ def write_drift(file: Path, names: list[str], tests: Mapping[str, DriftDetector]
     """
     arrays: dict[str, NDArray[np.generic]] = {"names": np.array(names, np.str_), "grid": GRID}
     for part, test in tests.items():
-        arrays |= {f"{part}.{name}": getattr(test, name) for name in _OF_ROBOTS}
+        arrays |= {f"{part}.{name}": getattr(test, name) for name in OF_ROBOTS}
         arrays |= {f"{part}.level.{name}": getattr(test.level, name) for name in _OF_MODES}
         arrays |= {f"{part}.level.{name}": np.array(getattr(test.level, name)) for name in _COUNTS}
     part_file = file.with_suffix(".part")
@@ -66,7 +65,7 @@ def _check(
 ) -> None:
     if not np.array_equal(arrays["grid"], GRID):
         raise ValueError("another version of the test wrote it")
-    expected = {f"{part}.{name}": (robots, *getattr(test, name).shape[1:]) for name in _OF_ROBOTS}
+    expected = {f"{part}.{name}": (robots, *getattr(test, name).shape[1:]) for name in OF_ROBOTS}
     expected |= {f"{part}.level.{name}": getattr(test.level, name).shape for name in _OF_MODES}
     expected |= {f"{part}.level.{name}": () for name in _COUNTS}
     for name, shape in expected.items():
@@ -75,7 +74,7 @@ def _check(
 
 
 def _restore(arrays: dict[str, NDArray[np.generic]], part: str, test: DriftDetector) -> None:
-    for name in _OF_ROBOTS:
+    for name in OF_ROBOTS:
         setattr(test, name, arrays[f"{part}.{name}"])
     for name in _OF_MODES:
         setattr(test.level, name, arrays[f"{part}.level.{name}"])
