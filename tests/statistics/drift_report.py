@@ -2,7 +2,7 @@
 
     python -m tests.statistics.drift_report --out drift.json
 
-Takes about a quarter of an hour of one core; --scale 0.1 for a tenth of the fleets.
+Takes about half an hour of one core; --scale 0.1 for a tenth of the fleets.
 """
 
 from __future__ import annotations
