@@ -145,6 +145,7 @@ class ReplayFeed:
         for number, stored in older:
             with self._taking:
                 self._take_older(tail, number, stored)
+        tail.note_taken()
         self._note_progress()
         return bool(found or older)
 

@@ -31,11 +31,8 @@ class StoreTail:
         """The newest commit that was read; -1 before ``begin``."""
         self.store_id = ""
         """Hexadecimal; known after ``begin``."""
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Everything that was stored before the start has been read, or is not wanted."""
-        return 0 <= self._older_than <= 1
+        self.is_exhausted = False
+        """Everything that was stored before the start has been taken, or is not wanted."""
 
     @property
     def is_done_with_older(self) -> bool:
@@ -82,6 +79,10 @@ class StoreTail:
     def want_no_older(self) -> None:
         """Read only what comes from now on."""
         self._older_than = 0
+
+    def note_taken(self) -> None:
+        """Note that whoever reads has dealt with what it got."""
+        self.is_exhausted = 0 <= self._older_than <= 1
 
     def note_trouble(self, error: StoreError) -> None:
         """Say why nothing can be read, once until something can again."""

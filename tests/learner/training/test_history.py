@@ -190,3 +190,15 @@ def test_a_store_that_is_not_there_is_said(tmp_path: Path):
             bench.refiner,
             Team(),
         )
+
+
+def test_what_two_recorded_stores_hold_is_read_once(tmp_path: Path):
+    # The same robot, spool and sequences: as of a robot that moved while acks were lost.
+    fill_store(tmp_path / "first", count=30)
+    fill_store(tmp_path / "second", count=50)
+    folders = (tmp_path / "first", tmp_path / "second")
+    replay = Replay(height_px=SIDE_PX, width_px=SIDE_PX, held_out_fraction=0.0)
+    history = History(folders, make_config(tmp_path), replay, Bench(tmp_path).refiner, Team())
+    history.read_all()
+    history.close()
+    assert replay.attempts == 50

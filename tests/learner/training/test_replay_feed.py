@@ -17,7 +17,7 @@ from learner.store.stored_episode import Arrival, RecordKey
 from learner.training.example_set import row_bytes
 from learner.training.hand_eye_refiner import HandEyeRefiner
 from learner.training.replay import Replay
-from learner.training.replay_feed import Counted, ReplayFeed
+from learner.training.replay_feed import ReplayFeed
 from learner.training.team import Team
 from protocol.codec import digest, encode_episode
 from protocol.episode import Episode
@@ -29,9 +29,9 @@ STORE_BYTES = 2**27
 SIDE_PX = 64
 
 
-def store(folder: Path, episodes: list[Episode]) -> None:
+def store(folder: Path, episodes: list[Episode], *, first_sequence: int = 1) -> None:
     opened = EpisodeStore(folder, STORE_BYTES)
-    for sequence, episode in enumerate(episodes, start=1):
+    for sequence, episode in enumerate(episodes, start=first_sequence):
         record = encode_episode(episode)
         key = RecordKey(robot_id=episode.robot_id, spool_id=bytes(16), sequence=sequence)
         opened.commit([Arrival(key=key, digest=digest(record), record=record, letter="s")])
@@ -147,3 +147,37 @@ def test_each_worker_takes_its_part_of_a_store(tmp_path: Path):
             assert (replay.attempts, feed.examples_ever) == (20, 240)
             found.append({tuple(pose) for pose in replay.training.newest(1000).pose_B4.tolist()})
     assert len(set.union(*found)) == sum(map(len, found)) == 240
+
+
+def feed_of(*folders: Path) -> tuple[ReplayFeed, Replay]:
+    replay = Replay(height_px=SIDE_PX, width_px=SIDE_PX, held_out_fraction=0.0, max_bytes=10**8)
+    configs = [GatewayConfig(store=folder, max_store_bytes=STORE_BYTES) for folder in folders]
+    return ReplayFeed(configs, replay, HandEyeRefiner()), replay
+
+
+def test_what_two_stores_hold_is_trained_on_once(tmp_path: Path):
+    episodes = [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(12)]
+    store(tmp_path / "a", episodes[:8])
+    store(tmp_path / "b", episodes[4:], first_sequence=5)
+    feed, replay = feed_of(tmp_path / "a", tmp_path / "b")
+    feed.start()
+    try:
+        assert feed.caught_up.wait(20.0)
+        assert (replay.attempts, feed.examples) == (12, 48)
+    finally:
+        feed.close()
+    assert sorted(feed.counted().through.values()) == [8, 8]
+
+
+def test_training_goes_on_from_one_store_while_another_cannot_be_read(tmp_path: Path):
+    store(tmp_path / "a", [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(3)])
+    store(tmp_path / "b", [make_episode("arm-2", seed=seed, side_px=SIDE_PX) for seed in range(3)])
+    feed, replay = feed_of(tmp_path / "a", tmp_path / "b")
+    wipe_trees(tmp_path / "b")
+    feed.start()
+    try:
+        assert feed.opened.wait(20.0)
+        assert replay.attempts == 3
+        assert not feed.caught_up.is_set()
+    finally:
+        feed.close()
