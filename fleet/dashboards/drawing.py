@@ -111,7 +111,8 @@ def _draw_bars(axes: Axes, data: PanelData) -> None:
     for place, (name, one) in enumerate(bars):
         y = _TITLE_IN + 0.05 + (place + 0.5) * pitch
         thick = min(0.7 * pitch, 0.32)
-        length = (right - left) * min(max(one.last, 0.0) / top, 1.0) if one.last == one.last else 0
+        filled = 0.0 if math.isnan(one.last) else min(max(one.last, 0.0) / top, 1.0)
+        length = filled * (right - left)
         colour = _colour(look.colour_of(one.last))
         axes.barh(y, right - left, thick, left, color="#f0f1f2")
         axes.barh(y, length, thick, left, color=colour)

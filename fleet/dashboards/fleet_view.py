@@ -162,85 +162,79 @@ def _worst() -> bargauge.Panel:
 
 
 def _robots() -> table.Panel:
-    # Those that are there at the end of what is shown: who left has no row.
-    of_robot = "and on (robot) graspfleet_robot_connected @ end()"
-    return (
-        robot_table(
-            "Robots",
-            "A row for each robot that was heard within a day. A name leads to its own dashboard.",
-            Column(
-                heading="Connected",
-                target=latest("max by (robot) (graspfleet_robot_connected)"),
-                unit="bool_yes_no",
-                steps=UP,
-            ),
-            Column(
-                heading="Success over time",
-                target=query(f"max by (robot) (robot:success:ratio{OF_WINDOW} {of_robot})"),
-                unit="percentunit",
-            ),
-            Column(
-                heading="Success",
-                target=latest(f"max by (robot) (robot:success:ratio{OF_WINDOW} {of_robot})"),
-                unit="percentunit",
-                steps=SUCCESS,
-            ),
-            Column(
-                heading="at least",
-                target=latest(f"max by (robot) (robot:success_low:ratio{OF_WINDOW} {of_robot})"),
-                unit="percentunit",
-            ),
-            Column(
-                heading="at most",
-                target=latest(f"max by (robot) (robot:success_high:ratio{OF_WINDOW} {of_robot})"),
-                unit="percentunit",
-            ),
-            Column(
-                heading="Attempts",
-                target=latest(f"max by (robot) (robot:attempts:increase{OF_WINDOW} {of_robot})"),
-                unit="short",
-            ),
-            Column(
-                heading="Release",
-                target=latest("max by (robot) (graspfleet_robot_release_version)"),
-            ),
-            Column(
-                heading="In its spool",
-                target=latest("max by (robot) (graspfleet_robot_outbox_episodes)"),
-                unit="short",
-                steps=((None, GREEN), (100, YELLOW), (1000, RED)),
-            ),
-            Column(
-                heading="Missing",
-                target=latest("sum by (robot) (graspfleet_robot_missing_episodes)"),
-                steps=NONE_IS_BEST,
-            ),
-            Column(
-                heading="Drift",
-                target=latest(
-                    "max by (robot) "
-                    '({__name__=~"graspfleet_robot_drift_(success|calibration)_evidence"})'
-                ),
-                unit="percentunit",
-                steps=((None, GREEN), (0.7, YELLOW), (1, RED)),
-            ),
-            Column(
-                heading="Warnings",
-                target=latest("max by (robot) (graspfleet_robot_warnings)"),
-                steps=((None, GREEN), (1, YELLOW)),
-            ),
-            Column(
-                heading="Silent for",
-                target=latest(
-                    "time() - max by (robot) (graspfleet_robot_last_seen_timestamp_seconds) > 5"
-                ),
-                unit="s",
-                steps=((None, GREEN), (60, RED)),
-            ),
-        )
-        .span(24)
-        .height(10)
+    panel = robot_table(
+        "Robots",
+        "A row for each robot that was heard within a day. A name leads to its own dashboard.",
+        Column(
+            heading="Connected",
+            target=latest("max by (robot) (graspfleet_robot_connected)"),
+            unit="bool_yes_no",
+            steps=UP,
+        ),
+        *_success_columns(),
+        *_state_columns(),
     )
+    return panel.span(24).height(10)
+
+
+def _success_columns() -> list[Column]:
+    def of_robots(series: str) -> str:
+        # Those that are there at the end of what is shown: who left has no row.
+        present = "and on (robot) graspfleet_robot_connected @ end()"
+        return f"max by (robot) ({series}{OF_WINDOW} {present})"
+
+    percent = "percentunit"
+    rate = of_robots("robot:success:ratio")
+    low, high = of_robots("robot:success_low:ratio"), of_robots("robot:success_high:ratio")
+    return [
+        Column(heading="Success over time", target=query(rate), unit=percent),
+        Column(heading="Success", target=latest(rate), unit=percent, steps=SUCCESS),
+        Column(heading="at least", target=latest(low), unit=percent),
+        Column(heading="at most", target=latest(high), unit=percent),
+        Column(
+            heading="Attempts",
+            target=latest(of_robots("robot:attempts:increase")),
+            unit="short",
+        ),
+    ]
+
+
+def _state_columns() -> list[Column]:
+    drift = '{__name__=~"graspfleet_robot_drift_(success|calibration)_evidence"}'
+    silent = "time() - max by (robot) (graspfleet_robot_last_seen_timestamp_seconds) > 5"
+    return [
+        Column(
+            heading="Release", target=latest("max by (robot) (graspfleet_robot_release_version)")
+        ),
+        Column(
+            heading="In its spool",
+            target=latest("max by (robot) (graspfleet_robot_outbox_episodes)"),
+            unit="short",
+            steps=((None, GREEN), (100, YELLOW), (1000, RED)),
+        ),
+        Column(
+            heading="Missing",
+            target=latest("sum by (robot) (graspfleet_robot_missing_episodes)"),
+            steps=NONE_IS_BEST,
+        ),
+        Column(
+            heading="Drift",
+            target=latest(f"max by (robot) ({drift})"),
+            unit="percentunit",
+            steps=((None, GREEN), (0.7, YELLOW), (1, RED)),
+        ),
+        Column(
+            heading="Warnings",
+            target=latest("max by (robot) (graspfleet_robot_warnings)"),
+            steps=((None, GREEN), (1, YELLOW)),
+        ),
+        Column(
+            heading="Silent for",
+            target=latest(silent),
+            unit="s",
+            steps=((None, GREEN), (60, RED)),
+        ),
+    ]
 
 
 def _attempts() -> timeseries.Panel:

@@ -42,8 +42,8 @@ def learner_view() -> builders.Dashboard:
     for one in _numbers():
         view.with_panel(one)
     for title, panels in (
-        ("Data path", _data_path()),
-        ("Training", _training()),
+        ("Data path", (*_ingestion(), *_store())),
+        ("Training", (*_steps(), *_quality(), *_replay())),
         ("Releases", _releases()),
         ("Process", _process()),
     ):
@@ -97,7 +97,7 @@ def _numbers() -> Iterator[stat.Panel]:
     ).links([runbook("store-damaged")])
 
 
-def _data_path() -> Iterator[timeseries.Panel]:
+def _ingestion() -> Iterator[timeseries.Panel]:
     episodes = lines(
         "Episodes",
         "Admitted and acked per second; acks follow the commit.",
@@ -125,6 +125,9 @@ def _data_path() -> Iterator[timeseries.Panel]:
         "more until the disk follows, and robots spool.",
         query("max(graspfleet_commit_queue_bytes / graspfleet_commit_queue_limit_bytes)", "queue"),
     ).links([runbook("ingestion-behind")])
+
+
+def _store() -> Iterator[timeseries.Panel]:
     yield lines(
         "Store and disk",
         "The store's file beside what it may reach, and what is free on its disk.",
@@ -159,7 +162,7 @@ def _data_path() -> Iterator[timeseries.Panel]:
     yield coloured(stored.fill_opacity(35), success=GREEN, failure=ORANGE, aborted=RED)
 
 
-def _training() -> Iterator[timeseries.Panel | bargauge.Panel]:
+def _steps() -> Iterator[timeseries.Panel]:
     steps = lines(
         "Steps",
         "Per second. Training waits when every attempt was used as often as allowed.",
@@ -186,6 +189,9 @@ def _training() -> Iterator[timeseries.Panel | bargauge.Panel]:
         ),
         unit="s",
     )
+
+
+def _quality() -> Iterator[timeseries.Panel | bargauge.Panel]:
     yield lines(
         "Loss",
         "Log-loss of recent batches, and of the released average on attempts that training never "
@@ -203,6 +209,9 @@ def _training() -> Iterator[timeseries.Panel | bargauge.Panel]:
         query("max(graspfleet_training_held_out_calibration_error_ratio)", "calibration error"),
     ).links([runbook("fleet-calibration-off")])
     yield _reliability()
+
+
+def _replay() -> Iterator[timeseries.Panel]:
     visits = lines(
         "Visits of an example",
         "How often an example was used on average, and how often it may be.",
