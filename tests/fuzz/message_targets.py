@@ -14,6 +14,7 @@ from protocol.messages import (
     FromReleaseServer,
     Hello,
     KeyNotice,
+    Redirect,
     Refusal,
     ReleaseAnnouncement,
     ReleaseEntry,
@@ -74,6 +75,10 @@ _ROBOT = RobotStatus(
 )
 FROM_GATEWAY = [
     Welcome(wire_version=2, robot_id="arm", window_bytes=8_000_000, known_through=0),
+    Welcome(
+        wire_version=4, robot_id="arm", window_bytes=1, known_through=3, gateways=["tcp://a:1"]
+    ),
+    Redirect(endpoint="tcp://b:1", gateways=["tcp://a:1", "tcp://b:1"]),
     Ack(spool_id=SPOOL, sequences=[1, 2, 3]),
     Refusal(code="digest", reason="differs", spool_id=SPOOL, sequence=4),
     Refusal(code="say-hello", reason=""),
