@@ -7,6 +7,7 @@ from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import msgspec
 import numpy as np
 
 from protocol.codec import encode_episode
@@ -180,20 +181,12 @@ class Agent:
         )
 
     def _health_now(self) -> RobotHealth:
-        q_function, health = self._policy.q_function, self._health
-        return RobotHealth(
+        q_function = self._policy.q_function
+        return msgspec.structs.replace(
+            self._health.report(),
             outbox_limit_bytes=self._config.outbox.max_bytes,
             outbox_oldest_s=self._outbox.oldest_s(),
             release_created_at_ns=q_function.created_at_ns if q_function is not None else 0,
-            servo_hz=health.servo_hz,
-            camera_ok=health.camera_ok,
-            servos_ok=health.servos_ok,
-            camera_faults=health.camera_faults,
-            servo_faults=health.servo_faults,
-            safety_stops=health.safety_stops,
-            camera_shift_px=health.camera_shift_px,
-            gripper_zero_drift_m=health.gripper_zero_drift_m,
-            temperature_c=health.temperature_c,
             metrics_port=self._metrics.offered_port if self._metrics is not None else 0,
         )
 

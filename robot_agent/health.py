@@ -6,6 +6,7 @@ from collections import deque
 
 from protocol.episode import Episode, Label
 from protocol.errors import CameraError, GraspFleetError, RobotError, SafetyFault
+from protocol.messages import RobotHealth
 from robot_agent.camera_shift import CameraShift
 from robot_agent.gripper_zero import GripperZero
 from robot_agent.robots.base import Robot, ThermometerRobot
@@ -51,22 +52,24 @@ class Health:
             self.servos_ok = False
             self.servo_faults += 1
 
-    @property
-    def servo_hz(self) -> float:
-        """Servoing steps per second in recent attempts; 0 before the first of several steps."""
+    def report(self) -> RobotHealth:
+        """Return what is known of the robot itself. Any thread may ask."""
+        return RobotHealth(
+            servo_hz=self._servo_hz(),
+            camera_ok=self.camera_ok,
+            servos_ok=self.servos_ok,
+            camera_faults=self.camera_faults,
+            servo_faults=self.servo_faults,
+            safety_stops=self.safety_stops,
+            camera_shift_px=self._camera_shift.pixels,
+            gripper_zero_drift_m=_within(self._gripper_zero.drift_m, -1.0, 1.0),
+            temperature_c=_within(self.temperature_c, -273.0, 1000.0),
+        )
+
+    def _servo_hz(self) -> float:
         recent = list(self._servoing)
         seconds = sum(taken_s for _, taken_s in recent)
         return sum(steps for steps, _ in recent) / seconds if seconds else 0.0
-
-    @property
-    def camera_shift_px(self) -> float | None:
-        """See CameraShift."""
-        return self._camera_shift.pixels
-
-    @property
-    def gripper_zero_drift_m(self) -> float:
-        """See GripperZero."""
-        return self._gripper_zero.drift_m
 
     def _feel_temperature(self) -> None:
         if not isinstance(self._robot, ThermometerRobot):
@@ -76,3 +79,8 @@ class Health:
         except RobotError as error:
             self.temperature_c = None
             self.note_error(error)
+
+
+def _within(value: float | None, low: float, high: float) -> float | None:
+    """Return a reading, or None when it can be none: the learner would refuse all that is said."""
+    return value if value is not None and low <= value <= high else None
