@@ -131,6 +131,9 @@ class TrainingConfig:
     bfloat16: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """"auto" takes a GPU for each worker where the place of training has so many, else the CPU."""
+    compile: bool = False
+    """Whether steps go through torch.compile, which needs a C++ compiler where training runs and
+    takes a minute at every start. On a CPU the default network's step is no faster for it."""
     held_out_fraction: Fraction = 0.05
     """Share of episodes kept out of training to measure calibration on."""
     replay_bytes: PositiveInt = 2_000_000_000

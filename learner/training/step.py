@@ -58,6 +58,8 @@ class Training:
         self.device = device or torch.device("cpu")
         self.learned = Learned(network).to(self.device)
         self.average = AveragedModel(self.learned, avg_fn=_average_with(config))
+        if config.compile:
+            network.compile()  # in place; what is copied from it is not
         self.averaged.refiner.share_robots(self.learned.refiner)
         self.learned.refiner.agrees_on_rows = self.team.size > 1
         self.optimiser = PromptAdamW(

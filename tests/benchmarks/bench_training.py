@@ -43,6 +43,8 @@ SIDE_PX = 64
 STEPS_PER_ATTEMPT = 5
 STORE_BYTES = 8 * 10**9
 LARGE_STORE = 100_000
+TURN_S = 1.0
+"""Short, so that whatever else runs on the machine slows down both sides alike."""
 EXAMPLE_BYTES = SIDE_PX * SIDE_PX * 3 * (1 + 1 / STEPS_PER_ATTEMPT) + 4 * (4 + 5)
 """Raw: its picture, its share of the attempt's first one, pose and action."""
 
@@ -137,12 +139,12 @@ def measure_offline(folder: Path, seconds: float) -> Iterator[Figure]:
     run.history.read_all()
     training = run.training
     cached = run.draw(0)
-    ratios, rounds = [], max(3, round(seconds / 6))
+    ratios, rounds = [], max(3, round(seconds / (2 * TURN_S)))
     with Batches(run.draw) as batches:
         training.step(batches.of(training.step_count))
         for _ in range(rounds):
-            tensor = steps_per_s(lambda: training.step(cached), 3.0)
-            stored = steps_per_s(lambda: training.step(batches.of(training.step_count)), 3.0)
+            tensor = steps_per_s(lambda: training.step(cached), TURN_S)
+            stored = steps_per_s(lambda: training.step(batches.of(training.step_count)), TURN_S)
             ratios.append(stored / tensor)
     yield figure_of(
         "offline steps against the same on a cached tensor", ratios, "x", bound=">= 0.9"
@@ -209,7 +211,7 @@ def measure_opening(folder: Path) -> Iterator[Figure]:
     config = replace(config_of(folder).gateway, store=folder / "large")
     began = time.monotonic()
     replay = replay_of()
-    feed = ReplayFeed(config, replay, HandEyeRefiner())
+    feed = ReplayFeed([config], replay, HandEyeRefiner())
     feed.start()
     feed.opened.wait()
     replay.training.sample(256, np.random.default_rng(0))

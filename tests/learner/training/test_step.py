@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -44,6 +45,17 @@ def test_it_learns_where_grasps_succeed(bfloat16: bool):
     assert after["held_out_loss"] < 0.5 * before["held_out_loss"]
     assert after["held_out_auc"] > 0.95
     assert (training.step_count, training.examples_seen) == (60, 60 * 64)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_it_learns_just_so_when_compiled():
+    training = make_training(compile=True)
+    examples = spot_examples(200, training.learned.refiner)
+    losses = [step_on(training, examples) for _ in range(60)]
+    assert training.learned.network._compiled_call_impl is not None
+    assert training.snapshot().averaged.network._compiled_call_impl is None
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
 
 
 def test_balanced_batches_still_give_calibrated_probabilities():
