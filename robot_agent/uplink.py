@@ -57,6 +57,8 @@ _AFTER_ERROR_S = 0.25
 _READ_BYTES = 2**20
 _TEMPORARY = {RefusalCode.RATE, RefusalCode.STORE_FULL, RefusalCode.STORE_UNAVAILABLE}
 """What the learner takes another time, from a robot that is welcome."""
+_STORE_TROUBLE = {RefusalCode.STORE_FULL, RefusalCode.STORE_UNAVAILABLE}
+"""Of these, what another gateway may not have: the second time in a row the robot goes there."""
 _OWN_DEFECT = {RefusalCode.MALFORMED, RefusalCode.TOMBSTONE}
 """What is wrong with one message and does not concern the others."""
 _OLD_LEARNER = {RefusalCode.WIRE_VERSION, RefusalCode.MALFORMED}
@@ -221,7 +223,7 @@ class Uplink:
         if not self._connection.is_connected:
             self._is_welcome = False
             if now_s - self._connected_s > self._gateways.stay_s:
-                self._leave(now_s)
+                self._leave(now_s, "does not answer")
             return False
         self._connected_s = now_s
         if self._connection.connections != self._greeted_connection:
@@ -239,17 +241,13 @@ class Uplink:
             self._send_tombstones(now_s)
         return self._send_records(now_s)
 
-    def _leave(self, now_s: float) -> None:
+    def _leave(self, now_s: float, why: str) -> None:
         """Go on to the next gateway, if there is another; what is not acked is sent there."""
         left = self._gateways.current
-        waited_s = now_s - self._connected_s
         self._connected_s = now_s
         if self._gateways.go_on() == left:
             return
-        logger.warning(
-            "no connection to %s for %.0f s: trying %s",
-            *(left, waited_s, self._gateways.current),
-        )
+        logger.warning("%s %s: trying %s", left, why, self._gateways.current)
         self._connection.move_to(self._gateways.current)
 
     def _greet_if_due(self, now_s: float) -> None:
@@ -382,7 +380,10 @@ class Uplink:
                 self._hello_due_s = 0.0
         elif refusal.code in _TEMPORARY:
             self._say_refused(refusal.reason)
+            is_again = self._pause_s > PAUSE_S and now_s >= self._paused_until_s
             self._pause(now_s)
+            if is_again and refusal.code in _STORE_TROUBLE:
+                self._leave(now_s, "takes nothing")
         elif self._is_welcome and refusal.code in _OWN_DEFECT:
             self._say_refused(refusal.reason)
         else:

@@ -31,8 +31,8 @@ class Seat:
     store: Path
     gateway: Gateway | None = None
 
-    def start(self) -> Gateway:
-        self.gateway = self.site.gateway(bind=self.endpoint, store=self.store)
+    def start(self, **changes: object) -> Gateway:
+        self.gateway = self.site.gateway(bind=self.endpoint, store=self.store, **changes)
         self.gateway.start()
         return self.gateway
 
@@ -203,6 +203,19 @@ def test_a_gateway_that_is_killed_while_robots_deliver_loses_and_doubles_nothing
     found = verify([first.store, second.store], None)
     assert found.sound, found.findings()
     assert {name: one.stored for name, one in found.robots.items()} == dict.fromkeys(names, 100)
+
+
+def test_a_robot_whose_gateway_is_full_goes_to_another(pair: Pair, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("robot_agent.uplink.PAUSE_S", 0.1)
+    first, second = pair.seats
+    first.stop()
+    first.start(max_store_bytes=400_000)
+    pair.site.enrol("arm")
+    robot = pair.robot("arm", at=(0, 1))
+    robot.deliver(40)
+    robot.close()
+    assert 0 < stored(first) < 40
+    assert stored(first) + stored(second) == 40
 
 
 def test_new_robots_are_spread_over_the_gateways(pair: Pair):
