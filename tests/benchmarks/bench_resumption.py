@@ -1,6 +1,6 @@
 """Coming back: the curve of a training that is killed again and again beside one left alone.
 
-    .venv/bin/python -m tests.benchmarks.bench_resumption [--seconds 60] [--picture FILE] [--out FILE]
+    .venv/bin/python -m tests.benchmarks.bench_resumption [--seconds 60] [--picture FILE]
 
 Both are ``python -m learner --offline`` on one store of a task that is learnt in seconds.
 """
