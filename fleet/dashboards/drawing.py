@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
 from fleet.dashboards.prometheus import Series
@@ -150,7 +150,7 @@ def _draw_lines(axes: Axes, data: PanelData) -> None:
 def _plot_space(axes: Axes) -> tuple[float, float, float, float]:
     """Return left, bottom, width and height as shares of the panel."""
     width_in, height_in = axes.get_xlim()[1], axes.get_ylim()[0]
-    left, right, below, above = 0.85, 0.2, 0.62, _TITLE_IN + 0.1
+    left, right, below, above = 0.85, 0.3, 0.62, _TITLE_IN + 0.1
     return (
         left / width_in,
         below / height_in,
@@ -182,7 +182,7 @@ def _style(plot: Axes, panel: PanelView, data: PanelData) -> None:
     plot.patch.set_alpha(0)
     moments = list(_moments(data))
     plot.set_xticks(moments, [_clock(moment) for moment in moments])
-    plot.yaxis.set_major_locator(MaxNLocator(5))
+    plot.yaxis.set_major_locator(_levels(plot, look.unit))
     plot.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, look.unit)))
     plot.grid(color=_GRID, linewidth=0.7)
     plot.tick_params(colors=GREY, labelsize=8, length=0)
@@ -191,6 +191,13 @@ def _style(plot: Axes, panel: PanelView, data: PanelData) -> None:
     plot.vlines(
         data.marks_s, 0, 0.035, transform=plot.get_xaxis_transform(), color=_NAMED["purple"], lw=1
     )
+
+
+def _levels(plot: Axes, unit: str) -> MaxNLocator | MultipleLocator:
+    """Return where the lines of the grid are: at round numbers of the unit."""
+    if unit != "bytes":
+        return MaxNLocator(5)
+    return MultipleLocator(2.0 ** math.ceil(math.log2(plot.get_ylim()[1] / 5)))
 
 
 def _is_above(plot: Axes, level: float) -> bool:
@@ -216,12 +223,13 @@ def _write_legend(axes: Axes, drawn: Sequence[tuple[str, str]]) -> None:
     x, y = 0.3, height_in - 0.2
     for place, (name, colour) in enumerate(drawn):
         left = len(drawn) - place
-        if x > width_in - 1.3 or place == _FEW:
+        room_in = 0.25 + 0.068 * len(name)
+        if x + room_in > width_in - 0.1 or place == _FEW:
             axes.text(x, y, f"and {left} more", fontsize=8, color=GREY, va="center")
             return
         axes.plot([x, x + 0.16], [y, y], color=colour, lw=2.5, solid_capstyle="butt")
         axes.text(x + 0.22, y, name, fontsize=8, color=INK, va="center")
-        x += 0.45 + 0.068 * len(name)
+        x += room_in + 0.2
 
 
 def _draw_table(axes: Axes, data: PanelData) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ _COLUMN_IN, _ROW_IN = 0.62, 0.36
 _COLUMNS = 24
 _HEAD_ROWS = 2.2
 _POINTS = 300
-_SCRAPE_S = 15.0
+_SCRAPE_S, _MINUTE_S = 15.0, 60.0
 _BETWEEN_IN = 0.05
 _ROBOT = "robot"
 _WEAKEST = (
@@ -115,13 +116,13 @@ def _ask(target: Target, variables: Mapping[str, str], shown: Shown) -> list[Ser
 
 
 def _marks(view: DashboardView, variables: Mapping[str, str], shown: Shown) -> list[float]:
-    """Return when each event began: as in Grafana, neighbouring points are one event."""
-    series = [one for target in view.annotations for one in _ask(target, variables, shown)]
-    times = sorted({time_s for one in series for time_s in one.times_s})
-    gap_s = 1.5 * shown.step_s
-    return [
-        now for before, now in zip([-gap_s, *times], times, strict=False) if now - before > gap_s
+    """Return the moments of all events; Grafana too asks once a minute for them."""
+    start_s = math.ceil(shown.start_s / _MINUTE_S) * _MINUTE_S
+    found = [
+        shown.prometheus.over(filled_in(one.expr, variables), start_s, shown.end_s, _MINUTE_S)
+        for one in view.annotations
     ]
+    return sorted({time_s for many in found for one in many for time_s in one.times_s})
 
 
 def _write_head(
