@@ -33,6 +33,11 @@ class GatewayReport:
     holdings: dict[str, dict[bytes, SpoolHoldings]]
     """By robot and spool."""
 
+    @property
+    def is_unheard(self) -> bool:
+        """The gateway has not said anything yet."""
+        return not self.store_id
+
     @classmethod
     def unheard(cls, name: str) -> GatewayReport:
         """Return what is known of a gateway that has not said anything yet."""

@@ -17,6 +17,8 @@ from protocol.messages import StatusReply
 
 logger = logging.getLogger(__name__)
 
+_POLL_S = 1.0
+
 
 class Gateways:
     """An actor for each; may be handed to other processes of the learner."""
@@ -46,12 +48,14 @@ class Gateways:
         Raises:
             ConfigurationError, StoreError: see GatewayHandle.await_endpoint.
         """
-        asked = [
-            handle.ask_endpoint()
-            for handle, place in zip(self._handles, self._places, strict=True)
-            if nodes_in(place)
-        ]
-        endpoints: list[str] = ray.get(asked)
+        asked = [handle.ask_endpoint() for handle in self._handles]
+        waiting = dict(zip(asked, self._places, strict=True))
+        endpoints: list[str] = []
+        while not endpoints or any(nodes_in(place) for place in waiting.values()):
+            ready, _ = ray.wait(list(waiting), timeout=_POLL_S)
+            endpoints += ray.get(ready)
+            for one in ready:
+                del waiting[one]
         return endpoints
 
     def exchange(self) -> Exchange:

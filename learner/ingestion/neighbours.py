@@ -65,7 +65,11 @@ class Neighbours:
         One that has the spool already, or else the one with the fewest robots, if it has fewer than
         this one. None when the robot may as well stay.
         """
-        live = [one.report for one in self.reports() if one.age_s <= GONE_AFTER_S]
+        live = [
+            one.report
+            for one in self.reports()
+            if one.age_s <= GONE_AFTER_S and not one.report.is_unheard
+        ]
         for report in live:
             if spool_id in report.holdings.get(robot_id, {}):
                 return report.endpoint
@@ -73,7 +77,6 @@ class Neighbours:
             report.endpoint: self._sent[report.endpoint]
             + sum(robot.connected for robot in report.status.robots)
             for report in live
-            if is_endpoint(report.endpoint)
         }
         fewest = min(robots, key=robots.__getitem__, default=None)
         if fewest is None or robots[fewest] >= own_robots:
