@@ -35,6 +35,7 @@ def concerns_of(overview: Overview, now_ns: int | None = None) -> list[Concern]:
         found += _told_by_what_is_stored(robot)
         if robot.robot_id in overview.members:
             found += _told_by_how_it_runs(robot, overview, now_ns)
+    found += _below_the_others(overview)
     order = list(Severity)
     return sorted(found, key=lambda concern: order.index(concern.severity))
 
@@ -92,7 +93,6 @@ def _told_by_how_it_runs(robot: RobotStatus, overview: Overview, now_ns: int) ->
         )
     if overview.listing is not None and robot.connected:
         yield from _behind(robot, overview.listing, now_ns)
-    yield from _unlike_the_others(robot, overview)
     yield from ailments(robot)
 
 
@@ -126,19 +126,18 @@ def _made_after(version: int, releases: list[ReleaseEntry], now_ns: int) -> int:
     return min(above, default=now_ns)
 
 
-def _unlike_the_others(robot: RobotStatus, overview: Overview) -> Iterator[Concern]:
-    own = rolling_greedy(robot)
-    others = sum(
-        (rolling_greedy(one) for one in overview.status.robots if one is not robot),
-        Proportion(successes=0, attempts=0),
-    )
-    if min(own.attempts, others.attempts) < _FEWEST_ATTEMPTS:
-        return
-    assert own.interval is not None
-    assert others.interval is not None
-    if own.interval[1] < others.interval[0]:
-        yield warning(
-            robot.robot_id,
-            f"greedy success {own}, the others' {others}",
-            "look at its gripper and its camera, then let it find its hand-eye map anew",
-        )
+def _below_the_others(overview: Overview) -> Iterator[Concern]:
+    own = {robot.robot_id: rolling_greedy(robot) for robot in overview.status.robots}
+    fleet = sum(own.values(), Proportion(successes=0, attempts=0))
+    for name in sorted(own.keys() & overview.members):
+        others = fleet - own[name]
+        if min(own[name].attempts, others.attempts) < _FEWEST_ATTEMPTS:
+            continue
+        _, highest = own[name].interval or (0.0, 1.0)
+        lowest, _ = others.interval or (0.0, 1.0)
+        if highest < lowest:
+            yield warning(
+                name,
+                f"greedy success {own[name]}, the others' {others}",
+                "look at its gripper and its camera, then let it find its hand-eye map anew",
+            )

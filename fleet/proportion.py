@@ -42,6 +42,11 @@ class Proportion:
             successes=self.successes + other.successes, attempts=self.attempts + other.attempts
         )
 
+    def __sub__(self, part: Proportion) -> Proportion:
+        return Proportion(
+            successes=self.successes - part.successes, attempts=self.attempts - part.attempts
+        )
+
     def __str__(self) -> str:
         if self.rate is None or self.interval is None:
             return "-"
