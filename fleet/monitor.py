@@ -25,9 +25,9 @@ _RATE_WINDOW_S = 15.0
 _MOST_NOTES = 6
 _HEADINGS = (
     *("robot", "seen", "release", "attempts", "greedy", "missing", "conflicts"),
-    *("outbox", "decision", "all", "tombstoned", "wire", "version"),
+    *("outbox", "decision", "all", "tombstoned", "wire", "version", "gateway"),
 )
-_QUIET = {"missing", "conflicts", "outbox", "decision", "tombstoned", "wire", "version"}
+_QUIET = {*("missing", "conflicts", "outbox", "decision"), *_HEADINGS[-4:]}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,6 +187,7 @@ def _cells(
         str(robot.tombstoned),
         str(robot.wire_version or "-"),
         robot.software_version or "-",
+        robot.gateway.removeprefix("tcp://") or "-",
     ]
 
 

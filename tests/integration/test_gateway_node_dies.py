@@ -96,9 +96,19 @@ def status_of(lab: Lab, endpoints: list[str] | None = None) -> StatusReply | Non
         return None
 
 
+def answers(lab: Lab, gateway: Table) -> bool:
+    return status_of(lab, [gateway["bind"]]) is not None
+
+
 @contextmanager
-def learner_of(lab: Lab, changes: Table) -> Iterator[None]:
-    process = lab.start(changes)
+def learner_of(lab: Lab, gateways: list[Table]) -> Iterator[None]:
+    process = lab.start(
+        {
+            "gateway": gateways,
+            "releases": {"place": "rest"},
+            "training": {"place": "rest", "first_after_attempts": 10**6},
+        }
+    )
     try:
         yield
         process.send_signal(signal.SIGTERM)
@@ -115,19 +125,11 @@ def test_nothing_is_lost_or_doubled_when_the_node_of_one_of_two_gateways_dies(
 ):
     nodes = {place: add_node(cluster, place) for place in (*PLACES, "rest")}
     tables = [gateway_table(place) for place in PLACES]
-    changes = {
-        "gateway": tables,
-        "releases": {"place": "rest"},
-        "training": {"place": "rest", "first_after_attempts": 10**6},
-    }
     crowd: Crowd | None = None
 
-    def answers(table: Table) -> bool:
-        return status_of(lab, [table["bind"]]) is not None
-
     try:
-        with learner_of(lab, changes):
-            wait_until(lambda: all(map(answers, tables)), "both gateways", 120.0)
+        with learner_of(lab, tables):
+            wait_until(lambda: all(answers(lab, one) for one in tables), "both gateways", 120.0)
             (tmp_path / "keys" / "learner.key").symlink_to("server.public")
             crowd = Crowd(lab, tables[0]["bind"])
             crowd.start()
@@ -154,7 +156,7 @@ def test_nothing_is_lost_or_doubled_when_the_node_of_one_of_two_gateways_dies(
             print(f"missing while the node is gone: {sum(one.missing for one in status.robots)}")
 
             nodes[PLACES[0]] = add_node(cluster, PLACES[0])
-            wait_until(lambda: answers(tables[0]), "it comes back", 120.0)
+            wait_until(lambda: answers(lab, tables[0]), "it comes back", 120.0)
             crowd.rest()
             wait_until(lambda: is_all_counted(lab, crowd), "both stores together", 60.0)
             written = crowd.written
@@ -178,3 +180,19 @@ def is_all_counted(lab: Lab, crowd: Crowd) -> bool:
         and sum(robot.missing for robot in status.robots) == 0
         and sum(robot.stored for robot in status.robots) == crowd.written
     )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_learner_starts_with_the_gateways_whose_nodes_are_there(cluster: Cluster, lab: Lab):
+    nodes = [add_node(cluster, place) for place in (PLACES[1], "rest")]
+    tables = [gateway_table(place) for place in PLACES]
+    try:
+        with learner_of(lab, tables):
+            wait_until(lambda: answers(lab, tables[1]), "the one whose node is there", 120.0)
+            assert f"no node is in place {PLACES[0]}" in lab.log
+            nodes.append(add_node(cluster, PLACES[0]))
+            wait_until(lambda: answers(lab, tables[0]), "the other one", 120.0)
+    finally:
+        for node in nodes:
+            cluster.remove_node(node)
