@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from learner.store.holdings import SpoolHoldings
 from protocol.messages import StatusReply
+
+if TYPE_CHECKING:
+    # Loads LMDB, which the learner's own process needs only once there are reports.
+    from learner.store.holdings import SpoolHoldings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

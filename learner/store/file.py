@@ -147,13 +147,15 @@ def _check_format(environment: Any, meta: Any, data: Path, *, readonly: bool) ->
     """Return the file's format; a writer's is the newest from now on."""
     with environment.begin(db=meta, write=not readonly) as transaction:
         found = transaction.get(b"format")
-        if not readonly and (found is None or found in _UPGRADED):
+        is_new = found is None and not readonly
+        if not is_new and found not in (FORMAT, *_UPGRADED):
+            raise StoreError(
+                f"episode store {data}: format {found!r}, but this learner reads {FORMAT!r}"
+            )
+        if readonly:
+            return bytes(found)
+        if found != FORMAT:
             transaction.put(b"format", FORMAT)
-            found = FORMAT
-        if not readonly and transaction.get(_STORE_ID) is None:
+        if transaction.get(_STORE_ID) is None:
             transaction.put(_STORE_ID, secrets.token_bytes(16))
-    if found != FORMAT and found not in _UPGRADED:
-        raise StoreError(
-            f"episode store {data}: format {found!r}, but this learner reads {FORMAT!r}"
-        )
-    return bytes(found)
+    return FORMAT

@@ -201,8 +201,9 @@ def test_a_full_disk_ends_the_learner_with_one_line_that_names_it(tmp_path: Path
     assert_one_clear_line(status, stderr, (f"{disk}/store", "bytes free", "make room"), wanted=1)
 
 
-def test_the_learners_own_process_starts_ray_without_loading_torch():
-    look = "import sys, learner.__main__; print(*{'onnx', 'torch'} & {*sys.modules})"
+def test_the_learners_own_process_starts_ray_without_loading_what_its_actors_need():
+    actors_need = {"cv2", "lmdb", "onnx", "torch"}
+    look = f"import sys, learner.__main__; print(*{actors_need} & {{*sys.modules}})"
     command = [sys.executable, "-c", look]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

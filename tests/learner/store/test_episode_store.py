@@ -247,14 +247,18 @@ def test_a_record_that_rotted_is_not_handed_out(
     store.close()
 
 
-def test_a_store_of_another_format_is_refused(store: EpisodeStore, tmp_path: Path):
+def test_a_store_of_another_format_is_refused_and_left_as_it_is(store: EpisodeStore, tmp_path: Path):
     store.close()
     with lmdb.open(str(tmp_path / "store"), max_dbs=8) as environment:
         meta = environment.open_db(b"meta")
         with environment.begin(db=meta, write=True) as transaction:
             transaction.put(b"format", b"99")
-    with pytest.raises(StoreError, match="format b'99'"):
-        EpisodeStore(tmp_path / "store", MAX_BYTES)
+            transaction.delete(b"store_id")
+    before = (tmp_path / "store" / "data.mdb").read_bytes()
+    for readonly in (False, True):
+        with pytest.raises(StoreError, match="format b'99'"):
+            EpisodeStore(tmp_path / "store", MAX_BYTES, readonly=readonly)
+    assert (tmp_path / "store" / "data.mdb").read_bytes() == before
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path):
