@@ -182,15 +182,18 @@ def _prepare_uplink() -> Run:
         after = outbox.counts()
         assert after.acked == before.acked, "an ack of what was never sent was believed"
         uplink.close(0.0)
+        # Without its thread, the socket that a redirect has opened is nobody else's to close.
+        uplink._connection.close()
         return f"welcome {uplink.stats.is_welcome}, {after.refused - before.refused} refused"
 
     return run
 
 
 def _uplink_seeds() -> list[bytes]:
-    welcome, ack, refusal, hello_again, notice, _ = FROM_GATEWAY
+    _, welcome, redirect, ack, refusal, hello_again, notice, _ = FROM_GATEWAY
     assert isinstance(welcome, Welcome)
     return [
+        written((0, redirect, []), (0, welcome, []), (0, redirect, [])),
         written((0, welcome, []), (0, ack, [])),
         written((0, welcome, []), (0, refusal, []), (0, hello_again, [])),
         written((0, notice, []), (0, welcome, [])),

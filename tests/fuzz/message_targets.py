@@ -73,12 +73,11 @@ _ROBOT = RobotStatus(
     decision_ms_p99=2.5,
     warnings=["the map"],
 )
+GATEWAY = "tcp://127.0.0.1:1"
 FROM_GATEWAY = [
     Welcome(wire_version=2, robot_id="arm", window_bytes=8_000_000, known_through=0),
-    Welcome(
-        wire_version=4, robot_id="arm", window_bytes=1, known_through=3, gateways=["tcp://a:1"]
-    ),
-    Redirect(endpoint="tcp://b:1", gateways=["tcp://a:1", "tcp://b:1"]),
+    Welcome(wire_version=4, robot_id="arm", window_bytes=1, known_through=3, gateways=[GATEWAY]),
+    Redirect(endpoint=GATEWAY, gateways=[GATEWAY, "tcp://127.0.0.1:2"]),
     Ack(spool_id=SPOOL, sequences=[1, 2, 3]),
     Refusal(code="digest", reason="differs", spool_id=SPOOL, sequence=4),
     Refusal(code="say-hello", reason=""),
