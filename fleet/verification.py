@@ -102,9 +102,9 @@ class Verification:
             if (ahead := counts.stored + counts.retired + counts.damaged - counts.sent) > 0
         ]
         said += [
-            f"retired {_WHY.get(one.reason, one.reason)}: {counted(one.records, 'episode')}, {one.record_bytes} "
-            f"bytes, commits {one.first_number} to {one.last_number}, {utc_text(one.began_at_ns)} "
-            f"to {utc_text(one.ended_at_ns)} UTC"
+            f"retired {_WHY.get(one.reason, one.reason)}: {counted(one.records, 'episode')}, "
+            f"{one.record_bytes} bytes, commits {one.first_number} to {one.last_number}, "
+            f"{utc_text(one.began_at_ns)} to {utc_text(one.ended_at_ns)} UTC"
             for one in self.retirements[-_SHOWN_RETIREMENTS:]
         ]
         return said
