@@ -245,7 +245,7 @@ def test_an_existing_folder_is_never_written_to(source: Path, tmp_path: Path):
 
 
 def test_a_full_disk_is_said_in_words_and_leaves_nothing_behind(source: Path, tmp_path: Path):
-    with small_disk(tmp_path / "disk", megabytes=1) as disk:
+    with small_disk(tmp_path / "disk", megabytes=2) as disk:
         with pytest.raises(StoreFullError, match="nothing of the copy is kept"):
             export_store(source, disk / "out")
         assert [path.name for path in disk.iterdir()] == ["ballast"]
