@@ -80,8 +80,9 @@ def run(config: LearnerConfig) -> None:
     with ray_of(config):
         # Only now: starting Ray replaces the handler of SIGTERM with its own.
         _stop_on_signals(stopping)
-        if await_cluster(config, stopping):
-            serve(config, stopping)
+        head = Head()
+        if await_cluster(config, head, stopping):
+            serve(config, head, stopping)
 
 
 def run_offline(arguments: Arguments) -> None:
@@ -103,10 +104,9 @@ def run_offline(arguments: Arguments) -> None:
     train_offline(config, arguments.offline, arguments.visits, stopping)
 
 
-def serve(config: LearnerConfig, stopping: threading.Event) -> None:
+def serve(config: LearnerConfig, head: Head, stopping: threading.Event) -> None:
     """Serve until ``stopping`` is set; a line of status every half a minute."""
-    head = Head()
-    with Learner(config) as learner:
+    with Learner(config, head) as learner:
         began_s = said_s = time.monotonic()
         while not stopping.wait(LOOK_INTERVAL_S):
             head.check()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -23,6 +25,7 @@ _SUBMITTED = "RAY_ADDRESS"
 _ANSWER_S = 10.0
 _SILENCE_S = 10.0
 """Of the head, after which it is taken for gone. Ray waits a minute, and then ends this process."""
+_LOOK_S = 1.0
 
 
 @contextmanager
@@ -47,35 +50,47 @@ class Head:
 
     def __init__(self) -> None:
         self._address = str(ray.get_runtime_context().gcs_address)
-        self._answered_s = time.monotonic()
+
+    def answer(self, asked: Any, within_s: float = math.inf) -> Any:  # noqa: ANN401 - Ray's
+        """Return what Ray was asked for, which it would await in vain without its head.
+
+        Raises:
+            ClusterLostError: see ``check``.
+            ray.exceptions.RayError: what was asked for ended in it, or did not come in time.
+        """
+        end_s = time.monotonic() + within_s
+        while not ray.wait([asked], timeout=_LOOK_S)[0] and time.monotonic() < end_s:
+            self.check()
+        return ray.get(asked, timeout=0)
 
     def check(self) -> None:
-        """Return if it answers, or answered a moment ago.
+        """Return once the head answers. Only then does Ray's list of nodes come in time.
 
         Raises:
             ClusterLostError: it has been silent for too long, or has given up this node.
         """
-        host, _, port = self._address.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), _ANSWER_S).close()
-        except OSError as error:
-            self._bear(error)
-            return
-        self._answered_s = time.monotonic()
+        end_s = time.monotonic() + _SILENCE_S
+        while (error := self._refusal()) is not None:
+            if time.monotonic() >= end_s:
+                raise ClusterLostError(
+                    f"Ray's head at {self._address} has not answered for {_SILENCE_S:.0f} s "
+                    f"({error.strerror or error}); start Ray again unless it is the learner's "
+                    "own, then the learner, which resumes"
+                ) from error
+            time.sleep(_LOOK_S)
         if not nodes_in(""):
             raise ClusterLostError(
                 f"Ray has ended on this node, says its head at {self._address}; start Ray again "
                 "unless it is the learner's own, then the learner, which resumes"
             )
 
-    def _bear(self, error: OSError) -> None:
-        silent_s = time.monotonic() - self._answered_s
-        if silent_s > _SILENCE_S:
-            raise ClusterLostError(
-                f"Ray's head at {self._address} has not answered for {silent_s:.0f} s "
-                f"({error.strerror or error}); start Ray again unless it is the learner's own, "
-                "then the learner, which resumes"
-            ) from error
+    def _refusal(self) -> OSError | None:
+        host, _, port = self._address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), _ANSWER_S).close()
+        except OSError as error:
+            return error
+        return None
 
 
 def _join(address: str) -> bool:

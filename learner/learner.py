@@ -10,6 +10,7 @@ from typing import Self
 
 import ray
 
+from learner.cluster import Head
 from learner.config import LearnerConfig
 from learner.ingestion.exchange import Exchange
 from learner.ingestion.gateways import Gateways
@@ -34,8 +35,10 @@ class Learner:
     disk, and no learner is left behind that nobody knows of.
     """
 
-    def __init__(self, config: LearnerConfig) -> None:
+    def __init__(self, config: LearnerConfig, head: Head) -> None:
+        """Prepare; ``head`` is of the Ray that the actors shall run on."""
         self._config = config
+        self._head = head
         self._gateways: Gateways | None = None
         self._releases: ReleaseServerHandle | None = None
         self._training: TrainingHandle | None = None
@@ -45,6 +48,7 @@ class Learner:
         """Start the actors; returns when robots may connect.
 
         Raises:
+            ClusterLostError: Ray's head went meanwhile.
             GraspFleetError: what an actor's own start-up raised: a key file, a port, a store.
         """
         config = with_places(self._config)
@@ -53,11 +57,13 @@ class Learner:
             self._releases = ReleaseServerHandle(config)
             self._training = TrainingHandle(config, self._gateways, self._releases)
             # All three are starting by now: what comes last takes longest to load.
-            logger.info("robots deliver to %s", ", ".join(self._gateways.await_endpoints()))
+            endpoints = self._gateways.await_endpoints(self._head)
+            logger.info("robots deliver to %s", ", ".join(endpoints))
             self._exchange = self._gateways.exchange()
             self._exchange.start()
-            logger.info("robots fetch releases from %s", self._releases.await_endpoint())
-            self._training.await_start()
+            endpoint = self._head.answer(self._releases.ask_endpoint())
+            logger.info("robots fetch releases from %s", endpoint)
+            self._head.answer(self._training.ask_start())
         except ray.exceptions.RayError as error:
             raise _own_cause(error) from error
         return self

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from learner.accelerators import with_device
+from learner.cluster import Head
 from learner.config import LearnerConfig
 from learner.placement import Node, live_nodes, name_of, nodes_in, places_of
 from learner.provenance import check_versions, package_versions
@@ -22,17 +23,18 @@ _ANSWER_S = 120.0
 """A node's first task starts a process there, on an SD card perhaps."""
 
 
-def await_cluster(config: LearnerConfig, stopping: threading.Event) -> bool:
+def await_cluster(config: LearnerConfig, head: Head, stopping: threading.Event) -> bool:
     """Wait for nodes in every place, then look whether each can do its part.
 
     Returns False when ``stopping`` was set meanwhile.
 
     Raises:
+        ClusterLostError: the head went meanwhile.
         ConfigurationError: a place without a node, several nodes for what has one disk, a node with
             fewer cores than threads are asked for, or with other software than this one, or
             more workers than can train, or than there are GPUs for.
     """
-    if not _await_places(config, stopping):
+    if not _await_places(config, head, stopping):
         return False
     _check_disks(config)
     _check_cores(config)
@@ -42,11 +44,11 @@ def await_cluster(config: LearnerConfig, stopping: threading.Event) -> bool:
         from learner.training.workers import check_workers
 
         check_workers(config)
-    _check_software(places_of(config))
+    _check_software(places_of(config), head)
     return True
 
 
-def _await_places(config: LearnerConfig, stopping: threading.Event) -> bool:
+def _await_places(config: LearnerConfig, head: Head, stopping: threading.Event) -> bool:
     end_s = time.monotonic() + config.ray.nodes_within_s
     said = False
     while missing := _missing_places(config):
@@ -62,6 +64,7 @@ def _await_places(config: LearnerConfig, stopping: threading.Event) -> bool:
             said = True
         if stopping.wait(_POLL_S):
             return False
+        head.check()
     if absent := sorted(place for place in places_of(config) if not nodes_in(place)):
         logger.warning("no node is in place %s: its gateway starts when one is", ", ".join(absent))
     return True
@@ -100,7 +103,7 @@ def _check_cores(config: LearnerConfig) -> None:
             )
 
 
-def _check_software(places: set[str]) -> None:
+def _check_software(places: set[str], head: Head) -> None:
     """Compare what is installed here with every other node of these places."""
     own = ray.get_runtime_context().get_node_id()
     nodes = {node["NodeID"]: node for place in places for node in nodes_in(place)}
@@ -108,7 +111,7 @@ def _check_software(places: set[str]) -> None:
         node_id: _versions_on(node_id) for node_id in nodes if node_id != own
     }  # all are under way before the first is waited for
     for node_id, answer in answers.items():
-        _compare(name_of(nodes[node_id]), answer)
+        _compare(name_of(nodes[node_id]), head, answer)
 
 
 def _versions_on(node_id: str) -> Any:  # noqa: ANN401 - Ray's reference
@@ -117,9 +120,9 @@ def _versions_on(node_id: str) -> Any:  # noqa: ANN401 - Ray's reference
     return task.remote()
 
 
-def _compare(node: str, answer: Any) -> None:  # noqa: ANN401
+def _compare(node: str, head: Head, answer: Any) -> None:  # noqa: ANN401
     try:
-        there: dict[str, str] = ray.get(answer, timeout=_ANSWER_S)
+        there: dict[str, str] = head.answer(answer, _ANSWER_S)
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ConfigurationError(f"node {node} cannot run the learner: {reason}") from error

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import ray
 
+from learner.cluster import Head
 from learner.config import LearnerConfig
 from learner.ingestion.exchange import Exchange
 from learner.ingestion.gateway_actor import GatewayHandle
@@ -42,10 +43,11 @@ class Gateways:
         endpoint: str = ray.get(ready[0])
         return endpoint
 
-    def await_endpoints(self) -> list[str]:
+    def await_endpoints(self, head: Head) -> list[str]:
         """Wait until every one listens whose node is there; return where.
 
         Raises:
+            ClusterLostError: the head went meanwhile.
             ConfigurationError, StoreError: see GatewayHandle.await_endpoint.
         """
         asked = [handle.ask_endpoint() for handle in self._handles]
@@ -56,6 +58,7 @@ class Gateways:
             endpoints += ray.get(ready)
             for one in ready:
                 del waiting[one]
+            head.check()
         return endpoints
 
     def exchange(self) -> Exchange:

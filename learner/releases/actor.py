@@ -88,15 +88,13 @@ class ReleaseServerHandle:
         actor_class: Any = ray.remote(max_task_retries=3, **options)(ReleaseActor)
         self._actor: Any = actor_class.remote(config, package_versions())
 
-    def await_endpoint(self) -> str:
-        """Wait until the server listens; return where robots fetch releases.
+    def ask_endpoint(self) -> Any:  # noqa: ANN401 - Ray's reference
+        """Return what becomes where robots fetch releases once the server listens.
 
-        Raises:
-            ConfigurationError: a key file is missing or the port is in use (as the cause of Ray's
-                own error).
+        Or an error, with the ConfigurationError as its cause: a key file is missing, the port is
+        in use.
         """
-        endpoint: str = ray.get(self._actor.endpoint.remote())
-        return endpoint
+        return self._actor.endpoint.remote()
 
     def publish(self, data: bytes) -> None:
         """Make a release current and announce it; returns when it is on disk.

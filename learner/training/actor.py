@@ -105,13 +105,12 @@ class TrainingHandle:
         actor_class: Any = ray.remote(**options)(TrainingActor)
         self._actor: Any = actor_class.remote(config, gateways, releases, package_versions())
 
-    def await_start(self) -> None:
-        """Wait until it trains.
+    def ask_start(self) -> Any:  # noqa: ANN401 - Ray's reference
+        """Return what becomes true once it trains.
 
-        Raises:
-            ray.exceptions.RayError: with the ConfigurationError or StoreError as its cause.
+        Or an error, with the ConfigurationError or StoreError as its cause.
         """
-        ray.get(self._actor.is_training.remote())
+        return self._actor.is_training.remote()
 
     def check(self, timeout_s: float) -> None:
         """Return if the trainer lives, or Ray is starting it anew.

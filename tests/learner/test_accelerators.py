@@ -10,6 +10,7 @@ import pytest
 import ray
 
 from learner.accelerators import gpus_of_worker, with_device
+from learner.cluster import Head
 from learner.config import KeysConfig, LearnerConfig, TrainingConfig
 from learner.readiness import await_cluster
 from protocol.errors import ConfigurationError
@@ -51,4 +52,4 @@ def test_each_worker_gets_a_gpu_of_its_own_or_none_does(device: str, workers: in
 
 def test_more_workers_than_gpus_are_refused_before_anything_starts():
     with pytest.raises(ConfigurationError, match=r"this node has 2 GPUs in all, and .* 4 need one"):
-        await_cluster(config_of("cuda", workers=4), threading.Event())
+        await_cluster(config_of("cuda", workers=4), Head(), threading.Event())

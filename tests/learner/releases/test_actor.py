@@ -62,7 +62,7 @@ def test_a_killed_release_server_comes_back_with_its_release_and_its_robots(
     robot_keys = make_curve_keys()
     enrol(config.keys.registry, "robot-1", robot_keys)
     handle = ReleaseServerHandle(config)
-    assert handle.await_endpoint() == config.releases.bind
+    assert ray.get(handle.ask_endpoint()) == config.releases.bind
     handle.publish(make_release(1, key=signing_key))
     with pytest.raises(RejectedReleaseError, match="not newer"):
         handle.publish(make_release(1, key=signing_key, bias=0.9))

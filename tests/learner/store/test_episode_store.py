@@ -247,7 +247,9 @@ def test_a_record_that_rotted_is_not_handed_out(
     store.close()
 
 
-def test_a_store_of_another_format_is_refused_and_left_as_it_is(store: EpisodeStore, tmp_path: Path):
+def test_a_store_of_another_format_is_refused_and_left_as_it_is(
+    store: EpisodeStore, tmp_path: Path
+):
     store.close()
     with lmdb.open(str(tmp_path / "store"), max_dbs=8) as environment:
         meta = environment.open_db(b"meta")
