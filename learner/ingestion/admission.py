@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from learner.ingestion.attempt_facts import AttemptFacts, facts_of
+from learner.monitoring.attempt_facts import AttemptFacts, facts_of
 from learner.store.ledger import letter_of
 from learner.store.stored_episode import Arrival, RecordKey
 from protocol.codec import digest, read_episode_meta

@@ -15,11 +15,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from learner.ingestion.attempt_counts import AttemptCounts
-from learner.ingestion.attempt_facts import AttemptFacts
-from learner.ingestion.drift_watch import DriftWatch
-from learner.ingestion.fleet_state import FleetState
-from learner.ingestion.traffic import Traffic
+from learner.monitoring.attempt_counts import AttemptCounts
+from learner.monitoring.attempt_facts import AttemptFacts
+from learner.monitoring.drift_watch import DriftWatch
+from learner.monitoring.fleet_state import FleetState
+from learner.monitoring.traffic import Traffic
 from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Arrival, Burial, Verdict
 from learner.store.transaction import CONFLICTS_KEPT

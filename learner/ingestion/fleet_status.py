@@ -13,9 +13,9 @@ from itertools import zip_longest
 
 import msgspec
 
-from learner.ingestion.fleet_state import LIVE_S
 from learner.ingestion.gateway_report import GatewayReport, HeardReport
 from learner.ingestion.neighbours import GONE_AFTER_S
+from learner.monitoring.fleet_state import LIVE_S
 from learner.store.holdings import SpoolHoldings
 from learner.store.ledger import RECENT_ATTEMPTS
 from protocol.messages import RobotStatus, StatusReply

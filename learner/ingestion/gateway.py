@@ -20,18 +20,18 @@ import zmq
 
 from learner.config import GatewayConfig
 from learner.ingestion.admission import ImageSize
-from learner.ingestion.attempt_counts import AttemptCounts
 from learner.ingestion.committer import Committer
-from learner.ingestion.drift_file import DRIFT_FILE
-from learner.ingestion.drift_watch import DriftWatch
-from learner.ingestion.fleet_state import FleetState
 from learner.ingestion.fleet_status import fleet_status
 from learner.ingestion.gateway_report import GatewayReport, HeardReport, SessionReport
-from learner.ingestion.metrics_server import MetricsServer
 from learner.ingestion.neighbours import Neighbours
 from learner.ingestion.observer import FleetObserver
 from learner.ingestion.reception import Envelope, Reception
-from learner.ingestion.training_report import TrainingReport
+from learner.monitoring.attempt_counts import AttemptCounts
+from learner.monitoring.drift_file import DRIFT_FILE
+from learner.monitoring.drift_watch import DriftWatch
+from learner.monitoring.fleet_state import FleetState
+from learner.monitoring.metrics_server import MetricsServer
+from learner.monitoring.training_report import TrainingReport
 from learner.store.episode_store import EpisodeStore
 from learner.store.ledger import EMPTY_LEDGER
 from learner.store.retention import RetentionLimits

@@ -14,7 +14,7 @@ import ray
 from learner.actor_process import begin_actor
 from learner.config import GatewayConfig, LearnerConfig
 from learner.ingestion.gateway_report import GatewayReport, HeardReport
-from learner.ingestion.training_report import TrainingReport
+from learner.monitoring.training_report import TrainingReport
 from learner.placement import actor_options
 from learner.provenance import package_versions
 from protocol.errors import GraspFleetError, TransientError

@@ -12,7 +12,7 @@ from learner.cluster import Head
 from learner.config import LearnerConfig
 from learner.ingestion.exchange import Exchange
 from learner.ingestion.gateway_actor import GatewayHandle
-from learner.ingestion.training_report import TrainingReport
+from learner.monitoring.training_report import TrainingReport
 from learner.placement import nodes_in
 from protocol.messages import StatusReply
 

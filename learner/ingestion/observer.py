@@ -11,12 +11,12 @@ from collections.abc import Callable
 import msgspec
 
 from learner.config import GatewayConfig
-from learner.ingestion.attempt_counts import AttemptCounts, RobotCounts
 from learner.ingestion.committer import Committer
-from learner.ingestion.drift_watch import DriftWatch
-from learner.ingestion.fleet_snapshot import FleetSnapshot, RobotSnapshot, StoreSnapshot
-from learner.ingestion.fleet_state import FleetState, RobotView
-from learner.ingestion.training_report import TrainingReport
+from learner.monitoring.attempt_counts import AttemptCounts, RobotCounts
+from learner.monitoring.drift_watch import DriftWatch
+from learner.monitoring.fleet_snapshot import FleetSnapshot, RobotSnapshot, StoreSnapshot
+from learner.monitoring.fleet_state import FleetState, RobotView
+from learner.monitoring.training_report import TrainingReport
 from learner.store.episode_store import EpisodeStore
 from learner.store.ledger import EMPTY_LEDGER, StoreAccount
 from protocol.limits import MAX_QUEUED_BYTES

@@ -9,11 +9,11 @@ import msgspec
 import zmq
 
 from learner.ingestion.admission import ImageSize, Refused, admit
-from learner.ingestion.attempt_facts import AttemptFacts
 from learner.ingestion.committer import Committer, Delivery, Sender
-from learner.ingestion.fleet_state import FleetState
 from learner.ingestion.neighbours import Neighbours
 from learner.ingestion.sessions import Sessions
+from learner.monitoring.attempt_facts import AttemptFacts
+from learner.monitoring.fleet_state import FleetState
 from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Arrival, Burial
 from protocol.codec import decode_message

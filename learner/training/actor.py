@@ -14,7 +14,7 @@ from learner.accelerators import gpus_of_worker, with_device
 from learner.actor_process import begin_actor
 from learner.config import LearnerConfig
 from learner.ingestion.gateways import Gateways
-from learner.ingestion.training_report import TrainingReport
+from learner.monitoring.training_report import TrainingReport
 from learner.placement import actor_options
 from learner.provenance import package_versions, write_run_record
 from learner.releases.actor import ReleaseServerHandle

@@ -36,7 +36,7 @@ class _Progress(msgspec.Struct, frozen=True, kw_only=True):
     examples_seen: int
     release_version: int
     counted_through: int | dict[str, int]
-    """By store; a number alone, as one gateway's learner wrote it, is of whatever store there is."""
+    """By store; a number alone, which older ones have, is of whatever store there is."""
     counted_examples: int
     history_drawn: int
     robots: list[tuple[str, str]]

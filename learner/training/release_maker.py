@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from learner.config import LearnerConfig
-from learner.ingestion.training_report import TrainingReport
+from learner.monitoring.training_report import TrainingReport
 from learner.provenance import software_versions
 from learner.releases.export_process import ExportProcess
 from learner.training.collection_schedule import collection_settings

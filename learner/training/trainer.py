@@ -11,7 +11,7 @@ from threading import Event
 import torch
 
 from learner.config import LearnerConfig
-from learner.ingestion.training_report import TrainingReport
+from learner.monitoring.training_report import TrainingReport
 from learner.networks import build_network
 from learner.training.batches import Batches
 from learner.training.checkpoints import Checkpoint, checkpoints_of

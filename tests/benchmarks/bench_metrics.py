@@ -26,13 +26,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from learner.config import GatewayConfig, MetricsConfig
-from learner.ingestion.attempt_counts import AttemptCounts
-from learner.ingestion.attempt_facts import AttemptFacts
 from learner.ingestion.committer import Committer
-from learner.ingestion.drift_watch import DriftWatch
-from learner.ingestion.fleet_state import FleetState
-from learner.ingestion.metrics_server import MetricsServer
 from learner.ingestion.observer import FleetObserver
+from learner.monitoring.attempt_counts import AttemptCounts
+from learner.monitoring.attempt_facts import AttemptFacts
+from learner.monitoring.drift_watch import DriftWatch
+from learner.monitoring.fleet_state import FleetState
+from learner.monitoring.metrics_server import MetricsServer
 from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Arrival, RecordKey
 from protocol.codec import digest

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from learner.config import KeysConfig, LearnerConfig
-from learner.ingestion.training_report import TrainingReport
+from learner.monitoring.training_report import TrainingReport
 from learner.offline import OfflineRun
 from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Arrival, RecordKey

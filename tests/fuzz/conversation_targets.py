@@ -13,9 +13,9 @@ from typing import cast
 import zmq
 
 from learner.ingestion.committer import Answer, Committer, Delivery, Sender
-from learner.ingestion.fleet_state import FleetState
 from learner.ingestion.neighbours import Neighbours
 from learner.ingestion.reception import Envelope, Reception
+from learner.monitoring.fleet_state import FleetState
 from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Burial
 from protocol.codec import encode_episode

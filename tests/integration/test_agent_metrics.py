@@ -20,7 +20,7 @@ from learner.config import GatewayConfig, MetricsConfig
 from learner.ingestion.gateway import Gateway
 from protocol.registry import Registry
 from tests.delivery_site import ROOT, STORE_BYTES, free_port, wait_until
-from tests.learner.ingestion.exported import Exported
+from tests.learner.monitoring.exported import Exported
 from tests.robot_agent.simulated_agent import FAULTY_ROBOT, SIMULATED_CAMERA
 
 Table = dict[str, Any]

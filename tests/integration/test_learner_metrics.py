@@ -13,7 +13,7 @@ import pytest
 from fleet.enrolment import create_learner_keys
 from fleet.toml_text import toml_text
 from tests.delivery_site import ROOT, free_port, wait_until
-from tests.learner.ingestion.exported import Exported
+from tests.learner.monitoring.exported import Exported
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store
 
 ATTEMPTS = 40

@@ -128,7 +128,7 @@ def test_without_its_registry_the_gateway_refuses_in_words_and_goes_on(
 def test_a_robot_that_is_not_heard_while_the_disk_is_slow_still_has_its_window(
     peer: Peer, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("learner.ingestion.fleet_state.LIVE_S", 0.0)
+    monkeypatch.setattr("learner.monitoring.fleet_state.LIVE_S", 0.0)
     monkeypatch.setattr("learner.ingestion.gateway.MAX_QUEUED_BYTES", 1)
     allowed: set[int] = set()
     monkeypatch.setattr(gateway._socket, "tend", allowed.add)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.ingestion.drift_detector import DriftDetector, Round, log_odds_of
+from learner.monitoring.drift_detector import DriftDetector, Round, log_odds_of
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

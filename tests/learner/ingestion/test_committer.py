@@ -11,7 +11,7 @@ import pytest
 
 from learner.ingestion.admission import Admitted, admit
 from learner.ingestion.committer import Answer, Committer, Delivery, Sender
-from learner.ingestion.fleet_state import FleetState
+from learner.monitoring.fleet_state import FleetState
 from learner.store.episode_store import EpisodeStore
 from learner.store.retention import RetentionLimits
 from protocol.codec import digest, encode_episode

@@ -24,7 +24,7 @@ from learner.config import (
     ReleasesConfig,
     TrainingConfig,
 )
-from learner.ingestion.training_report import TrainingReport
+from learner.monitoring.training_report import TrainingReport
 from learner.store.episode_store import EpisodeStore
 from learner.training.trainer import Trainer
 from protocol.errors import ConfigurationError

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.ingestion.fleet_level import RELEASE_SETTLES, FleetLevel, Floats, Ints
+from learner.monitoring.fleet_level import RELEASE_SETTLES, FleetLevel, Floats, Ints
 
 HORIZON = 10_000
 """Attempts within which the share of false alarms is as asked for."""

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from learner.ingestion.attempt_facts import AttemptFacts
-from learner.ingestion.buckets import Buckets
+from learner.monitoring.attempt_facts import AttemptFacts
+from learner.monitoring.buckets import Buckets
 from protocol.episode import Label, Mode
 
 MOST_TASKS = 20

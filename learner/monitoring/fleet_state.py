@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from learner.ingestion.buckets import Buckets
+from learner.monitoring.buckets import Buckets
 from learner.store.ledger import RobotLedger
 from protocol.messages import Heartbeat, RobotStatus
 from protocol.refusal_log import printable

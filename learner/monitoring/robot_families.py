@@ -6,10 +6,10 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import TypeVar
 
-from learner.ingestion.attempt_counts import RobotCounts
-from learner.ingestion.drift_watch import DriftEvidence
-from learner.ingestion.exposition import Family, Kind, Series, Value
-from learner.ingestion.fleet_snapshot import RobotSnapshot
+from learner.monitoring.attempt_counts import RobotCounts
+from learner.monitoring.drift_watch import DriftEvidence
+from learner.monitoring.exposition import Family, Kind, Series, Value
+from learner.monitoring.fleet_snapshot import RobotSnapshot
 from learner.store.ledger import RobotLedger
 from protocol.episode import Label
 from protocol.messages import Heartbeat, RobotHealth

@@ -13,9 +13,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from learner.ingestion.buckets import Buckets
-from learner.ingestion.fleet_snapshot import FleetSnapshot, StoreSnapshot
-from learner.ingestion.training_report import TrainingReport
+from learner.monitoring.buckets import Buckets
+from learner.monitoring.fleet_snapshot import FleetSnapshot, StoreSnapshot
+from learner.monitoring.training_report import TrainingReport
 from protocol.episode import Label
 from protocol.refusal_code import RefusalCode
 

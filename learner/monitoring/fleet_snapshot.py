@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from learner.ingestion.attempt_counts import AttemptTotals, RobotCounts
-from learner.ingestion.drift_watch import DriftEvidence
-from learner.ingestion.fleet_state import FleetView, RobotView
-from learner.ingestion.traffic import TrafficTotals
-from learner.ingestion.training_report import TrainingReport
+from learner.monitoring.attempt_counts import AttemptTotals, RobotCounts
+from learner.monitoring.drift_watch import DriftEvidence
+from learner.monitoring.fleet_state import FleetView, RobotView
+from learner.monitoring.traffic import TrafficTotals
+from learner.monitoring.training_report import TrainingReport
 from learner.store.ledger import RobotLedger, StoreAccount
 
 

@@ -15,10 +15,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
-from learner.ingestion.fleet_snapshot import FleetSnapshot
-from learner.ingestion.learner_metrics import LearnerCollector
-from learner.ingestion.robot_metrics import robots_text
-from learner.ingestion.targets import targets_of
+from learner.monitoring.fleet_snapshot import FleetSnapshot
+from learner.monitoring.learner_metrics import LearnerCollector
+from learner.monitoring.robot_metrics import robots_text
+from learner.monitoring.targets import targets_of
 from protocol.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)

@@ -14,16 +14,16 @@ import msgspec
 import pytest
 
 from learner.config import MetricsConfig
-from learner.ingestion.attempt_counts import MOST_TASKS, OTHER_TASKS, AttemptCounts
-from learner.ingestion.attempt_facts import AttemptFacts, facts_of
 from learner.ingestion.gateway import Gateway
-from learner.ingestion.training_report import TrainingReport
+from learner.monitoring.attempt_counts import MOST_TASKS, OTHER_TASKS, AttemptCounts
+from learner.monitoring.attempt_facts import AttemptFacts, facts_of
+from learner.monitoring.training_report import TrainingReport
 from protocol.codec import encode_episode, encode_message, read_episode_meta
 from protocol.episode import Episode, Label, Mode
 from protocol.messages import Heartbeat, RobotHealth
 from tests.delivery_site import ROOT, DeliverySite, make_heartbeat, make_site, wait_until
 from tests.episodes import make_episode
-from tests.learner.ingestion.exported import Exported
+from tests.learner.monitoring.exported import Exported
 from tests.peer import Peer
 
 HEALTH = RobotHealth(

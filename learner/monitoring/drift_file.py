@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.ingestion.drift_detector import GRID, OF_ROBOTS, DriftDetector
+from learner.monitoring.drift_detector import GRID, OF_ROBOTS, DriftDetector
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from learner.ingestion import drift_watch
-from learner.ingestion.attempt_facts import AttemptFacts
-from learner.ingestion.drift_watch import DriftWatch
+from learner.monitoring.attempt_facts import AttemptFacts
+from learner.monitoring.drift_watch import DriftWatch
 from protocol.episode import Label, Mode
 
 

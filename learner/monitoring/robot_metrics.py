@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from learner.ingestion.exposition import write_family
-from learner.ingestion.fleet_snapshot import RobotSnapshot
-from learner.ingestion.robot_families import (
+from learner.monitoring.exposition import write_family
+from learner.monitoring.fleet_snapshot import RobotSnapshot
+from learner.monitoring.robot_families import (
     CONNECTION,
     COUNTS,
     DRIFT,

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from learner.ingestion.attempt_facts import AttemptFacts
-from learner.ingestion.drift_detector import DriftDetector, Round, log_odds_of
-from learner.ingestion.drift_file import read_drift, write_drift
-from learner.ingestion.fleet_level import Floats
+from learner.monitoring.attempt_facts import AttemptFacts
+from learner.monitoring.drift_detector import DriftDetector, Round, log_odds_of
+from learner.monitoring.drift_file import read_drift, write_drift
+from learner.monitoring.fleet_level import Floats
 from protocol.episode import Label, Mode
 from protocol.messages import Drift, RobotStatus
 

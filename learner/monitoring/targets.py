@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from learner.ingestion.fleet_snapshot import FleetSnapshot, RobotSnapshot
+from learner.monitoring.fleet_snapshot import FleetSnapshot, RobotSnapshot
 
 
 class TargetGroup(TypedDict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from learner.ingestion.fleet_state import LIVE_S, FleetState
+from learner.monitoring.fleet_state import LIVE_S, FleetState
 from learner.store.ledger import RobotLedger
 from protocol.limits import MAX_STATUS_BYTES
 from tests.delivery_site import make_heartbeat

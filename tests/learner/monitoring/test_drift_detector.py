@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 
-from learner.ingestion.drift_detector import (
+from learner.monitoring.drift_detector import (
     GRID,
     HORIZON,
     RELEARN_AFTER,
