@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from learner.ingestion import drift_watch
+from learner.monitoring import drift_watch
 from learner.monitoring.attempt_facts import AttemptFacts
 from learner.monitoring.drift_watch import DriftWatch
 from protocol.episode import Label, Mode
