@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -36,6 +38,7 @@ SIMULATED_CAMERA = "robot_agent.cameras.simulated:SimulatedCamera"
 
 _WORKSPACE = dict(zip(("x_m", "y_m", "z_m"), map(list, WORKSPACE_M), strict=True))
 _IMAGE_PX = 64
+_PORTS = range(16_000, 32_768)
 SESSION_SEEDS = 1_000_000
 """Distance between the scene seeds of one session and the next."""
 
@@ -86,15 +89,18 @@ def robot_name(index: int) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return TCP ports that nothing listens on now."""
-    sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Return TCP ports that nothing listens on now, and that Linux gives to no outgoing connection.
+
+    Raises:
+        ConfigurationError: there are not so many.
+    """
+    free = (port for port in random.sample(_PORTS, len(_PORTS)) if is_free(port))
+    found = list(itertools.islice(free, count))
+    if len(found) < count:
+        raise ConfigurationError(
+            f"{count} free TCP ports are needed; this machine has {len(found)}"
+        )
+    return found
 
 
 def is_free(port: int) -> bool:

@@ -25,7 +25,7 @@ from tests.monitoring.fleet_of_six import (
 )
 
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards" / "GraspFleet").glob("*.json"))
-LEARNING_S = 720.0
+LEARNING_S = 600.0
 """Time of learning without a fault: enough for a past to compare with."""
 WELL, BLIND, KILLED, WORN, REVOKED = ROBOTS[0], ROBOTS[1], ROBOTS[2], ROBOTS[3], ROBOTS[4]
 WITHIN_S = {
@@ -55,6 +55,7 @@ def test_the_right_alerts_fire_and_no_others(tmp_path: Path):
         PrometheusServer(watched, fleet.metrics_port) as prometheus,
     ):
         began_s = time.time()
+        wait_for(lambda: connected(prometheus) == len(ROBOTS), "six robots are connected", 120)
         no_alert_for(prometheus, LEARNING_S)
         fleet.fail(BLIND, "blind")
         fleet.kill(KILLED)
@@ -71,6 +72,10 @@ def test_the_right_alerts_fire_and_no_others(tmp_path: Path):
         every_panel_has_data(Prometheus(prometheus.url), began_s)
         fleet.end_agents()
         what_prometheus_has_is_what_is_stored(prometheus, fleet)
+
+
+def connected(prometheus: PrometheusServer) -> float | None:
+    return prometheus.value("graspfleet_robots_connected")
 
 
 def no_alert_for(prometheus: PrometheusServer, seconds: float) -> None:
