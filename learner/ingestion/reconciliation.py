@@ -61,6 +61,7 @@ class Reconciliation:
         self._holders = holders
         self._settled: defaultdict[tuple[int, int, str, bytes], SequenceSet]
         self._settled = defaultdict(SequenceSet)
+        self._said_shared: set[bytes] = set()
 
     def step(self, reports: Mapping[int, GatewayReport]) -> None:
         """Settle what the reports of gateways that answer show to be stored twice.
@@ -68,7 +69,7 @@ class Reconciliation:
         A record goes only after the other store's copy was read and found to be the same. Killed in
         between, the next learner finds the same overlap and goes on.
         """
-        for overlap in _overlaps(reports):
+        for overlap in self._overlaps(reports):
             open_ones = overlap.sequences - self._settled[overlap.name]
             while asked := list(islice(open_ones, _AT_ONCE)):
                 try:
@@ -101,18 +102,37 @@ class Reconciliation:
             gone |= set(first.retire_copies(*where, left))
         return SequenceSet([range(one, one + 1) for one in {*sequences} - (same.keys() - gone)])
 
+    def _overlaps(self, reports: Mapping[int, GatewayReport]) -> Iterator[_Overlap]:
+        for first, second in combinations(sorted(reports), 2):
+            one, other = reports[first], reports[second]
+            if one.store_id == other.store_id:
+                self._say_shared(one, other)
+            else:
+                yield from _overlaps_of(first, one, second, other)
 
-def _overlaps(reports: Mapping[int, GatewayReport]) -> Iterator[_Overlap]:
-    for first, second in combinations(sorted(reports), 2):
-        one, other = reports[first].holdings, reports[second].holdings
-        for robot_id in one.keys() & other.keys():
-            for spool_id in one[robot_id].keys() & other[robot_id].keys():
-                shared = one[robot_id][spool_id].stored & other[robot_id][spool_id].stored
-                if shared.count:
-                    yield _Overlap(
-                        first=first,
-                        second=second,
-                        robot_id=robot_id,
-                        spool_id=spool_id,
-                        sequences=shared,
-                    )
+    def _say_shared(self, one: GatewayReport, other: GatewayReport) -> None:
+        """Say that what two gateways have twice is there once: nothing of it may ever go."""
+        if one.store_id not in self._said_shared:
+            self._said_shared.add(one.store_id)
+            logger.error(
+                "gateways %s and %s have one store, or one is a copy of the other's folder: give "
+                "each a store of its own that began empty; no copies are removed meanwhile",
+                *(one.endpoint, other.endpoint),
+            )
+
+
+def _overlaps_of(
+    first: int, one: GatewayReport, second: int, other: GatewayReport
+) -> Iterator[_Overlap]:
+    for robot_id in one.holdings.keys() & other.holdings.keys():
+        here, there = one.holdings[robot_id], other.holdings[robot_id]
+        for spool_id in here.keys() & there.keys():
+            shared = here[spool_id].stored & there[spool_id].stored
+            if shared.count:
+                yield _Overlap(
+                    first=first,
+                    second=second,
+                    robot_id=robot_id,
+                    spool_id=spool_id,
+                    sequences=shared,
+                )

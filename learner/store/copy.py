@@ -133,7 +133,7 @@ class StoreCopy:
     def close(self) -> None:
         """Close the file, finished or not."""
         self._transaction.abort()
-        self._file.environment.close()
+        self._file.close()
 
     def _counted(self) -> dict[bytes, SpoolLedger]:
         """Count every spool anew, from the rows that are there."""

@@ -245,7 +245,7 @@ class EpisodeStore(StoreAccounts):
 
     def close(self) -> None:
         """Close the file; no method may be called afterwards."""
-        self._file.environment.close()
+        self._file.close()
 
     @contextmanager
     def _writing(self, needed_bytes: int) -> Iterator[None]:

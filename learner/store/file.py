@@ -10,6 +10,7 @@ from typing import Any
 
 import lmdb
 
+from learner.store.writer_lock import WriterLock
 from protocol.errors import ConfigurationError, StoreError, StoreFullError
 
 FORMAT = b"2"
@@ -34,6 +35,8 @@ class StoreFile:
     """
 
     environment: Any
+    lock: WriterLock | None
+    """Of a writer."""
     store_id: bytes
     """Drawn when the store was made; empty while only an older learner has written to it."""
     meta: Any
@@ -56,6 +59,12 @@ class StoreFile:
     ages: Any
     """Hour of service -> the highest commit number by the end of it (see StoreAge)."""
 
+    def close(self) -> None:
+        """Close the file, and let the next writer in."""
+        self.environment.close()
+        if self.lock is not None:
+            self.lock.release()
+
     def log_bytes(self, transaction: Any) -> int:  # noqa: ANN401
         """Return the size of the pages that the episodes take up.
 
@@ -72,34 +81,46 @@ def open_store_file(folder: Path, *, max_bytes: int, readonly: bool) -> StoreFil
     Raises:
         StoreError: there is none to read, it is cut short, or it is of another format.
         StoreFullError: the disk has no room for a new one.
-        ConfigurationError: the folder cannot be written.
+        ConfigurationError: the folder cannot be written, or another process writes to it.
     """
     data = folder / "data.mdb"
     if readonly and not data.exists():
         raise StoreError(f"episode store {folder}: there is none yet")
     if readonly and not data.stat().st_size:
         raise StoreError(f"episode store {data}: the file is empty")
+    lock = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if not readonly:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = WriterLock(folder)
             _check_room(folder)
+        return _open(folder, lock, max_bytes=max_bytes)
+    except BaseException as error:
+        if lock is not None:
+            lock.release()
+        if isinstance(error, OSError):
+            raise ConfigurationError(f"episode store {folder}: {error.strerror}") from error
+        raise
+
+
+def _open(folder: Path, lock: WriterLock | None, *, max_bytes: int) -> StoreFile:
+    """Open the store of a folder; to write only with its lock."""
+    try:
         environment = lmdb.open(
             str(folder),
             map_size=max_bytes,
             max_dbs=len(TABLES) + 1,
             max_readers=_MAX_READERS,
-            readonly=readonly,
+            readonly=lock is None,
             # Replay reads at random; reading ahead would evict what it needs.
             readahead=False,
         )
-    except OSError as error:
-        raise ConfigurationError(f"episode store {folder}: {error.strerror}") from error
     except lmdb.Error as error:
         is_broken = isinstance(error, lmdb.InvalidError | lmdb.CorruptedError)
         advice = f"; {_RESCUE.format(folder=folder)}" if is_broken else ""
         raise StoreError(f"episode store {folder}: cannot be opened: {error}{advice}") from error
     try:
-        return _open_tables(environment, data, readonly=readonly)
+        return _open_tables(environment, folder / "data.mdb", lock)
     except BaseException:
         environment.close()
         raise
@@ -114,7 +135,8 @@ def _check_room(folder: Path) -> None:
         )
 
 
-def _open_tables(environment: Any, data: Path, *, readonly: bool) -> StoreFile:  # noqa: ANN401
+def _open_tables(environment: Any, data: Path, lock: WriterLock | None) -> StoreFile:  # noqa: ANN401
+    readonly = lock is None
     # The map of a file that is cut short ends the process at the first page that is not there.
     needed_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     actual_bytes = data.stat().st_size
@@ -140,7 +162,7 @@ def _open_tables(environment: Any, data: Path, *, readonly: bool) -> StoreFile: 
     tables = dict.fromkeys(TABLES) | tables
     with environment.begin(db=meta) as transaction:
         store_id = transaction.get(_STORE_ID) or b""
-    return StoreFile(environment=environment, store_id=store_id, meta=meta, **tables)
+    return StoreFile(environment=environment, lock=lock, store_id=store_id, meta=meta, **tables)
 
 
 def _check_format(environment: Any, meta: Any, data: Path, *, readonly: bool) -> bytes:  # noqa: ANN401
