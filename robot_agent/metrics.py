@@ -12,14 +12,16 @@ from prometheus_client import (
     Histogram,
     Metric,
     disable_created_metrics,
-    start_http_server,
+    generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from protocol.episode import Episode, Label, StepKind
-from protocol.errors import ConfigurationError
+from protocol.http_server import KEPT_S, HttpServer
 from protocol.messages import Heartbeat
+from protocol.recent_value import RecentValue
 from robot_agent.config import AgentConfig
 from robot_agent.uplink import UplinkStats
 
@@ -46,8 +48,8 @@ class AgentMetrics:
 
         Args:
             config: of the agent.
-            heartbeat: says how the robot is; called for every answer.
-            uplink: says what was delivered; called for every answer.
+            heartbeat: says how the robot is; called at most once a second.
+            uplink: says what was delivered; called at most once a second.
 
         Raises:
             ConfigurationError: the port is in use, or the address is not this machine's.
@@ -84,23 +86,17 @@ class AgentMetrics:
             self._attempts.labels(robot, label.value, self._task)
         registry.register(_Present(robot, heartbeat, uplink))
         self._robot = robot
-        host, _, port = config.metrics.bind.rpartition(":")
-        try:
-            self._server, self._thread = start_http_server(
-                int(port), host.strip("[]"), registry=registry
-            )
-        except OSError as error:
-            raise ConfigurationError(
-                f"metrics.bind {config.metrics.bind}: {error.strerror or error}"
-            ) from error
-        self.port = self._server.server_port
+        host = config.metrics.bind.rpartition(":")[0]
+        self._text = RecentValue(lambda: generate_latest(registry), KEPT_S)
+        self._server = HttpServer(config.metrics.bind, {"/metrics": self._page})
+        self._server.start()
         is_reachable = not _is_loopback(host) or all(
             _is_loopback(endpoint.removeprefix("tcp://").rpartition(":")[0])
             for endpoint in config.learner.gateways
         )
-        self.offered_port = self.port if is_reachable else 0
+        self.offered_port = self._server.port if is_reachable else 0
         """What the learner tells Prometheus of; 0 where nobody on another machine gets in."""
-        logger.info("metrics at port %d of %s", self.port, host)
+        logger.info("metrics at http://%s/metrics", self._server.endpoint)
 
     def note_attempt(self, episode: Episode) -> None:
         """Count a finished attempt."""
@@ -118,9 +114,11 @@ class AgentMetrics:
 
     def close(self) -> None:
         """Answer no more."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.close()
+
+    def _page(self, host: str) -> tuple[str, bytes]:
+        del host
+        return CONTENT_TYPE_PLAIN_0_0_4, self._text.get()
 
 
 class _Present(Collector):

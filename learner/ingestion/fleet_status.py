@@ -18,7 +18,7 @@ from learner.ingestion.neighbours import GONE_AFTER_S
 from learner.monitoring.fleet_state import LIVE_S
 from learner.store.holdings import SpoolHoldings
 from learner.store.ledger import RECENT_ATTEMPTS
-from protocol.messages import RobotStatus, StatusReply
+from protocol.messages import LearnerCondition, RobotStatus, StatusReply
 
 
 def fleet_status(own: GatewayReport, others: Sequence[HeardReport]) -> StatusReply:
@@ -26,8 +26,10 @@ def fleet_status(own: GatewayReport, others: Sequence[HeardReport]) -> StatusRep
     if not others:
         return own.status
     everyone = [HeardReport(report=own, age_s=0.0), *others]
-    statuses = [one.report.status for one in everyone]
-    views, spools = _views(everyone), _spools(everyone)
+    reports = [one.report for one in everyone]
+    statuses = [report.status for report in reports]
+    views = _views(everyone)
+    spools = {name: _spools(name, reports) for name in views}
     return StatusReply(
         uptime_s=max(status.uptime_s for status in statuses),
         release_version=max(status.release_version for status in statuses),
@@ -35,9 +37,27 @@ def fleet_status(own: GatewayReport, others: Sequence[HeardReport]) -> StatusRep
         release_latency_ms=_slowest([status.release_latency_ms for status in statuses]),
         episodes_stored=sum(status.episodes_stored for status in statuses)
         - sum(_doubled(holdings) for robot in spools.values() for holdings in robot.values()),
-        robots=[_robot(views[name], spools.get(name, {})) for name in sorted(views)],
+        robots=[_robot(views[name], spools[name]) for name in sorted(views)],
         warnings=list(_warnings(everyone)),
+        conditions=list(_conditions(everyone)),
     )
+
+
+def missing_together(reports: Sequence[GatewayReport]) -> dict[str, int]:
+    """Return how many sequences no store has, of each robot that has delivered to several.
+
+    Costs little where robots seldom move: no status of the fleet is built for it.
+    """
+    seen: defaultdict[str, list[RobotStatus]] = defaultdict(list)
+    for report in reports:
+        for robot in report.status.robots:
+            if robot.stored or robot.tombstoned:
+                seen[robot.robot_id].append(robot)
+    return {
+        name: _counts(views, _spools(name, reports))[2]
+        for name, views in seen.items()
+        if len(views) > 1
+    }
 
 
 def _views(everyone: Sequence[HeardReport]) -> dict[str, list[RobotStatus]]:
@@ -61,15 +81,13 @@ def _views(everyone: Sequence[HeardReport]) -> dict[str, list[RobotStatus]]:
     return found
 
 
-def _spools(everyone: Sequence[HeardReport]) -> dict[str, dict[bytes, list[SpoolHoldings]]]:
-    """Return by robot and spool what each store has of it."""
-    found: defaultdict[str, defaultdict[bytes, list[SpoolHoldings]]]
-    found = defaultdict(lambda: defaultdict(list))
-    for one in everyone:
-        for robot, spools in one.report.holdings.items():
-            for spool_id, holdings in spools.items():
-                found[robot][spool_id].append(holdings)
-    return {robot: dict(spools) for robot, spools in found.items()}
+def _spools(robot: str, reports: Sequence[GatewayReport]) -> dict[bytes, list[SpoolHoldings]]:
+    """Return by spool what each store has of a robot."""
+    found: defaultdict[bytes, list[SpoolHoldings]] = defaultdict(list)
+    for report in reports:
+        for spool_id, holdings in report.holdings.get(robot, {}).items():
+            found[spool_id].append(holdings)
+    return dict(found)
 
 
 def _robot(seen: Sequence[RobotStatus], spools: dict[bytes, list[SpoolHoldings]]) -> RobotStatus:
@@ -122,6 +140,14 @@ def _slowest(latencies_ms: Sequence[list[float]]) -> list[float]:
     """
     columns = zip_longest(*(reversed(one) for one in latencies_ms), fillvalue=0.0)
     return [max(column) for column in columns][::-1]
+
+
+def _conditions(everyone: Sequence[HeardReport]) -> Iterator[LearnerCondition]:
+    """Yield how each gateway is, by name; of one that is gone only that is known."""
+    for one in everyone:
+        if one.age_s <= GONE_AFTER_S:
+            for condition in one.report.status.conditions:
+                yield msgspec.structs.replace(condition, gateway=one.report.endpoint)
 
 
 def _warnings(everyone: Sequence[HeardReport]) -> Iterator[str]:

@@ -21,7 +21,7 @@ import zmq
 from learner.config import GatewayConfig
 from learner.ingestion.admission import ImageSize
 from learner.ingestion.committer import Committer
-from learner.ingestion.fleet_status import fleet_status
+from learner.ingestion.fleet_status import fleet_status, missing_together
 from learner.ingestion.gateway_report import GatewayReport, HeardReport, SessionReport
 from learner.ingestion.neighbours import Neighbours
 from learner.ingestion.observer import FleetObserver
@@ -32,11 +32,13 @@ from learner.monitoring.drift_watch import DriftWatch
 from learner.monitoring.fleet_state import FleetState
 from learner.monitoring.metrics_server import MetricsServer
 from learner.monitoring.training_report import TrainingReport
+from learner.monitoring.yesterday import Yesterday
 from learner.store.episode_store import EpisodeStore
 from learner.store.ledger import EMPTY_LEDGER
 from learner.store.retention import RetentionLimits
 from protocol.authentication import RegistryAuthenticator
 from protocol.codec import encode_message
+from protocol.errors import ConfigurationError
 from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES, MAX_QUEUED_BYTES
 from protocol.messages import Ack, StatusReply
 from protocol.process_memory import keep_freed
@@ -99,6 +101,7 @@ class Gateway:
         self._wakeup = Wakeup()
         self._fleet = FleetState()
         self._neighbours = Neighbours()
+        self._yesterday = Yesterday()
         keep = RetentionLimits(age_s=config.keep_days * _DAY_S, log_bytes=config.keep_bytes)
         self._store = EpisodeStore(config.store, config.max_store_bytes, keep=keep)
         self._drift = DriftWatch(config.store / DRIFT_FILE)
@@ -138,6 +141,7 @@ class Gateway:
         )
         self._host = host
         self._reporting = threading.Lock()
+        self._last_report: GatewayReport | None = None
         self._started_s = time.monotonic()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -237,13 +241,14 @@ class Gateway:
         with self._reporting:
             # First the status: what comes meanwhile is then in the holdings, and is not missing.
             status = self._own_status()
-            return GatewayReport(
+            self._last_report = GatewayReport(
                 endpoint=self.advertised,
                 store_id=self._store.store_id(),
                 status=status,
                 sessions=sessions,
                 holdings=self._store.holdings(),
             )
+            return self._last_report
 
     def kept_digests(
         self, robot_id: str, spool_id: bytes, sequences: Sequence[int]
@@ -260,9 +265,9 @@ class Gateway:
     def status(self) -> StatusReply:
         """Return the fleet as all of its gateways know it. Any thread may ask."""
         others = self._neighbours.reports()
-        if not others:
-            return self._own_status()
-        return fleet_status(self.report(), others)
+        told = fleet_status(self.report(), others) if others else self._own_status()
+        robots = [self._yesterday.added_to(robot) for robot in told.robots]
+        return msgspec.structs.replace(told, robots=robots)
 
     def _own_status(self) -> StatusReply:
         names = {member.name for member in self._registry.members() if member.role == "robot"}
@@ -281,13 +286,15 @@ class Gateway:
                 for name in sorted(names)
             ],
             warnings=self._warnings() + ([account.damage[:512]] if account.damage else []),
+            conditions=[self._observer.condition()],
         )
 
     def _missing(self) -> dict[str, int]:
-        """Return by robot what no gateway's store has; nothing when there is no other gateway."""
-        if not self._neighbours.endpoints():
+        """Return what no store has, of robots that are in several; as of the last exchange."""
+        others = [one.report for one in self._neighbours.reports()]
+        if not others:
             return {}
-        return {robot.robot_id: robot.missing for robot in self.status().robots}
+        return missing_together([self._last_report or self.report(), *others])
 
     def _stored(self) -> int:
         return self._store.last_commit()
@@ -325,7 +332,17 @@ class Gateway:
             self._socket.tend(MAX_QUEUED_BYTES + self._reception.granted_bytes)
             if time.monotonic() >= tidy_at_s:
                 self._reception.tidy()
+                self._keep_watch()
                 tidy_at_s = time.monotonic() + _HOUSEKEEPING_S
+
+    def _keep_watch(self) -> None:
+        self._observer.sample()
+        if not self._yesterday.is_due:
+            return
+        try:
+            self._yesterday.take(self.status().robots)
+        except (ConfigurationError, OSError) as error:
+            logger.warning("what is missing was not noted, next try in ten seconds: %s", error)
 
     def _receive(self) -> None:
         """Take what has arrived, but not so much that answers would wait."""

@@ -16,10 +16,12 @@ from learner.monitoring.attempt_counts import AttemptCounts, RobotCounts
 from learner.monitoring.drift_watch import DriftWatch
 from learner.monitoring.fleet_snapshot import FleetSnapshot, RobotSnapshot, StoreSnapshot
 from learner.monitoring.fleet_state import FleetState, RobotView
+from learner.monitoring.lately import Lately
 from learner.monitoring.training_report import TrainingReport
 from learner.store.episode_store import EpisodeStore
 from learner.store.ledger import EMPTY_LEDGER, StoreAccount
 from protocol.limits import MAX_QUEUED_BYTES
+from protocol.messages import LearnerCondition
 from protocol.registry import Registry
 
 REPORT_HOLDS_S = 60.0
@@ -54,8 +56,8 @@ class FleetObserver:
             attempts: what stored attempts tell.
             drift: which robots left their past.
             refusals: counts messages and handshakes of everyone that were refused, by reason.
-            missing: counts the sequences of each robot that are in no gateway's store; empty where
-                this gateway is the only one.
+            missing: counts the sequences that are in no gateway's store, of each robot that has
+                delivered to several.
         """
         self._config = config
         self._registry = registry
@@ -69,11 +71,41 @@ class FleetObserver:
         self._lock = threading.Lock()
         self._report: tuple[TrainingReport, float] | None = None
         """With when it came, by the monotonic clock."""
+        self._moved_s = -math.inf
+        """When the trainer last made a step or had nothing to learn from."""
+        self._lately = Lately()
 
     def note_training(self, report: TrainingReport) -> None:
         """Take what the trainer says of itself."""
+        now_s = time.monotonic()
         with self._lock:
-            self._report = (report, time.monotonic())
+            last = self._report[0] if self._report is not None else None
+            if last is None or report.is_waiting or report.steps != last.steps:
+                self._moved_s = now_s
+            self._report = (report, now_s)
+
+    def sample(self) -> None:
+        """Note what is looked at over minutes; to be called every few seconds."""
+        self._lately.take(self._committer.queued_bytes, self._refusals())
+
+    def condition(self) -> LearnerCondition:
+        """Return how this gateway and its store are, and what was heard of training."""
+        disk = shutil.disk_usage(self._config.store)
+        now_s = time.monotonic()
+        with self._lock:
+            found, moved_s = self._report, self._moved_s
+        return LearnerCondition(
+            store_bytes=self._store.size_bytes(),
+            store_limit_bytes=self._config.max_store_bytes,
+            disk_free_bytes=disk.free,
+            disk_size_bytes=disk.total,
+            queued_bytes=self._lately.least_queued_bytes(),
+            queue_limit_bytes=MAX_QUEUED_BYTES,
+            keys_refused=self._lately.keys_refused(),
+            trainer_silent_s=now_s - found[1] if found is not None else None,
+            training_stalled_s=now_s - moved_s if found is not None else None,
+            training_steps=found[0].steps if found is not None else 0,
+        )
 
     def snapshot(self) -> FleetSnapshot:
         """Return how everything is now.
