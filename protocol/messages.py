@@ -247,6 +247,37 @@ class RobotStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The same, of attempts for which success in 0.8 of cases was predicted. Since version 4."""
     health: RobotHealth | None = None
     """As its last heartbeat had it. Since version 4."""
+    outbox_bytes: int = 0
+    """As its last heartbeat had it. Since version 4."""
+    missing_yesterday: int = 0
+    """Of ``missing``: what was missing a day ago already; 0 where the gateway began since.
+    Since version 4."""
+    conflicts_yesterday: int = 0
+    """The same of ``conflicts``. Since version 4."""
+
+
+class LearnerCondition(msgspec.Struct, frozen=True, kw_only=True):
+    """How one gateway and its store are, and what that gateway hears of training."""
+
+    gateway: str = ""
+    """Its endpoint, where there are several."""
+    store_bytes: int
+    store_limit_bytes: int
+    disk_free_bytes: int
+    disk_size_bytes: int
+    """Of the disk that the store lies on."""
+    queued_bytes: int
+    """The least that waited for the disk at any time of the last five minutes."""
+    queue_limit_bytes: int
+    keys_refused: int
+    """Handshakes and messages under keys that are not accepted in the last ten minutes, of the
+    most frequent reason."""
+    trainer_silent_s: float | None = None
+    """Seconds since the trainer said anything here; None for never since the gateway began."""
+    training_stalled_s: float | None = None
+    """Seconds since the trainer last made a step or had nothing to learn from; None as above."""
+    training_steps: int = 0
+    """As the trainer said last."""
 
 
 class StatusReply(_Message, frozen=True, kw_only=True, tag="status_reply"):
@@ -261,6 +292,8 @@ class StatusReply(_Message, frozen=True, kw_only=True, tag="status_reply"):
     robots: list[RobotStatus]
     warnings: list[str] = []
     """What concerns the learner itself, in words."""
+    conditions: list[LearnerCondition] = []
+    """One for each gateway that is there. Since version 4."""
 
 
 class ReleaseSubscription(_Message, frozen=True, kw_only=True, tag="release_subscription"):

@@ -234,6 +234,7 @@ class FleetState:
             conflicts=ledger.conflicts,
             refused=robot.refused.total(),
             outbox_episodes=beat.outbox_episodes if beat else 0,
+            outbox_bytes=beat.outbox_bytes if beat else 0,
             decision_ms_p50=beat.decision_ms_p50 if beat else 0.0,
             decision_ms_p99=beat.decision_ms_p99 if beat else 0.0,
             warnings=_cut(warnings, _WARNINGS_BYTES),
