@@ -264,9 +264,12 @@ class Trainer:
             )
 
     def _save_last(self) -> None:
-        self._sideline.close()
-        if self._training.step_count and self._releases is not None:
-            self._save(self._checkpoint())
+        try:
+            self._sideline.close()
+        finally:
+            # A job that failed beside the steps says nothing against what they have learned.
+            if self._training.step_count and self._releases is not None:
+                self._save(self._checkpoint())
 
 
 def live_replay_of(config: LearnerConfig, team: Team) -> Replay:

@@ -296,6 +296,21 @@ def has_waited(config: LearnerConfig) -> bool:
     return len(steps) >= 2 and steps[-1] == steps[-2] > 0
 
 
+def test_what_fails_beside_the_steps_in_the_end_costs_no_checkpoint(folder: Path):
+    config = make_config(folder)
+    config.run_folder.mkdir()
+    trainer = Trainer(config, Fleet())
+    trainer._training.step_count = 5
+
+    def fail() -> None:
+        raise OSError("the release server is gone")
+
+    trainer._sideline.begin(fail)
+    with pytest.raises(OSError, match="the release server is gone"):
+        trainer._save_last()
+    assert newest_checkpoint(config) == 5
+
+
 def test_a_missing_signing_key_is_named(folder: Path):
     (folder / "release.secret").unlink()
     with pytest.raises(ConfigurationError, match=r"release\.secret is missing"):
