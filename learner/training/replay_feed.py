@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from learner.config import GatewayConfig
 from learner.store.key_set import KeySet
@@ -62,7 +62,7 @@ class ReplayFeed:
         self._refiner = refiner
         self._counted = counted or Counted()
         self._team = team or Team()
-        self._uncounted_examples = 0
+        self._uncounted_examples = dict.fromkeys(self._tails, 0)
         self._keys = KeySet()
         self._taking = threading.Lock()
         """Held by the one thread that puts an episode into the replay."""
@@ -93,20 +93,21 @@ class ReplayFeed:
 
     def counted(self, *, history_drawn: int = 0) -> Counted:
         """Return what the next start need not count again."""
-        if not self.caught_up.is_set():
-            # Older ones that are still unread must count some day.
-            return replace(self._counted, history_drawn=history_drawn)
         with self._taking:
+            # Of the other stores older ones are still unread, and must count some day.
+            read = [tail for tail in self._tails if tail.is_exhausted]
+            examples = sum(self._uncounted_examples[tail] for tail in read)
             return Counted(
-                through=self._counted.through | {one.store_id: one.newest for one in self._tails},
-                examples=self.examples_ever,
+                through=self._counted.through | {tail.store_id: tail.newest for tail in read},
+                examples=self._counted.examples + self._team.size * examples,
                 history_drawn=history_drawn,
             )
 
     @property
     def examples_ever(self) -> int:
         """Training examples that this run has had in all, also before it was resumed."""
-        return self._counted.examples + self._team.size * self._uncounted_examples
+        uncounted_examples = sum(self._uncounted_examples.values())
+        return self._counted.examples + self._team.size * uncounted_examples
 
     def close(self) -> None:
         """Stop after the episodes at hand."""
@@ -181,9 +182,11 @@ class ReplayFeed:
             self._count(tail, number, added)
 
     def _decoded(self, stored: StoredEpisode) -> Episode | None:
+        # Also another worker's: with them a spool's keys are a few runs.
+        is_first = self._keys.add(stored.key)
         # By the sequence: it is the same in every store.
         is_own = stored.key.sequence % self._team.size == self._team.rank
-        if not is_own or not self._keys.add(stored.key):
+        if not is_own or not is_first:
             return None
         try:
             episode = decode_episode(stored.record)
@@ -199,4 +202,4 @@ class ReplayFeed:
         self.examples += self._team.size * examples
         through = self._counted.through
         if number > through.get(tail.store_id, through.get("", 0)):
-            self._uncounted_examples += examples
+            self._uncounted_examples[tail] += examples

@@ -17,7 +17,7 @@ from learner.store.stored_episode import Arrival, RecordKey
 from learner.training.example_set import row_bytes
 from learner.training.hand_eye_refiner import HandEyeRefiner
 from learner.training.replay import Replay
-from learner.training.replay_feed import ReplayFeed
+from learner.training.replay_feed import Counted, ReplayFeed
 from learner.training.team import Team
 from protocol.codec import digest, encode_episode
 from protocol.episode import Episode
@@ -149,10 +149,18 @@ def test_each_worker_takes_its_part_of_a_store(tmp_path: Path):
     assert len(set.union(*found)) == sum(map(len, found)) == 240
 
 
-def feed_of(*folders: Path) -> tuple[ReplayFeed, Replay]:
+def test_a_worker_keeps_the_keys_of_a_spool_as_one_run_also_with_others_in_it(tmp_path: Path):
+    store(tmp_path, [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(20)])
+    with feeding(tmp_path, team=Team(rank=1, size=2)) as (feed, _):
+        assert feed.caught_up.wait(20.0)
+        (keys,) = feed._keys._spools.values()
+    assert keys.runs() == [range(1, 21)]
+
+
+def feed_of(*folders: Path, counted: Counted | None = None) -> tuple[ReplayFeed, Replay]:
     replay = Replay(height_px=SIDE_PX, width_px=SIDE_PX, held_out_fraction=0.0, max_bytes=10**8)
     configs = [GatewayConfig(store=folder, max_store_bytes=STORE_BYTES) for folder in folders]
-    return ReplayFeed(configs, replay, HandEyeRefiner()), replay
+    return ReplayFeed(configs, replay, HandEyeRefiner(), counted=counted), replay
 
 
 def test_what_two_stores_hold_is_trained_on_once(tmp_path: Path):
@@ -179,5 +187,28 @@ def test_training_goes_on_from_one_store_while_another_cannot_be_read(tmp_path: 
         assert feed.opened.wait(20.0)
         assert replay.attempts == 3
         assert not feed.caught_up.is_set()
+        # A resumed run counts none of these again, but those of the other store.
+        wait_until(lambda: feed.counted().examples == 12, "what was read is counted")
+        assert list(feed.counted().through.values()) == [3]
+    finally:
+        feed.close()
+
+
+def test_what_a_store_still_holds_unread_does_not_count_with_what_was_read_of_another(
+    tmp_path: Path,
+):
+    store(tmp_path / "a", [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(3)])
+    store(tmp_path / "b", [make_episode("arm-2", seed=seed, side_px=SIDE_PX) for seed in range(5)])
+    feed, _ = feed_of(tmp_path / "a")
+    feed.start()
+    assert feed.caught_up.wait(20.0)
+    feed.close()
+    counted = feed.counted()
+    feed, _ = feed_of(tmp_path / "a", tmp_path / "b", counted=counted)
+    feed.start()
+    try:
+        assert feed.caught_up.wait(20.0)
+        assert feed.examples_ever == feed.counted().examples == 32
+        assert sorted(feed.counted().through.values()) == [3, 5]
     finally:
         feed.close()
