@@ -126,6 +126,8 @@ class Outbox:
             self._records.next_place = self._records.next_place.after(len(record))
             self._waiting_bytes += len(record) - freed_bytes
             self._put_at_s.append((sequence, time.monotonic()))
+            if excess_bytes:
+                self._oldest()
         return sequence
 
     def unsent(self, after: int, limit_bytes: int) -> list[SpooledEpisode]:
@@ -216,12 +218,9 @@ class Outbox:
         Of one from before this outbox was opened: since then, for no wall clock is asked.
         """
         with self._lock:
-            (oldest,) = self._database.execute("SELECT min(sequence) FROM waiting").fetchone()
+            oldest = self._oldest()
             if oldest is None:
-                self._put_at_s.clear()
                 return 0.0
-            while self._put_at_s and self._put_at_s[0][0] < oldest:
-                self._put_at_s.popleft()
             known = self._put_at_s[0] if self._put_at_s else (0, self._opened_s)
             since_s = known[1] if known[0] == oldest else self._opened_s
         return time.monotonic() - since_s
@@ -231,6 +230,14 @@ class Outbox:
         with self._lock:
             self._database.close()
             self._owner.close()
+
+    def _oldest(self) -> int | None:
+        """Return the oldest sequence that waits; forget when those before it were put."""
+        oldest: int | None
+        (oldest,) = self._database.execute("SELECT min(sequence) FROM waiting").fetchone()
+        while self._put_at_s and (oldest is None or self._put_at_s[0][0] < oldest):
+            self._put_at_s.popleft()
+        return oldest
 
     def _turn_over(self) -> None:
         with self._transaction():

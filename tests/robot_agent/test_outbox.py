@@ -159,6 +159,14 @@ def test_an_outbox_that_drops_the_oldest_always_has_room(tmp_path: Path):
     outbox.close()
 
 
+def test_of_what_was_dropped_it_is_not_kept_when_it_was_put(tmp_path: Path):
+    outbox = Outbox(tmp_path, OutboxConfig(max_bytes=2500, when_full="drop-oldest"))
+    for number in range(20):
+        outbox.put(record(number))
+    assert [sequence for sequence, _ in outbox._put_at_s] == sequences(outbox) == [19, 20]
+    outbox.close()
+
+
 def test_a_full_outbox_drops_the_oldest_if_that_is_the_policy_and_says_which(tmp_path: Path):
     config = OutboxConfig(max_bytes=2500, when_full="drop-oldest")
     outbox = Outbox(tmp_path, config)
