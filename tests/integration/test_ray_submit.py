@@ -24,17 +24,24 @@ from tests.delivery_site import ROOT, wait_until
 from tests.ssh_machines import SshMachine, two_ssh_machines
 
 ROBOTS = 2
+CHANCE, MARGIN = 0.5, 0.2
+"""Area under the ROC curve on held-out attempts, of who knows nothing; and what learning adds."""
+HELD_OUT, ATTEMPTS = 0.1, 1000
+"""Share and attempts, so that a hundred judge: by them who knows nothing has 0.5 +- 0.06."""
+TIMES_AS_GOOD = 1.5
+"""The share of successes in all that was ever trained on, against what came first, at random."""
 LEARNS_AT_ONCE = {
     "ray": {"address": "auto", "nodes_within_s": 120.0},
     "gateway": {"place": "ingestion"},
     "releases": {"place": "ingestion", "interval_s": 2.0},
     "training": {
         "place": "training",
-        "batch_size": 16,
-        "first_after_attempts": 6,
+        "batch_size": 64,
+        "first_after_attempts": 200,
+        "held_out_fraction": HELD_OUT,
         "checkpoint_interval_s": 2.0,
     },
-    "collection": {"random_attempts": 10},
+    "collection": {"random_attempts": 100},
 }
 LEARNER = "graspfleet/lab/learner"
 """The learner's folder within a home."""
@@ -141,7 +148,7 @@ def status(cluster: Cluster) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_learner_submitted_to_two_machines_learns_and_resumes_as_a_job(
     cluster: Cluster, robots: list[subprocess.Popen[bytes]]
 ):
@@ -154,6 +161,7 @@ def test_a_learner_submitted_to_two_machines_learns_and_resumes_as_a_job(
             lambda: all(acked(cluster)[name] > before[name] for name in before),
             "attempts with the release are delivered",
         )
+        wait_for(lambda: has_learned(metrics(cluster)), "a network that knows and robots that can")
     assert_each_part_ran_in_its_place(cluster)
     wait_for(lambda: not status(cluster), "the end of the learner")
 
@@ -164,8 +172,15 @@ def test_a_learner_submitted_to_two_machines_learns_and_resumes_as_a_job(
             lambda: all(acked(cluster)[name] > before[name] for name in before),
             "attempts are delivered to the job",
         )
-        wait_for(lambda: len(metrics(cluster)) > lines, "training goes on")
-    assert all(line["step"] >= resumed_from for line in metrics(cluster)[lines:])
+        wait_for(
+            lambda: len(judgements(metrics(cluster)[lines:])) > 1, "it is judged on all it has"
+        )
+    print_course(metrics(cluster), lines)
+    before_it, resumed = trained(metrics(cluster)[:lines]), trained(metrics(cluster)[lines:])
+    assert all(line["step"] >= resumed_from for line in resumed)
+    for name in ("attempts", "release_version"):
+        assert all(line[name] >= before_it[-1][name] for line in resumed), name
+    assert judgements(resumed)[-1] > CHANCE + MARGIN
     assert all(robot.poll() is None for robot in robots)
 
 
@@ -187,7 +202,7 @@ def running(command: list[str], cluster: Cluster) -> Iterator[None]:
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
-    wait_until(condition, what, 240.0)
+    wait_until(condition, what, 360.0)
 
 
 def assert_each_part_ran_in_its_place(cluster: Cluster) -> None:
@@ -203,6 +218,36 @@ def assert_each_part_ran_in_its_place(cluster: Cluster) -> None:
 def metrics(cluster: Cluster) -> list[dict[str, Any]]:
     path = cluster.worker.disk / LEARNER / "metrics.jsonl"
     return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+
+
+def trained(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the lines since the first step after a start: until then the replay is filled."""
+    return [one for one in lines if one["loss"] is not None]
+
+
+def has_learned(lines: list[dict[str, Any]]) -> bool:
+    course = trained(lines)
+    return (
+        bool(course)
+        and course[-1]["attempts"] >= ATTEMPTS
+        and course[-1].get("held_out_auc", CHANCE) > CHANCE + MARGIN
+        and course[-1]["success_share"] > TIMES_AS_GOOD * course[0]["success_share"]
+    )
+
+
+def judgements(lines: list[dict[str, Any]]) -> list[float]:
+    """Return the area under the curve of each evaluation."""
+    found = [one["held_out_auc"] for one in trained(lines) if "held_out_auc" in one]
+    return list(dict.fromkeys(found))
+
+
+def print_course(lines: list[dict[str, Any]], resumed_at: int) -> None:
+    """Print how training went."""
+    names = ("step", "attempts", "release_version", "held_out_auc", "success_share")
+    for number, line in enumerate(lines):
+        if number % 5 == 0 or number in (resumed_at - 1, resumed_at, len(lines) - 1):
+            figures = ", ".join(f"{name} {line[name]:.4g}" for name in names if name in line)
+            print(f"{'job' if number >= resumed_at else 'submitted'}: {figures}")
 
 
 def checkpointed_step(cluster: Cluster) -> int:
