@@ -14,7 +14,7 @@ import lmdb
 import msgspec
 
 from learner.store.file import StoreFile
-from learner.store.holdings import MOST_LOOKED_AT, HoldingsReader, SpoolHoldings
+from learner.store.holdings import HoldingsReader, SpoolHoldings
 from learner.store.ledger import (
     EMPTY_LEDGER,
     Retirement,
@@ -140,17 +140,17 @@ class StoreAccounts:
         Raises:
             StoreError: the store is damaged.
         """
-        budget = MOST_LOOKED_AT
-        found: dict[str, dict[bytes, SpoolHoldings]] = {}
         with self._reading() as transaction:
-            for name, value in _with_prefix(transaction, self._file.spools, b""):
-                ledger = msgspec.msgpack.decode(value, type=SpoolLedger)
-                held, looked_at = self._holdings.read(transaction, name, ledger, budget)
-                budget -= looked_at
-                if held is not None:
-                    robot = robot_of(name)
-                    found.setdefault(robot.decode(), {})[name[len(robot) + 1 :]] = held
-        return found
+            ledgers = {
+                name: msgspec.msgpack.decode(value, type=SpoolLedger)
+                for name, value in _with_prefix(transaction, self._file.spools, b"")
+            }
+            held = self._holdings.read(transaction, ledgers)
+        found: defaultdict[str, dict[bytes, SpoolHoldings]] = defaultdict(dict)
+        for name, spool in held.items():
+            robot = robot_of(name)
+            found[robot.decode()][name[len(robot) + 1 :]] = spool
+        return dict(found)
 
     def conflict_count(self) -> int:
         """Return how many records came under a taken key, damaged ones among them."""

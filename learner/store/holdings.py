@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,8 @@ from learner.store.stored_episode import SEQUENCE
 
 MOST_LOOKED_AT = 20_000
 """Sequences that one question may look at: about 40 ms of the gateway's process."""
+_PIECE = 256
+"""Sequences after which it is asked whether all were found."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +40,36 @@ class SpoolHoldings:
 
 @dataclass(kw_only=True, slots=True)
 class _Look:
-    """How far a spool was looked through, and what was found."""
+    """What was found in one spool, looked through from its newest sequence down.
 
-    through: int = 0
+    A robot that came from another gateway has all of its earlier sequences there: once everything
+    that the ledger counts was found, nobody needs to look for those.
+    """
+
+    begin: int
+    """The lowest sequence that was looked at."""
+    end: int
+    """Behind the highest that was looked at."""
     stored: SequenceSet = field(default_factory=SequenceSet)
     tombstoned: SequenceSet = field(default_factory=SequenceSet)
+    is_through: bool = False
+    """All was found once; what comes is above ``end``."""
+
+    def open_ones(self, highest: int, budget: int) -> range:
+        """Return what to look at next."""
+        if self.end <= highest:
+            return range(self.end, min(highest + 1, self.end + budget))
+        return range(max(1, self.begin - budget), self.begin)
+
+    def note_looked_at(self, sequences: range) -> None:
+        """Go on from there."""
+        self.begin = min(self.begin, sequences.start)
+        self.end = max(self.end, sequences.stop)
+
+    def agrees(self, ledger: SpoolLedger) -> bool:
+        """Say whether all was found that the ledger counts."""
+        counts = self.stored.count, self.tombstoned.count
+        return counts == (ledger.stored, ledger.tombstoned)
 
     def found(self) -> SpoolHoldings:
         """Return a copy: the look goes on."""
@@ -60,42 +88,78 @@ class HoldingsReader:
     def read(
         self,
         transaction: Any,  # noqa: ANN401
+        ledgers: Mapping[bytes, SpoolLedger],
+    ) -> dict[bytes, SpoolHoldings]:
+        """Return the holdings of those spools that were looked through, by name.
+
+        The others follow in later calls. All share MOST_LOOKED_AT, from the one with the least left
+        to look at: a spool with an absurd gap keeps nobody waiting but itself.
+
+        Args:
+            transaction: the one that ``ledgers`` were read in.
+            ledgers: the store's account of each spool, by robot and spool (see ``spool_prefix``).
+        """
+        budget = MOST_LOOKED_AT
+        found: dict[bytes, SpoolHoldings] = {}
+        left: list[tuple[int, bytes]] = []
+        for name, ledger in ledgers.items():
+            if ledger.missing or ledger.tombstoned:
+                left.append((self._left(name, ledger), name))
+            else:
+                self._looks.pop(name, None)
+                found[name] = SpoolHoldings(stored=SequenceSet([range(1, ledger.highest + 1)]))
+        for _, name in sorted(left):
+            held, looked_at = self._read_one(transaction, name, ledgers[name], budget)
+            budget -= looked_at
+            if held is not None:
+                found[name] = held
+        return found
+
+    def _left(self, name: bytes, ledger: SpoolLedger) -> int:
+        """Return how many sequences of a spool are not looked at yet, at most."""
+        look = self._looks.get(name)
+        if look is None:
+            return ledger.highest
+        newer = ledger.highest + 1 - look.end
+        return newer if look.is_through else newer + look.begin - 1
+
+    def _read_one(
+        self,
+        transaction: Any,  # noqa: ANN401
         name: bytes,
         ledger: SpoolLedger,
         budget: int,
     ) -> tuple[SpoolHoldings | None, int]:
-        """Return the holdings of a spool, and how many sequences were looked at.
+        """Return the holdings of a spool if it was looked through, and how much was looked at."""
+        top = ledger.highest + 1
+        look = self._looks.setdefault(name, _Look(begin=top, end=top))
+        looked_at = 0
+        while not look.agrees(ledger) or look.end < top:
+            is_above = look.end < top
+            if not is_above and (look.is_through or look.begin == 1):
+                # A gap was filled, or what was given up came after all: anew, next time.
+                del self._looks[name]
+                return None, looked_at
+            piece = look.open_ones(ledger.highest, min(_PIECE, budget - looked_at))
+            if not piece:
+                return None, looked_at
+            self._look_at(transaction, name, piece, look)
+            looked_at += len(piece)
+        look.is_through = True
+        return look.found(), looked_at
 
-        None when the budget did not suffice; the next call goes on from there.
-
-        Args:
-            transaction: the one that ``ledger`` was read in.
-            name: robot and spool, see ``spool_prefix``.
-            ledger: the store's account of the spool.
-            budget: how many sequences may be looked at.
-        """
-        if not ledger.missing and not ledger.tombstoned:
-            self._looks.pop(name, None)
-            return SpoolHoldings(stored=SequenceSet([range(1, ledger.highest + 1)])), 0
-        look = self._looks.setdefault(name, _Look())
-        end = min(ledger.highest, look.through + budget)
-        looked_at = end - look.through
-        for sequence in range(look.through + 1, end + 1):
+    def _look_at(
+        self,
+        transaction: Any,  # noqa: ANN401
+        name: bytes,
+        sequences: range,
+        look: _Look,
+    ) -> None:
+        for sequence in sequences:
             # Asked one by one, for the reason that EpisodeStore._log_after gives.
             key = name + SEQUENCE.pack(sequence)
             if transaction.get(key, db=self._file.index) is not None:
                 look.stored.add(sequence)
             elif transaction.get(key, db=self._file.tombstones) is not None:
                 look.tombstoned.add(sequence)
-        look.through = end
-        if end < ledger.highest:
-            return None, looked_at
-        if not _agrees(look, ledger):
-            # A gap was filled, or what was given up came after all: from the beginning, next time.
-            del self._looks[name]
-            return None, looked_at
-        return look.found(), looked_at
-
-
-def _agrees(look: _Look, ledger: SpoolLedger) -> bool:
-    return (look.stored.count, look.tombstoned.count) == (ledger.stored, ledger.tombstoned)
+        look.note_looked_at(sequences)

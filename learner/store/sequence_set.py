@@ -68,12 +68,15 @@ class SequenceSet:
     def __sub__(self, other: Self) -> SequenceSet:
         left: list[range] = []
         taken = other.runs()
+        at = 0
         for run in self.runs():
             first = run.start
-            for gone in taken:
-                if gone.stop > first and gone.start < run.stop:
-                    left.append(range(first, gone.start))
-                    first = max(first, gone.stop)
+            while at < len(taken) and taken[at].start < run.stop:
+                left.append(range(first, taken[at].start))
+                first = max(first, taken[at].stop)
+                if taken[at].stop > run.stop:
+                    break  # it reaches into the next run too
+                at += 1
             left.append(range(first, run.stop))
         return SequenceSet(left)
 

@@ -117,3 +117,37 @@ def test_holdings_of_a_spool_are_read_on_as_it_grows_and_anew_when_a_gap_was_fil
     # Not what the ledger says any more: it is looked through from the beginning.
     assert SPOOL not in store.holdings().get("arm", {})
     assert 45 in store.holdings()["arm"][SPOOL].stored
+
+
+def test_a_spool_with_an_absurd_gap_hides_no_other_one(store: EpisodeStore):
+    store.commit([arrival(1, robot="absurd"), arrival(2**50, robot="absurd")])
+    store.commit([arrival(1, robot="other"), arrival(3, robot="other")])
+    found = store.holdings()
+    assert found["arm"][SPOOL].missing == 0
+    assert list(found["other"][SPOOL].stored) == [1, 3]
+    assert "absurd" not in found
+
+
+def test_what_a_robot_left_at_another_gateway_is_not_looked_for(store: EpisodeStore):
+    names = [f"moved-{number}" for number in range(50)]
+    store.commit([arrival(100_001, robot=name, record_bytes=100) for name in names])
+    found = store.holdings()
+    assert {found[name][SPOOL].missing for name in names} == {100_000}
+    store.commit([arrival(100_002, robot=name, record_bytes=100) for name in names])
+    assert all(100_002 in store.holdings()[name][SPOOL].stored for name in names)
+
+
+def test_a_spool_is_looked_through_in_several_calls_while_it_grows(
+    store: EpisodeStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("learner.store.holdings.MOST_LOOKED_AT", 1_000)
+    store.commit([arrival(1, robot="other"), arrival(5_000, robot="other", record_bytes=100)])
+    for calls in range(1, 20):
+        found = store.holdings().get("other")
+        if found is not None:
+            break
+        store.commit([arrival(5_000 + calls, robot="other", record_bytes=100)])
+    assert found is not None
+    assert calls > 3
+    held = SequenceSet([range(1, 2), range(5_000, 5_000 + calls)])
+    assert found[SPOOL].stored == held

@@ -34,3 +34,12 @@ def test_sets_are_joined_met_and_taken_from_each_other(one: set[int], other: set
     assert as_runs(one) | as_runs(other) == as_runs(one | other)
     assert as_runs(one) & as_runs(other) == as_runs(one & other)
     assert as_runs(one) - as_runs(other) == as_runs(one - other)
+
+
+def test_sets_of_many_runs_are_taken_from_each_other_in_one_pass():
+    count = 50_000
+    odd = SequenceSet(range(one, one + 1) for one in range(1, 2 * count, 2))
+    even = SequenceSet(range(one, one + 1) for one in range(2, 2 * count + 1, 2))
+    assert odd - even == odd
+    assert (odd - odd).count == 0
+    assert SequenceSet([range(1, 2 * count + 1)]) - even == odd
