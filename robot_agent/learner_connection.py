@@ -71,6 +71,8 @@ class LearnerConnection:
         self.is_connected = False
         self.connections = 0
         """How often a connection was established."""
+        self.silences = 0
+        """How often a connection was given up because nothing was answered."""
 
     def open(self) -> None:
         """Begin to connect; libzmq goes on trying in the background.
@@ -218,6 +220,7 @@ class LearnerConnection:
                 "%s said nothing for %.0f s although an answer is due: connecting anew",
                 *(self._endpoint, SILENCE_S),
             )
+            self.silences += 1
             self._answer_due_since_s = None
             self._key_to_try = self._learner_key
             self._retry_at = time.monotonic()

@@ -33,17 +33,18 @@ class SendWindow:
         self._wait_s = self._resend_after_s
         self._forget_sent()
 
-    def restart_if_stalled(self, now_s: float) -> None:
-        """Consider nothing as sent if nothing was answered for long.
+    def restart_if_stalled(self, now_s: float) -> bool:
+        """Consider nothing as sent if nothing was answered for long; return True if so.
 
         Twice as long each time, up to LONGEST_WAIT_S, until all that is under way was answered:
         on a slow link the copies would hold up what they are copies of.
         """
         if not self._in_flight or now_s - self._moved_s <= self._wait_s:
-            return
+            return False
         logger.warning("no ack for %.0f s: sending again", self._wait_s)
         self._wait_s = max(self._resend_after_s, min(2 * self._wait_s, LONGEST_WAIT_S))
         self._forget_sent()
+        return True
 
     @property
     def is_empty(self) -> bool:

@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
 HELLO_AGAIN_S = 3.0
+GREETINGS = 2
+"""So many without any answer, and the robot goes on to the next gateway."""
 RESEND_AFTER_S = 10.0
 """How long to wait for an ack before everything under way is sent again; see SendWindow."""
 PAUSE_S = 5.0
@@ -126,6 +128,12 @@ class Uplink:
         self._beat_due_s = 0.0
         self._connected_s = time.monotonic()
         """When there was a connection last, or another gateway was turned to."""
+        self._greeted_s: float | None = None
+        """When the first greeting was sent that has had no answer of any kind."""
+        self._is_stalled = False
+        """Nothing was acked for so long that it was sent again."""
+        self._silences = 0
+        """Of the connection's: those after which the gateway was left."""
         self._paused_until_s = 0.0
         self._pause_s = PAUSE_S
         self._granted_bytes = 0
@@ -170,9 +178,9 @@ class Uplink:
         """Why nothing is being delivered, in words for a person; "" when all is well."""
         if self._connection.refusal or self._refusal:
             return self._connection.refusal or self._refusal
-        return (
-            "" if self._is_welcome else f"the learner at {self._gateways.current} does not answer"
-        )
+        if not self._is_welcome:
+            return f"the learner at {self._gateways.current} does not answer"
+        return f"the learner at {self._gateways.current} acks nothing" if self._is_stalled else ""
 
     @property
     def stats(self) -> UplinkStats:
@@ -220,15 +228,16 @@ class Uplink:
         if frames is not None:
             self._take(frames)
         now_s = time.monotonic()
+        if self._leave_if_useless(now_s):
+            return False
         if not self._connection.is_connected:
             self._is_welcome = False
-            if now_s - self._connected_s > self._gateways.stay_s:
-                self._leave(now_s, "does not answer")
             return False
         self._connected_s = now_s
         if self._connection.connections != self._greeted_connection:
             self._is_welcome = False
             self._hello_due_s = 0.0
+            self._greeted_s = None
         if not self._is_welcome:
             self._greet_if_due(now_s)
             return False
@@ -241,12 +250,33 @@ class Uplink:
             self._send_tombstones(now_s)
         return self._send_records(now_s)
 
+    def _leave_if_useless(self, now_s: float) -> bool:
+        """Leave a gateway that cannot be reached, or that lives and does nothing."""
+        if self._connection.silences != self._silences:
+            # Its disk may hang while it greets whoever connects. Not before the connection was
+            # given up for it: on a slow link a large record takes as long.
+            self._silences = self._connection.silences
+            self._leave(now_s, "answers nothing")
+            return True
+        stay_s = self._gateways.stay_s
+        if self._connection.is_connected:
+            since_s = now_s if self._greeted_s is None else self._greeted_s
+            stay_s = max(stay_s, GREETINGS * HELLO_AGAIN_S)
+        else:
+            since_s = self._connected_s
+        if now_s - since_s <= stay_s:
+            return False
+        self._leave(now_s, "does not answer")
+        return True
+
     def _leave(self, now_s: float, why: str) -> None:
         """Go on to the next gateway, if there is another; what is not acked is sent there."""
         left = self._gateways.current
         self._connected_s = now_s
+        self._greeted_s = None
         if self._gateways.go_on() == left:
             return
+        self._is_stalled = False
         logger.warning("%s %s: trying %s", left, why, self._gateways.current)
         self._connection.move_to(self._gateways.current)
 
@@ -254,6 +284,8 @@ class Uplink:
         if now_s < self._hello_due_s:
             return
         self._hello_due_s = now_s + HELLO_AGAIN_S
+        if self._greeted_s is None:
+            self._greeted_s = now_s
         self._refusals.say_counts()
         self._greeted_connection = self._connection.connections
         self._connection.send(
@@ -287,7 +319,7 @@ class Uplink:
 
     def _send_records(self, now_s: float) -> bool:
         """Send what the window has room for, up to a piece; return True if something was sent."""
-        self._window.restart_if_stalled(now_s)
+        self._is_stalled = self._window.restart_if_stalled(now_s) or self._is_stalled
         if not self._window.has_room(1):
             return False
         limit_bytes = min(_READ_BYTES, self._window.room)
@@ -313,6 +345,7 @@ class Uplink:
         except RejectedMessageError as error:
             logger.warning("a message of the learner is ignored: %s", error)
             return
+        self._greeted_s = None
         if isinstance(message, Welcome):
             self._begin(message)
         elif isinstance(message, Redirect):
@@ -348,6 +381,7 @@ class Uplink:
         self._window.remove(sent, now_s)
         self._tombstones.take_ack(sent, now_s)
         if sent:
+            self._is_stalled = False
             self._note_progress()
         self._acked_episodes += len(sent)
 
@@ -374,6 +408,7 @@ class Uplink:
             logger.error("episode %d is refused: %s", refusal.sequence, refusal.reason)
             self._outbox.set_aside(refusal.sequence, refusal.code, refusal.reason)
             self._window.remove([refusal.sequence], now_s)
+            self._is_stalled = False
         elif refusal.code == RefusalCode.SAY_HELLO:
             if self._is_welcome:
                 self._is_welcome = False

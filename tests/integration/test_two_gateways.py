@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import zmq
 
 from fleet.verification import verify
 from learner.ingestion.exchange import Exchange
 from learner.ingestion.gateway import Gateway
 from learner.ingestion.gateway_report import GatewayReport, HeardReport
+from learner.store.stored_episode import Arrival
 from protocol.codec import encode_episode
 from protocol.messages import Ack, Redirect, Refusal, Welcome
 from robot_agent.outbox import Outbox
@@ -216,6 +220,60 @@ def test_a_robot_whose_gateway_is_full_goes_to_another(pair: Pair, monkeypatch: 
     robot.close()
     assert 0 < stored(first) < 40
     assert stored(first) + stored(second) == 40
+
+
+def test_a_robot_leaves_a_gateway_that_greets_and_stores_nothing(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("robot_agent.uplink.RESEND_AFTER_S", 0.3)
+    monkeypatch.setattr("robot_agent.learner_connection.SILENCE_S", 2.0)
+    pair.site.enrol("arm")
+    first, second = pair.seats
+    assert first.gateway is not None
+    disk_answers = threading.Event()
+    commit = first.gateway._store.commit
+
+    def hang(arrivals: Sequence[Arrival]) -> object:
+        disk_answers.wait()
+        return commit(arrivals)
+
+    monkeypatch.setattr(first.gateway._store, "commit", hang)
+    robot = pair.robot("arm", at=(0, 1))
+    try:
+        robot.put(3)
+        wait_until(lambda: "acks nothing" in robot.uplink.trouble, "it is said")
+        robot.deliver(1)
+        assert robot.uplink.trouble == ""
+    finally:
+        disk_answers.set()
+        robot.close()
+    assert stored(second) == 4
+
+
+@contextmanager
+def mute_gateway(seat: Seat) -> Iterator[None]:
+    """Let everyone in at the place of a gateway, and answer nothing."""
+    keys = seat.site.keys_of("learner")
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.linger = 0
+        router.curve_server = True
+        router.curve_publickey, router.curve_secretkey = keys.public, keys.secret
+        router.bind(seat.endpoint)
+        yield
+
+
+def test_a_robot_leaves_a_gateway_that_lets_it_in_and_answers_no_greeting(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("robot_agent.uplink.HELLO_AGAIN_S", 0.3)
+    pair.site.enrol("arm")
+    first, second = pair.seats
+    first.stop()
+    with mute_gateway(first):
+        robot = pair.robot("arm", at=(0, 1))
+        robot.deliver(1)
+        robot.close()
+    assert stored(second) == 1
 
 
 def test_new_robots_are_spread_over_the_gateways(pair: Pair):
