@@ -102,7 +102,7 @@ def _numbers() -> list[stat.Panel]:
         number(
             "Missing episodes",
             "Of the robots shown here: later ones came, these neither came nor were given up.",
-            latest("sum(graspfleet_robot_missing_episodes)"),
+            latest("sum(max by (robot) (graspfleet_robot_missing_episodes))"),
             steps=NONE_IS_BEST,
         ).links([runbook("robot-sequences-missing")]),
         number(
@@ -214,7 +214,7 @@ def _state_columns() -> list[Column]:
         ),
         Column(
             heading="Missing",
-            target=latest("sum by (robot) (graspfleet_robot_missing_episodes)"),
+            target=latest("max by (robot) (graspfleet_robot_missing_episodes)"),
             steps=NONE_IS_BEST,
         ),
         Column(

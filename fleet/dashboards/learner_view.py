@@ -146,8 +146,8 @@ def _store() -> Iterator[timeseries.Panel]:
     ).links([runbook("keys-refused"), runbook("robot-messages-refused")])
     yield lines(
         "Missing, doubled, conflicting",
-        "Sequences of every robot that ever delivered. Doubled ones are resends and harmless.",
-        query("sum(graspfleet_store_missing_episodes)", "missing"),
+        "Missing ones of the robots that are known now; doubled ones are resends and harmless.",
+        query("sum(max by (robot) (graspfleet_robot_missing_episodes))", "missing"),
         query("sum(graspfleet_store_duplicate_episodes_total)", "doubled"),
         query("sum(graspfleet_store_conflicting_episodes_total)", "conflicting"),
         unit="short",

@@ -106,7 +106,7 @@ def _numbers() -> Iterator[stat.Panel]:
     yield number(
         "Missing episodes",
         "Later ones came, these neither came nor were given up.",
-        latest(f"sum(graspfleet_robot_missing_episodes{_THIS})"),
+        latest(f"max(graspfleet_robot_missing_episodes{_THIS})"),
         steps=NONE_IS_BEST,
     ).links([runbook("robot-sequences-missing")])
 
