@@ -84,13 +84,14 @@ class _Server(ThreadingTCPServer):
         self, address: tuple[str, int], pages: Mapping[str, Page], request_within_s: float
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, _Handler)
         self.pages = pages
         self.request_within_s = request_within_s
         self._free = threading.Semaphore(AT_ONCE)
         self._lock = threading.Lock()
         self._open: dict[socket.socket, float] = {}
         """When each connection ends at the latest, the oldest first."""
+        # Last: it closes everything when it cannot listen.
+        super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
         """Serve a connection on a thread of its own, in place of the oldest if need be."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from fleet.enrolment import LearnerAddress, create_learner_keys, enrol_robot
 from fleet.toml_text import toml_text
 from learner.config import GatewayConfig, MetricsConfig
 from learner.ingestion.gateway import Gateway
+from protocol.http_server import AT_ONCE
 from protocol.registry import Registry
 from tests.delivery_site import ROOT, STORE_BYTES, free_port, wait_until
 from tests.learner.monitoring.exported import Exported
@@ -25,6 +28,7 @@ from tests.robot_agent.simulated_agent import FAULTY_ROBOT, SIMULATED_CAMERA
 
 Table = dict[str, Any]
 SAFETY_STATUS = 3
+IDLE = 300
 
 
 @pytest.fixture
@@ -112,6 +116,21 @@ def targets(gateway: Gateway) -> dict[str, str]:
     }
 
 
+def hold_idle_connections(agent: subprocess.Popen[bytes], endpoint: str) -> None:
+    """Assert that the process which moves the arm has few threads and descriptors for them."""
+    process = Path("/proc") / str(agent.pid)
+    before = {part: len(list((process / part).iterdir())) for part in ("task", "fd")}
+    host, _, port = endpoint.rpartition(":")
+    with ExitStack() as connections:
+        for _ in range(IDLE):
+            connections.enter_context(socket.create_connection((host, int(port))))
+        # It is served after all those before it.
+        assert "graspfleet_agent_attempts_total" in Exported(endpoint).families
+        for part, count in before.items():
+            # Besides them the agent goes on as it does.
+            assert len(list((process / part).iterdir())) <= count + AT_ONCE + 16, part
+
+
 def test_an_agents_own_endpoint_is_found_and_agrees_with_the_learner(
     gateway: Gateway, start: Callable[..., subprocess.Popen[bytes]]
 ):
@@ -140,6 +159,7 @@ def test_an_agents_own_endpoint_is_found_and_agrees_with_the_learner(
     }
     assert found.complaints() == ""
     assert found.value("graspfleet_agent_connected", robot="arm") == 1
+    hold_idle_connections(agent, targets(gateway)["arm"])
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(60) == 0
     learners = Exported(gateway.metrics_endpoint)

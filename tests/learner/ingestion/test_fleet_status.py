@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from learner.ingestion.fleet_status import fleet_status
+from learner.ingestion.fleet_status import fleet_status, missing_together
 from learner.ingestion.gateway_report import HeardReport
 from learner.store.holdings import SpoolHoldings
 from learner.store.sequence_set import SequenceSet
@@ -90,3 +90,24 @@ def test_a_robot_of_one_gateway_counts_as_there():
     arm, new = fleet_status(one, [HeardReport(report=other, age_s=0.0)]).robots
     assert (arm.stored, arm.missing, arm.gateway) == (5, 2, A)
     assert (new.last_seen_s, new.connected, new.gateway) == (-1.0, False, "")
+
+
+def test_what_several_stores_miss_together_is_counted_without_a_status():
+    first = report(
+        A,
+        [robot("arm", stored=8), robot("stays", stored=5, missing=2)],
+        holdings=having(range(1, 9)),
+    )
+    second = report(
+        B, [robot("arm", stored=4, missing=10), robot("stays")], holdings=having(range(11, 15))
+    )
+    # 9 and 10 are in neither; of who has delivered to one alone, its ledger says it.
+    assert missing_together([first, second]) == {"arm": 2}
+    (arm, stays) = fleet_status(first, [HeardReport(report=second, age_s=0.0)]).robots
+    assert (arm.missing, stays.missing) == (2, 2)
+
+
+def test_of_a_store_that_is_still_looked_through_nothing_is_missing_together():
+    first = report(A, [robot("arm", stored=8)], holdings=having(range(1, 9)))
+    second = report(B, [robot("arm", stored=4, missing=10)])
+    assert missing_together([first, second]) == {"arm": 0}
