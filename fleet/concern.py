@@ -13,6 +13,8 @@ class Severity(StrEnum):
 
     CRITICAL = "critical"
     WARNING = "warning"
+    NOTE = "note"
+    """Nobody can do anything about it any more: it is shown, and the fleet is well all the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +29,11 @@ class Concern:
     remedy: str
     """What to do first; "" where ``says`` tells."""
 
+    @property
+    def is_note(self) -> bool:
+        """The exit status does not tell of it."""
+        return self.severity == Severity.NOTE
+
     def __str__(self) -> str:
         return f"{self.about}: {self.says}" + (f"; {self.remedy}" if self.remedy else "")
 
@@ -39,3 +46,8 @@ def critical(about: str, says: str, remedy: str = "") -> Concern:
 def warning(about: str, says: str, remedy: str = "") -> Concern:
     """Return what somebody should look at today."""
     return Concern(about=about, severity=Severity.WARNING, says=says, remedy=remedy)
+
+
+def note(about: str, says: str, remedy: str = "") -> Concern:
+    """Return what was told long enough."""
+    return Concern(about=about, severity=Severity.NOTE, says=says, remedy=remedy)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from fleet.concern import LEARNER, Concern, Severity, critical, warning
+from fleet.beside_others import below_the_others
+from fleet.concern import LEARNER, Concern, Severity, critical, note, warning
+from fleet.learner_ailments import learner_ailments
 from fleet.overview import Overview
-from fleet.proportion import Proportion
 from fleet.releases import assigned_version
 from fleet.robot_ailments import ailments
-from fleet.status import rolling_greedy
 from fleet.words import counted, duration
 from protocol.messages import ReleaseEntry, ReleaseList, RobotStatus
 
-SILENT_S = 60.0
+SILENT_S = 180.0
 BEHIND_S = 600.0
 """For so long a robot may still use what it had when a release came: an attempt takes a while."""
-FULL_OUTBOX = 100
-"""Attempts that wait on a robot: more than a hiccup of the network leaves there."""
-_FEWEST_ATTEMPTS = 30
+FLEET_SILENT_S = 120.0
+LEAST_CONNECTED_SHARE = 0.5
+FEWEST_CONNECTED = 4
+"""Of fewer robots only all at once are the network's fault. As in the alerts of deploy/prometheus,
+with the time that those wait; a test compares."""
+_LATELY_S = 86_400.0
 
 
 def concerns_of(overview: Overview, now_ns: int | None = None) -> list[Concern]:
@@ -35,22 +38,15 @@ def concerns_of(overview: Overview, now_ns: int | None = None) -> list[Concern]:
         found += _told_by_what_is_stored(robot)
         if robot.robot_id in overview.members:
             found += _told_by_how_it_runs(robot, overview, now_ns)
-    found += _below_the_others(overview)
+    found += below_the_others(overview)
     order = list(Severity)
     return sorted(found, key=lambda concern: order.index(concern.severity))
 
 
 def _about_the_learner(overview: Overview) -> Iterator[Concern]:
-    status = overview.status
-    members = (robot for robot in status.robots if robot.robot_id in overview.members)
-    known = [robot for robot in members if robot.last_seen_s >= 0]
-    if known and not any(robot.connected for robot in known):
-        yield critical(
-            LEARNER,
-            f"none of {counted(len(known), 'robot')} is connected",
-            "look at the network between them and the gateway's port",
-        )
-    for words in status.warnings:
+    yield from _disconnection(overview)
+    yield from learner_ailments(overview.status)
+    for words in overview.status.warnings:
         yield warning(LEARNER, words)
     if overview.listing is None:
         yield critical(
@@ -63,13 +59,29 @@ def _about_the_learner(overview: Overview) -> Iterator[Concern]:
             yield warning(LEARNER, words)
 
 
+def _disconnection(overview: Overview) -> Iterator[Concern]:
+    members = (robot for robot in overview.status.robots if robot.robot_id in overview.members)
+    silences_s = [robot.last_seen_s for robot in members if robot.last_seen_s >= 0]
+    here = sum(silent_s <= FLEET_SILENT_S for silent_s in silences_s)
+    lately = sum(silent_s <= _LATELY_S for silent_s in silences_s)
+    remedy = "look at the network between them and the gateway's port"
+    if silences_s and not here:
+        yield critical(LEARNER, f"none of {counted(len(silences_s), 'robot')} is connected", remedy)
+    elif lately >= FEWEST_CONNECTED and here < LEAST_CONNECTED_SHARE * lately:
+        yield critical(
+            LEARNER, f"{here} of {counted(lately, 'robot')} of the last day are connected", remedy
+        )
+
+
 def _told_by_what_is_stored(robot: RobotStatus) -> Iterator[Concern]:
     """Also of a robot that was shut out: its episodes are trained on."""
     name = robot.robot_id
     if robot.conflicts:
-        yield critical(
+        is_news = robot.conflicts > robot.conflicts_yesterday
+        yield (critical if is_news else note)(
             name,
-            f"{counted(robot.conflicts, 'episode')} came under the sequence of others",
+            f"{counted(robot.conflicts, 'episode')} came under the sequence of others"
+            + _over_a_day(robot.conflicts_yesterday),
             "'fleet episodes verify' says which, and what that may mean",
         )
     for words in robot.warnings:
@@ -80,20 +92,19 @@ def _told_by_how_it_runs(robot: RobotStatus, overview: Overview, now_ns: int) ->
     name = robot.robot_id
     yield from _silence(robot, overview.status.uptime_s)
     if robot.missing:
-        yield warning(
+        yield (warning if robot.missing > robot.missing_yesterday else note)(
             name,
-            f"{counted(robot.missing, 'episode')} missing of the numbers that it gave",
+            f"{counted(robot.missing, 'episode')} missing of the numbers that it gave"
+            + _over_a_day(robot.missing_yesterday),
             "'fleet episodes verify' lists them",
-        )
-    if robot.outbox_episodes > FULL_OUTBOX and robot.connected:
-        yield warning(
-            name,
-            f"{counted(robot.outbox_episodes, 'episode')} wait in its outbox",
-            "its network or the learner's disk does not keep up",
         )
     if overview.listing is not None and robot.connected:
         yield from _behind(robot, overview.listing, now_ns)
     yield from ailments(robot)
+
+
+def _over_a_day(count: int) -> str:
+    return f", {count} of them for more than a day" if count else ""
 
 
 def _silence(robot: RobotStatus, uptime_s: float) -> Iterator[Concern]:
@@ -124,20 +135,3 @@ def _made_after(version: int, releases: list[ReleaseEntry], now_ns: int) -> int:
     """Return when the first release above ``version`` was made, of those that are kept."""
     above = [entry.created_at_ns for entry in releases if entry.version > version]
     return min(above, default=now_ns)
-
-
-def _below_the_others(overview: Overview) -> Iterator[Concern]:
-    own = {robot.robot_id: rolling_greedy(robot) for robot in overview.status.robots}
-    fleet = sum(own.values(), Proportion(successes=0, attempts=0))
-    for name in sorted(own.keys() & overview.members):
-        others = fleet - own[name]
-        if min(own[name].attempts, others.attempts) < _FEWEST_ATTEMPTS:
-            continue
-        _, highest = own[name].interval or (0.0, 1.0)
-        lowest, _ = others.interval or (0.0, 1.0)
-        if highest < lowest:
-            yield warning(
-                name,
-                f"greedy success {own[name]}, the others' {others}",
-                "look at its gripper and its camera, then let it find its hand-eye map anew",
-            )

@@ -11,8 +11,10 @@ from protocol.messages import RobotHealth, RobotStatus
 MOST_SHIFT_PX = 2.0
 MOST_ZERO_DRIFT_M = 0.002
 MOST_TEMPERATURE_C = 65.0
-"""As in the alerts of deploy/prometheus."""
-_WAITS_S = 600.0
+MOST_WAITING_S = 600.0
+MOST_OUTBOX_SHARE = 0.5
+ALMOST_FULL_OUTBOX_SHARE = 0.9
+"""As in the alerts of deploy/prometheus; a test compares."""
 
 
 def ailments(robot: RobotStatus) -> Iterator[Concern]:
@@ -25,6 +27,7 @@ def ailments(robot: RobotStatus) -> Iterator[Concern]:
         )
     if robot.health is not None and robot.connected:
         yield from _measured(robot.robot_id, robot.health)
+        yield from _outbox(robot, robot.health.outbox_limit_bytes)
     yield from _unlike_before(robot)
 
 
@@ -52,11 +55,21 @@ def _measured(name: str, health: RobotHealth) -> Iterator[Concern]:
         )
     if hot_c is not None and hot_c > MOST_TEMPERATURE_C:
         yield warning(name, f"{hot_c:.0f} °C", "look for what blocks it")
-    if health.outbox_oldest_s > _WAITS_S:
+    if health.outbox_oldest_s > MOST_WAITING_S:
         yield warning(
             name,
             f"an episode has waited for {duration(health.outbox_oldest_s)}",
             "its log says why the learner does not take it",
+        )
+
+
+def _outbox(robot: RobotStatus, limit_bytes: int) -> Iterator[Concern]:
+    share = robot.outbox_bytes / limit_bytes if limit_bytes else 0.0
+    if share > MOST_OUTBOX_SHARE:
+        yield (critical if share > ALMOST_FULL_OUTBOX_SHARE else warning)(
+            robot.robot_id,
+            f"its outbox is {share:.0%} full, with {counted(robot.outbox_episodes, 'episode')}",
+            "its network or the learner's disk does not keep up",
         )
 
 

@@ -26,7 +26,7 @@ _QUIET = {"outbox", "missing", "decision", "version"}
 _LEVELS = " ▁▂▃▄▅▆▇█"
 _BLOCKS = 10
 _LETTERS_PER_BLOCK = 20
-_STYLES = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow"}
+_STYLES = {Severity.CRITICAL: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 _CHROME_ROWS = 6
 """Headline of up to two lines, heading, what has no room, a blank line and the cursor's."""
 
@@ -66,8 +66,8 @@ def headline(overview: Overview, concerns: list[Concern]) -> Text:
 
 
 def verdict(concerns: list[Concern]) -> str:
-    """Return how the fleet is, in a word or two."""
-    counts = Counter(concern.severity for concern in concerns)
+    """Return how the fleet is, in a word or two; notes do not count."""
+    counts = Counter(concern.severity for concern in concerns if not concern.is_note)
     if not counts:
         return "well"
     return ", ".join(f"{counts[each]} {each}" for each in Severity if counts[each])
@@ -118,7 +118,11 @@ def _cells(robot: RobotStatus, overview: Overview, concerns: list[Concern]) -> l
 def _state(robot: RobotStatus, overview: Overview, concerns: list[Concern]) -> str:
     if robot.robot_id not in overview.members:
         return "shut out"
-    own = [concern.severity for concern in concerns if concern.about == robot.robot_id]
+    own = [
+        concern.severity
+        for concern in concerns
+        if concern.about == robot.robot_id and not concern.is_note
+    ]
     if own:
         return min(own, key=list(Severity).index)
     return "well" if robot.connected else "away"
@@ -138,4 +142,6 @@ def _line(concern: Concern) -> Text:
 
 
 def _style(concerns: list[Concern]) -> str:
-    return _STYLES[concerns[0].severity] if concerns else "bold green"
+    if not concerns or concerns[0].is_note:
+        return "bold green"
+    return _STYLES[concerns[0].severity]
