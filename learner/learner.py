@@ -108,15 +108,20 @@ class Learner:
     def check(self) -> None:
         """Return if trainer and release server live, or are being started anew.
 
+        Gateways learn by it what is pinned, also those that were started anew.
+
         Raises:
             GraspFleetError: what one of them is gone for good of, where it said so.
             ray.exceptions.RayError: otherwise.
         """
+        assert self._gateways is not None
         assert self._training is not None
         assert self._releases is not None
         try:
             self._training.check(_CHECK_S)
-            self._releases.check(_CHECK_S)
+            pins = self._releases.look_at_pins(_CHECK_S)
+            if pins is not None:
+                self._gateways.note_pins(set(pins))
         except ray.exceptions.RayError as error:
             raise _own_cause(error) from error
 

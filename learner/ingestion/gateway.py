@@ -34,11 +34,12 @@ from learner.monitoring.metrics_server import MetricsServer
 from learner.monitoring.training_report import TrainingReport
 from learner.monitoring.yesterday import Yesterday
 from learner.store.episode_store import EpisodeStore
+from learner.store.holdings import SpoolHoldings
 from learner.store.ledger import EMPTY_LEDGER
 from learner.store.retention import RetentionLimits
 from protocol.authentication import RegistryAuthenticator
 from protocol.codec import encode_message
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, StoreError
 from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES, MAX_QUEUED_BYTES
 from protocol.messages import Ack, StatusReply
 from protocol.process_memory import keep_freed
@@ -139,7 +140,7 @@ class Gateway:
             is_connected=self._is_connected,
             image_size_px=image_size_px,
         )
-        self._host = host
+        self._host = f"[{host}]" if ":" in host else host
         self._reporting = threading.Lock()
         self._last_report: GatewayReport | None = None
         self._started_s = time.monotonic()
@@ -211,6 +212,10 @@ class Gateway:
         """See FleetState.release_published."""
         self._fleet.release_published(version, pinned)
 
+    def note_pins(self, pinned: Collection[str]) -> None:
+        """See FleetState.note_pins."""
+        self._fleet.note_pins(pinned)
+
     def refusals(self) -> dict[str, int]:
         """Return how many messages and connections were refused, by reason."""
         return self._fleet.refusals() | {
@@ -246,9 +251,16 @@ class Gateway:
                 store_id=self._store.store_id(),
                 status=status,
                 sessions=sessions,
-                holdings=self._store.holdings(),
+                holdings=self._holdings(),
             )
             return self._last_report
+
+    def _holdings(self) -> dict[str, dict[bytes, SpoolHoldings]]:
+        """Return what the store has, or nothing of a damaged one: its status says the damage."""
+        try:
+            return self._store.holdings()
+        except StoreError:
+            return {}
 
     def kept_digests(
         self, robot_id: str, spool_id: bytes, sequences: Sequence[int]

@@ -87,6 +87,10 @@ class GatewayActor:
         """See FleetState.release_published."""
         self._gateway.release_published(version, pinned)
 
+    def note_pins(self, pinned: Collection[str]) -> None:
+        """See FleetState.note_pins."""
+        self._gateway.note_pins(pinned)
+
     def note_training(self, report: TrainingReport) -> None:
         """See FleetObserver.note_training."""
         self._gateway.note_training(report)
@@ -113,7 +117,8 @@ class GatewayHandle:
         self._actor: Any = actor_class.remote(config, gateway, package_versions())
         self._asked: Any = None
         """A report that was asked for and has not come."""
-        self._is_gone = False
+        self._complaint = ""
+        """Why there is no report, as it was logged last."""
 
     def await_endpoint(self) -> str:
         """Wait until the gateway listens; return where.
@@ -129,10 +134,14 @@ class GatewayHandle:
         """Return what becomes the endpoint, or an error, once the gateway listens or cannot."""
         return self._actor.endpoint.remote()
 
-    def report(self, timeout_s: float) -> GatewayReport | None:
-        """Return what this gateway tells the others; None when it does not answer in time."""
+    def ask_report(self) -> None:
+        """Ask this gateway what it tells the others, unless it is still to answer."""
         if self._asked is None:
             self._asked = _at_once(self._actor.report).remote()
+
+    def report(self, timeout_s: float) -> GatewayReport | None:
+        """Return what it answered; None when it does not in time."""
+        self.ask_report()
         ready, _ = ray.wait([self._asked], timeout=timeout_s)
         if not ready:
             return None
@@ -141,12 +150,19 @@ class GatewayHandle:
             report: GatewayReport = ray.get(asked)
         except ray.exceptions.ActorUnavailableError:
             return None
-        except ray.exceptions.RayError as error:
-            if not self._is_gone:
-                self._is_gone = True
-                logger.error("a gateway has ended for good: %s", error)  # noqa: TRY400
+        except ray.exceptions.RayTaskError as error:
+            self._complain(f"a gateway is there and cannot report: {error}")
             return None
+        except ray.exceptions.RayError as error:
+            self._complain(f"a gateway has ended for good: {error}")
+            return None
+        self._complaint = ""
         return report
+
+    def _complain(self, complaint: str) -> None:
+        if complaint != self._complaint:
+            self._complaint = complaint
+            logger.error("%s", complaint)
 
     def hear(self, others: Sequence[HeardReport]) -> None:
         """Tell this gateway what the others said last."""
@@ -195,6 +211,10 @@ class GatewayHandle:
             pinned: robots that shall not use it; "" for all of them.
         """
         self._actor.release_published.remote(version, pinned)
+
+    def note_pins(self, pinned: Collection[str]) -> None:
+        """Say who is pinned now; a gateway that is being started anew misses it."""
+        _at_once(self._actor.note_pins).remote(pinned)
 
     def note_training(self, report: TrainingReport) -> None:
         """Say how training goes; a gateway that is being started anew misses it."""

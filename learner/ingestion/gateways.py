@@ -89,6 +89,11 @@ class Gateways:
         for handle in self._handles:
             handle.release_published(version, pinned)
 
+    def note_pins(self, pinned: Collection[str]) -> None:
+        """Tell all of them which robots are pinned now; "" for all robots."""
+        for handle in self._handles:
+            handle.note_pins(pinned)
+
     def note_training(self, report: TrainingReport) -> None:
         """Tell the first gateway how training goes: all would export the same once more."""
         self._handles[0].note_training(report)

@@ -55,7 +55,7 @@ class RobotView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     refused: dict[str, int]
     """Messages, by code."""
     is_pinned: bool
-    """An operator had pinned it, or the fleet, when the newest release was published."""
+    """An operator has pinned it, or the fleet."""
     address: str
 
     @property
@@ -165,6 +165,11 @@ class FleetState:
                 self._rollouts.append(_Rollout(version=version, published_s=now_s, waiting=waiting))
                 # One that was pinned only afterwards, or refuses the release, would never be done.
                 del self._rollouts[:-_MOST_ROLLOUTS]
+
+    def note_pins(self, pinned: Collection[str]) -> None:
+        """Take which robots are pinned now; "" for all of them."""
+        with self._lock:
+            self._pinned = frozenset(pinned)
 
     @property
     def release_version(self) -> int:

@@ -13,9 +13,26 @@ from learner.monitoring.fleet_snapshot import RobotSnapshot
 from learner.store.ledger import RobotLedger
 from protocol.episode import Label
 from protocol.messages import Heartbeat, RobotHealth
+from protocol.refusal_code import RefusalCode
 
 _PREFIX = "graspfleet_robot_"
 _JUDGED = (Label.SUCCESS, Label.FAILURE)
+_REFUSALS: frozenset[str] = frozenset(
+    {
+        RefusalCode.CONFLICTS,
+        RefusalCode.DIGEST,
+        RefusalCode.MALFORMED,
+        RefusalCode.NAME,
+        RefusalCode.PICTURE_SIZE,
+        RefusalCode.RATE,
+        RefusalCode.RECORD,
+        RefusalCode.ROBOT_NAME,
+        RefusalCode.TOMBSTONE,
+        RefusalCode.TWO_AGENTS,
+        RefusalCode.WIRE_VERSION,
+    }
+)
+"""What a robot's own messages may be refused for; see RobotMessagesRefused."""
 
 S = TypeVar("S")
 
@@ -42,14 +59,16 @@ def _by_outcome(
 
 
 def refused(robots: list[RobotSnapshot]) -> Family[RobotSnapshot]:
-    """Return the one family whose series are not known before."""
+    """Return the one family whose series are not all known before."""
 
     def series_of(reason: str) -> Series[RobotSnapshot]:
+        # From the start: Prometheus does not see an increase to a first value.
+        first = 0 if reason in _REFUSALS else None
         return Series(
-            value=lambda robot: robot.view.refused.get(reason), labels=f'reason="{reason}"'
+            value=lambda robot: robot.view.refused.get(reason, first), labels=f'reason="{reason}"'
         )
 
-    reasons = sorted({reason for robot in robots for reason in robot.view.refused})
+    reasons = sorted({reason for robot in robots for reason in robot.view.refused} | _REFUSALS)
     return _family(
         "refused_messages_total",
         "counter",
@@ -144,7 +163,7 @@ CONNECTION: tuple[Family[RobotSnapshot], ...] = (
     _one(
         "release_pinned",
         "gauge",
-        "1 when an operator had pinned the robot at the last release.",
+        "1 when an operator has pinned the robot, or the fleet.",
         lambda robot: int(robot.view.is_pinned),
     ),
 )

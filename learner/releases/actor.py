@@ -118,14 +118,16 @@ class ReleaseServerHandle:
         pins: dict[str, int] = ray.get(self._actor.pins.remote())
         return pins
 
-    def check(self, timeout_s: float) -> None:
-        """Return if the release server answers, or Ray is starting it anew.
+    def look_at_pins(self, timeout_s: float) -> dict[str, int] | None:
+        """Return what ``pins`` does; None while Ray is starting the server anew.
 
         Raises:
             ray.exceptions.RayError: it is gone for good.
         """
         with suppress(ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
-            ray.get(self._actor.current_version.remote(), timeout=timeout_s)
+            pins: dict[str, int] = ray.get(self._actor.pins.remote(), timeout=timeout_s)
+            return pins
+        return None
 
     def current_version(self) -> int:
         """Return the version of the current release; 0 before the first one."""
