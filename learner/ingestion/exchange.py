@@ -15,13 +15,18 @@ logger = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0
 REPORT_WITHIN_S = 2.0
+"""How long all together are waited for. One that is known to be silent is not: a second of its
+absence must not make the others' reports so old that they take each other for gone."""
 
 
 class Peer(Holder, Protocol):
     """A gateway as the exchange sees it. See Gateway for each."""
 
+    def ask_report(self) -> None:
+        """Ask what it knows, unless it is still to answer."""
+
     def report(self, timeout_s: float) -> GatewayReport | None:
-        """Return what it knows; None when it does not answer in time."""
+        """Return what it answered; None when it does not in time."""
 
     def hear(self, others: Sequence[HeardReport]) -> None:
         """Take what the others said last."""
@@ -50,7 +55,7 @@ class Exchange:
         self._clock = clock
         self._reconciliation = Reconciliation(peers)
         self._heard = [(GatewayReport.unheard(name), clock()) for name in names]
-        self._silent: set[str] = set()
+        self._silent: set[int] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gateway-exchange", daemon=True)
 
@@ -68,8 +73,12 @@ class Exchange:
     def step(self) -> None:
         """Ask everyone, and tell everyone of the others."""
         answering: dict[int, GatewayReport] = {}
+        for peer in self._peers:
+            peer.ask_report()
+        end_s = self._clock() + REPORT_WITHIN_S
         for place, peer in enumerate(self._peers):
-            report = peer.report(REPORT_WITHIN_S)
+            is_silent = place in self._silent
+            report = peer.report(0.0 if is_silent else max(0.0, end_s - self._clock()))
             if report is not None:
                 answering[place] = report
                 self._heard[place] = (report, self._clock())
@@ -90,9 +99,9 @@ class Exchange:
 
     def _note_answer(self, place: int, *, is_there: bool) -> None:
         endpoint = self._heard[place][0].endpoint
-        if is_there and endpoint in self._silent:
-            self._silent.discard(endpoint)
+        if is_there and place in self._silent:
+            self._silent.discard(place)
             logger.info("gateway %s is back", endpoint)
-        elif not is_there and endpoint not in self._silent:
-            self._silent.add(endpoint)
+        elif not is_there and place not in self._silent:
+            self._silent.add(place)
             logger.warning("gateway %s does not answer; robots go to another one", endpoint)

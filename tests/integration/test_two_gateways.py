@@ -45,6 +45,9 @@ class Seat:
             self.gateway.stop()
             self.gateway = None
 
+    def ask_report(self) -> None:
+        """Nothing: it answers at once."""
+
     def report(self, timeout_s: float) -> GatewayReport | None:
         return self.gateway.report() if self.gateway is not None else None
 
