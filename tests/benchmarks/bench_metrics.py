@@ -3,8 +3,10 @@
     python -m tests.benchmarks.bench_metrics --seconds 20 --out FILE
 
 The real endpoint over HTTP on a real store, registry and fleet state; every robot has delivered,
-and says all that a heartbeat may say. Beside it, turn by turn, what the client library takes to
-write the same text from samples that are there already.
+and says all that a heartbeat may say. Turn by turn with it: the same where every robot has also
+delivered to a second gateway, the most that there can be to count together; and what the client
+library takes to write the same text from samples that are there already. No scrape comes so soon
+that it would get the text of the one before.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import multiprocessing
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -27,6 +30,8 @@ from prometheus_client.registry import Collector
 
 from learner.config import GatewayConfig, MetricsConfig
 from learner.ingestion.committer import Committer
+from learner.ingestion.fleet_status import missing_together
+from learner.ingestion.gateway_report import GatewayReport
 from learner.ingestion.observer import FleetObserver
 from learner.monitoring.attempt_counts import AttemptCounts
 from learner.monitoring.attempt_facts import AttemptFacts
@@ -37,7 +42,8 @@ from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Arrival, RecordKey
 from protocol.codec import digest
 from protocol.episode import Label, Mode
-from protocol.messages import Heartbeat, RobotHealth
+from protocol.http_server import KEPT_S
+from protocol.messages import Heartbeat, RobotHealth, StatusReply
 from protocol.refusal_log import RefusalLog
 from protocol.registry import Registry
 from tests.benchmarks.figures import Findings, add_out_option, figure_of, report
@@ -52,7 +58,7 @@ NEVER_S = 1e9
 class Fleet:
     """A gateway's parts with robots in them, and the endpoint that looks at them."""
 
-    def __init__(self, folder: Path, robots: int) -> None:
+    def __init__(self, folder: Path, robots: int, *, has_neighbour: bool = False) -> None:
         names = [f"robot-{number:04}" for number in range(robots)]
         registry = Registry(folder / "registry")
         for name in names:
@@ -69,7 +75,10 @@ class Fleet:
         for name in names:
             fleet.greeted(name, wire_version=4, software_version="1", address="127.0.0.1")
             fleet.beat(name, heartbeat())
-        self._store.commit([arrival(name) for name in names])
+        self._store.commit([arrival(name, sequence=1) for name in names])
+        reports = [report_of(self._store, fleet)]
+        if has_neighbour:
+            reports.append(neighbours_report(folder / "neighbour", names))
         attempts.add((name, facts()) for name in names)
         drift = DriftWatch()
         drift.note((name, facts()) for name in names)
@@ -83,7 +92,7 @@ class Fleet:
             attempts=attempts,
             drift=drift,
             refusals=fleet.refusals,
-            missing=dict,
+            missing=lambda: missing_together(reports),
         )
         self._server = MetricsServer(config.metrics.bind, observer.snapshot)
         self._server.start()
@@ -133,10 +142,38 @@ def heartbeat() -> Heartbeat:
     )
 
 
-def arrival(name: str) -> Arrival:
+def arrival(name: str, *, sequence: int) -> Arrival:
     record = name.encode()
-    key = RecordKey(robot_id=name, spool_id=bytes(16), sequence=1)
+    key = RecordKey(robot_id=name, spool_id=bytes(16), sequence=sequence)
     return Arrival(key=key, digest=digest(record), record=record, letter="S")
+
+
+def neighbours_report(folder: Path, names: list[str]) -> GatewayReport:
+    """Return what a gateway says that has a later episode of every robot; two are in no store."""
+    store = EpisodeStore(folder, STORE_BYTES)
+    store.commit([arrival(name, sequence=4) for name in names])
+    report = report_of(store, FleetState())
+    store.close()
+    return report
+
+
+def report_of(store: EpisodeStore, fleet: FleetState) -> GatewayReport:
+    ledgers = store.account().robots
+    status = StatusReply(
+        uptime_s=1.0,
+        release_version=41,
+        releases_published=41,
+        release_latency_ms=[],
+        episodes_stored=len(ledgers),
+        robots=[fleet.status_of(name, ledger) for name, ledger in ledgers.items()],
+    )
+    return GatewayReport(
+        endpoint="tcp://127.0.0.1:1",
+        store_id=store.store_id(),
+        status=status,
+        sessions={},
+        holdings=store.holdings(),
+    )
 
 
 def facts() -> AttemptFacts:
@@ -153,8 +190,12 @@ def facts() -> AttemptFacts:
 
 
 @contextmanager
-def fleet_elsewhere(robots: int) -> Iterator[str]:
-    """Serve a fleet from a process of its own, as a gateway does; yield where to scrape it."""
+def fleets_elsewhere(robots: int) -> Iterator[list[str]]:
+    """Serve fleets from a process of its own, as a gateway does.
+
+    Yields:
+        Where to scrape a fleet of one gateway, and one that has delivered to two.
+    """
     here, there = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=serve, args=(there, robots))
@@ -168,10 +209,14 @@ def fleet_elsewhere(robots: int) -> Iterator[str]:
 
 def serve(parent: Connection, robots: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        fleet = Fleet(Path(folder), robots)
-        parent.send(fleet.address)
+        fleets = [
+            Fleet(Path(folder) / "alone", robots),
+            Fleet(Path(folder) / "of-two", robots, has_neighbour=True),
+        ]
+        parent.send([fleet.address for fleet in fleets])
         parent.recv()
-        fleet.close()
+        for fleet in fleets:
+            fleet.close()
 
 
 def scrape(address: str) -> bytes:
@@ -179,21 +224,26 @@ def scrape(address: str) -> bytes:
         return answer.read()
 
 
-def measure(address: str, seconds: float) -> tuple[list[float], list[float], bytes]:
-    """Return milliseconds of our scrapes and of the library's text, and the last scrape."""
-    text = scrape(address)
+def elapsed_ms(call: Callable[[], object]) -> float:
+    began_s = time.perf_counter()
+    call()
+    return (time.perf_counter() - began_s) * 1e3
+
+
+def measure(addresses: list[str], seconds: float) -> tuple[list[list[float]], bytes]:
+    """Return milliseconds of scrapes at each address and of the library's text, and a scrape."""
+    text = scrape(addresses[0])
     library = CollectorRegistry()
     library.register(Ready(text.decode()))
-    ours, theirs = [], []
+    calls: list[Callable[[], object]] = [partial(scrape, address) for address in addresses]
+    calls.append(partial(generate_latest, library))
+    taken: list[list[float]] = [[] for _ in calls]
     end_s = time.monotonic() + seconds
-    while time.monotonic() < end_s or not ours:
-        began_s = time.perf_counter()
-        text = scrape(address)
-        scraped_s = time.perf_counter()
-        generate_latest(library)
-        ours.append((scraped_s - began_s) * 1e3)
-        theirs.append((time.perf_counter() - scraped_s) * 1e3)
-    return ours, theirs, text
+    while time.monotonic() < end_s or not taken[0]:
+        time.sleep(KEPT_S)
+        for call, times in zip(calls, taken, strict=True):
+            times.append(elapsed_ms(call))
+    return taken, text
 
 
 def main() -> None:
@@ -206,13 +256,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="budget (20)")
     add_out_option(parser)
     arguments = parser.parse_args()
-    with fleet_elsewhere(arguments.robots) as address:
-        ours, theirs, text = measure(address, arguments.seconds)
+    with fleets_elsewhere(arguments.robots) as addresses:
+        (alone, of_two, library), text = measure(addresses, arguments.seconds)
     samples = sum(not line.startswith(b"#") for line in text.splitlines())
     bound = f"<= {LIMIT_MS}" if arguments.robots == ROBOTS else ""
     figures = [
-        figure_of(f"a scrape of {arguments.robots} robots", ours, "ms", bound=bound),
-        figure_of("the library's text of the same samples, not collected", theirs, "ms"),
+        figure_of(f"a scrape of {arguments.robots} robots", alone, "ms", bound=bound),
+        figure_of("the same, each with episodes at a second gateway", of_two, "ms", bound=bound),
+        figure_of("the library's text of the same samples, not collected", library, "ms"),
     ]
     settings = {"robots": arguments.robots, "samples": samples, "bytes": len(text)}
     report(Findings(title="Scraping a fleet", settings=settings, figures=figures), arguments.out)
