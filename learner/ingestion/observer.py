@@ -101,7 +101,7 @@ class FleetObserver:
             disk_size_bytes=disk.total,
             queued_bytes=self._lately.least_queued_bytes(),
             queue_limit_bytes=MAX_QUEUED_BYTES,
-            keys_refused=self._lately.keys_refused(),
+            keys_refused=self._lately.keys_refused(self._refusals()),
             trainer_silent_s=now_s - found[1] if found is not None else None,
             training_stalled_s=now_s - moved_s if found is not None else None,
             training_steps=found[0].steps if found is not None else 0,

@@ -35,7 +35,7 @@ class Lately:
     def take(self, queued_bytes: int, refusals: Mapping[str, int]) -> None:
         """Take a sample; to be called every few seconds."""
         now_s = self._clock()
-        refused = tuple(refusals.get(reason, 0) for reason in KEY_REFUSALS)
+        refused = _of_keys(refusals)
         with self._lock:
             self._samples.append(_Sample(taken_s=now_s, queued_bytes=queued_bytes, refused=refused))
             # The one before the window says how many there were when it began.
@@ -50,8 +50,16 @@ class Lately:
             lately = [one for one in self._samples if one.taken_s >= since_s]
             return min(one.queued_bytes for one in lately or [newest])
 
-    def keys_refused(self) -> int:
-        """Return how often the most frequent of KEY_REFUSALS came within REFUSED_WITHIN_S."""
+    def keys_refused(self, refusals: Mapping[str, int]) -> int:
+        """Return how often the most frequent of KEY_REFUSALS came within REFUSED_WITHIN_S.
+
+        Args:
+            refusals: how many there were by now, by reason, as ``take`` has them.
+        """
         with self._lock:
-            first, newest = self._samples[0], self._samples[-1]
-        return max(now - then for then, now in zip(first.refused, newest.refused, strict=True))
+            before = self._samples[0].refused
+        return max(now - then for then, now in zip(before, _of_keys(refusals), strict=True))
+
+
+def _of_keys(refusals: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(refusals.get(reason, 0) for reason in KEY_REFUSALS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from learner.ingestion.fleet_status import fleet_status, missing_together
-from learner.ingestion.gateway_report import HeardReport
+from learner.ingestion.gateway_report import GatewayReport, HeardReport
 from learner.store.holdings import SpoolHoldings
 from learner.store.sequence_set import SequenceSet
+from protocol.messages import LearnerCondition
 from tests.learner.ingestion.test_neighbours import SPOOL, A, B, report, robot
 
 
@@ -64,6 +65,23 @@ def test_a_gateway_that_is_gone_is_named_and_what_it_said_last_counts():
     assert "30 s" in warning
 
 
+def test_how_each_gateway_is_stands_under_its_name_while_it_is_there():
+    full = LearnerCondition(
+        store_bytes=99,
+        store_limit_bytes=100,
+        disk_free_bytes=1,
+        disk_size_bytes=100,
+        queued_bytes=0,
+        queue_limit_bytes=100,
+        keys_refused=0,
+    )
+    own, other = report(A, [], conditions=[full]), report(B, [], conditions=[full])
+    told = fleet_status(own, [HeardReport(report=other, age_s=1.0)])
+    assert [one.gateway for one in told.conditions] == [A, B]
+    told = fleet_status(own, [HeardReport(report=other, age_s=60.0)])
+    assert [one.gateway for one in told.conditions] == [A]
+
+
 def test_what_one_store_gave_up_and_another_has_is_there():
     one = report(
         A,
@@ -111,3 +129,13 @@ def test_of_a_store_that_is_still_looked_through_nothing_is_missing_together():
     first = report(A, [robot("arm", stored=8)], holdings=having(range(1, 9)))
     second = report(B, [robot("arm", stored=4, missing=10)])
     assert missing_together([first, second]) == {"arm": 0}
+
+
+def test_nothing_is_called_missing_while_a_gateway_was_never_heard():
+    own = report(B, [robot("arm", stored=10, missing=1000)], holdings=having(range(1001, 1011)))
+    unheard = GatewayReport.unheard(A)
+    status = fleet_status(own, [HeardReport(report=unheard, age_s=60.0)])
+    assert status.robots[0].missing == 0
+    (warning,) = status.warnings
+    assert "what is missing is not counted" in warning
+    assert missing_together([own, unheard]) == {"arm": 0}
