@@ -37,7 +37,9 @@ def fleet_status(own: GatewayReport, others: Sequence[HeardReport]) -> StatusRep
         release_latency_ms=_slowest([status.release_latency_ms for status in statuses]),
         episodes_stored=sum(status.episodes_stored for status in statuses)
         - sum(_doubled(holdings) for robot in spools.values() for holdings in robot.values()),
-        robots=[_robot(views[name], spools[name]) for name in sorted(views)],
+        robots=[
+            _robot(views[name], spools[name], is_whole=_is_whole(reports)) for name in sorted(views)
+        ],
         warnings=list(_warnings(everyone)),
         conditions=list(_conditions(everyone)),
     )
@@ -46,18 +48,26 @@ def fleet_status(own: GatewayReport, others: Sequence[HeardReport]) -> StatusRep
 def missing_together(reports: Sequence[GatewayReport]) -> dict[str, int]:
     """Return how many sequences no store has, of each robot that has delivered to several.
 
-    Costs little where robots seldom move: no status of the fleet is built for it.
+    That is none of any robot while one of the stores is unknown. Costs little where robots seldom
+    move: no status of the fleet is built for it.
     """
     seen: defaultdict[str, list[RobotStatus]] = defaultdict(list)
     for report in reports:
         for robot in report.status.robots:
             if robot.stored or robot.tombstoned:
                 seen[robot.robot_id].append(robot)
+    if not _is_whole(reports):
+        return dict.fromkeys(seen, 0)
     return {
         name: _counts(views, _spools(name, reports))[2]
         for name, views in seen.items()
         if len(views) > 1
     }
+
+
+def _is_whole(reports: Sequence[GatewayReport]) -> bool:
+    """Say whether every store is known: of any other one, all that it has would seem missing."""
+    return not any(report.is_unheard for report in reports)
 
 
 def _views(everyone: Sequence[HeardReport]) -> dict[str, list[RobotStatus]]:
@@ -90,7 +100,9 @@ def _spools(robot: str, reports: Sequence[GatewayReport]) -> dict[bytes, list[Sp
     return dict(found)
 
 
-def _robot(seen: Sequence[RobotStatus], spools: dict[bytes, list[SpoolHoldings]]) -> RobotStatus:
+def _robot(
+    seen: Sequence[RobotStatus], spools: dict[bytes, list[SpoolHoldings]], *, is_whole: bool
+) -> RobotStatus:
     """Return one robot: what it is now from whoever heard it last, what it did from all of them."""
     stored, tombstoned, missing = _counts(seen, spools)
     return msgspec.structs.replace(
@@ -99,7 +111,7 @@ def _robot(seen: Sequence[RobotStatus], spools: dict[bytes, list[SpoolHoldings]]
         successes=sum(view.successes for view in seen),
         recent="".join(view.recent for view in seen)[-RECENT_ATTEMPTS:],
         stored=stored,
-        missing=missing,
+        missing=missing if is_whole else 0,
         tombstoned=tombstoned,
         duplicates=sum(view.duplicates for view in seen),
         conflicts=sum(view.conflicts for view in seen),
@@ -154,8 +166,13 @@ def _warnings(everyone: Sequence[HeardReport]) -> Iterator[str]:
     for one in everyone:
         endpoint = one.report.endpoint
         if one.age_s > GONE_AFTER_S:
+            consequence = (
+                "until it is back, what is missing is not counted"
+                if one.report.is_unheard
+                else "until it is back, what it stored last may count as missing"
+            )
             yield (
                 f"gateway {endpoint} has not been heard of for {one.age_s:.0f} s: robots go to "
-                "another one; until it is back, what it stored last may count as missing"
+                f"another one; {consequence}"
             )
         yield from (f"gateway {endpoint}: {text}" for text in one.report.status.warnings)
