@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, Self
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -171,7 +170,7 @@ class SimulatedRobot:
         return np.asarray(self._scene.data.xipos[self._scene.object_bodies, 2], np.float64)
 
     def _step(self, steps: int) -> None:
-        mujoco.mj_step(self._scene.model, self._scene.data, nstep=steps)
+        self._scene.advance(steps)
 
     def _travel(self, target: NDArray[np.float64]) -> None:
         """Follow a straight line to ``target`` and wait until the hand rests, there or blocked."""
@@ -229,9 +228,10 @@ class SimulatedRobot:
 
     def _check_physics(self) -> None:
         if not self._scene.is_stable():
+            why = f" ({self._scene.fault})" if self._scene.fault else ""
             raise RobotError(
-                "simulated robot: the physics became unstable; the bin is refilled before the "
-                "next attempt"
+                f"simulated robot: the physics became unstable{why}; the bin is refilled before "
+                "the next attempt"
             )
 
 

@@ -216,6 +216,18 @@ def test_physics_that_breaks_aborts_the_attempt_and_the_next_one_works():
     assert reached.z_m == pytest.approx(0.1, abs=0.002)
 
 
+def test_a_simulator_that_gives_up_aborts_the_attempt_and_the_next_one_works():
+    robot = SimulatedRobot.open({"seed": 2})
+    robot.prepare_attempt()
+    robot.scene.model.opt.integrator = 99  # MuJoCo's own check throws, as its others would
+    with pytest.raises(RobotError, match=r"unstable \(.+\); the bin is refilled"):
+        robot.move_to(pose(0.0, 0.0, 0.1, 0.0))
+    assert robot.prepare_attempt() is True
+    assert robot.scene_resets == 1
+    reached = robot.move_to(pose(0.0, 0.0, 0.1, 0.0)).pose
+    assert reached.z_m == pytest.approx(0.1, abs=0.002)
+
+
 def test_the_hand_waits_where_it_retreats_to():
     robot = SimulatedRobot.open({"seed": 2})
     np.testing.assert_allclose(
