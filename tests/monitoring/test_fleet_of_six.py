@@ -25,7 +25,7 @@ from tests.monitoring.fleet_of_six import (
 )
 
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards" / "GraspFleet").glob("*.json"))
-LEARNING_S = 600.0
+LEARNING_S = 420.0
 """Time of learning without a fault: enough for a past to compare with."""
 WELL, BLIND, KILLED, WORN, REVOKED = ROBOTS[0], ROBOTS[1], ROBOTS[2], ROBOTS[3], ROBOTS[4]
 WITHIN_S = {
