@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from learner.ingestion.fleet_status import fleet_status, missing_together
 from learner.ingestion.gateway_report import GatewayReport, HeardReport
 from learner.store.holdings import SpoolHoldings
@@ -139,3 +141,25 @@ def test_nothing_is_called_missing_while_a_gateway_was_never_heard():
     (warning,) = status.warnings
     assert "what is missing is not counted" in warning
     assert missing_together([own, unheard]) == {"arm": 0}
+
+
+def test_what_is_missing_together_is_what_the_status_says_for_any_two_stores():
+    rng = random.Random(1)
+    for _ in range(300):
+        first, second = (drawn_report(name, rng) for name in (A, B))
+        (arm,) = fleet_status(first, [HeardReport(report=second, age_s=0.0)]).robots
+        together = missing_together([first, second])
+        assert together.get("arm", arm.missing) == arm.missing
+
+
+def drawn_report(name: str, rng: random.Random) -> GatewayReport:
+    """Return what a gateway says that has some of twenty sequences and was told of others."""
+    stored, gone = (
+        [range(number, number + 1) for number in range(1, 21) if rng.random() < 0.3]
+        for _ in range(2)
+    )
+    gone = [run for run in gone if run not in stored]
+    held = having(*stored, gone=tuple(gone))
+    missing = held["arm"][SPOOL].missing
+    arm = robot("arm", stored=len(stored), tombstoned=len(gone), missing=missing)
+    return report(name, [arm], holdings=held)
