@@ -41,7 +41,7 @@ from protocol.authentication import RegistryAuthenticator
 from protocol.codec import encode_message
 from protocol.errors import ConfigurationError, StoreError
 from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES, MAX_QUEUED_BYTES
-from protocol.messages import Ack, StatusReply
+from protocol.messages import Ack, LearnerCondition, StatusReply
 from protocol.process_memory import keep_freed
 from protocol.refusal_log import RefusalLog
 from protocol.registry import Registry
@@ -285,6 +285,7 @@ class Gateway:
         names = {member.name for member in self._registry.members() if member.role == "robot"}
         account = self._store.account()
         names.update(account.robots)
+        warnings, conditions = self._of_itself(account.damage)
         return StatusReply(
             uptime_s=time.monotonic() - self._started_s,
             release_version=self._fleet.release_version,
@@ -297,9 +298,18 @@ class Gateway:
                 )
                 for name in sorted(names)
             ],
-            warnings=self._warnings() + ([account.damage[:512]] if account.damage else []),
-            conditions=[self._observer.condition()],
+            warnings=warnings,
+            conditions=conditions,
         )
+
+    def _of_itself(self, damage: str) -> tuple[list[str], list[LearnerCondition]]:
+        """Return what this gateway has to say of its own, in words and in figures."""
+        warnings = self._warnings() + ([damage[:512]] if damage else [])
+        try:
+            return warnings, [self._observer.condition()]
+        except OSError as error:
+            # A disk that went away hides nothing else.
+            return [*warnings, f"the store's disk cannot be looked at: {error}"], []
 
     def _missing(self) -> dict[str, int]:
         """Return what no store has, of robots that are in several; as of the last exchange."""

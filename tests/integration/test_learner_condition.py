@@ -73,3 +73,13 @@ def test_who_knocks_with_a_key_that_is_not_accepted_is_counted(
     peer = Peer(site, site.make_keys("stranger"))
     wait_until(lambda: condition(gateway).keys_refused > 0, "the knock is counted")
     peer.close()
+
+
+def test_a_disk_that_went_away_is_said_and_hides_nothing_else(site: DeliverySite, gateway: Gateway):
+    site.enrol("arm")
+    site.store.rename(site.folder / "elsewhere")
+    status = gateway.status()
+    assert [robot.robot_id for robot in status.robots] == ["arm"]
+    assert status.conditions == []
+    assert status.warnings[-1].startswith("the store's disk cannot be looked at: ")
+    (site.folder / "elsewhere").rename(site.store)
