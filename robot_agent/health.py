@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 
 from protocol.episode import Episode, Label
@@ -10,6 +11,8 @@ from protocol.messages import RobotHealth
 from robot_agent.camera_shift import CameraShift
 from robot_agent.gripper_zero import GripperZero
 from robot_agent.robots.base import Robot, ThermometerRobot
+
+logger = logging.getLogger(__name__)
 
 _RECENT_ATTEMPTS = 20
 
@@ -27,6 +30,8 @@ class Health:
         self.camera_faults = self.servo_faults = self.safety_stops = 0
         self.temperature_c: float | None = None
         """Of the hottest part after the last attempt; None where the hardware does not tell."""
+        self._feels = True
+        """The thermometer answered when it was last asked."""
 
     def note_attempt(self, episode: Episode, error: GraspFleetError | None) -> None:
         """Take what an attempt showed; ``error`` is what aborted it."""
@@ -76,9 +81,13 @@ class Health:
             return
         try:
             self.temperature_c = self._robot.temperature_c()
+            self._feels = True
         except RobotError as error:
+            # Not a fault of the arm: it finished its attempt.
             self.temperature_c = None
-            self.note_error(error)
+            if self._feels:
+                logger.warning("temperature is unknown from now on, attempts go on: %s", error)
+            self._feels = False
 
 
 def _within(value: float | None, low: float, high: float) -> float | None:

@@ -136,3 +136,16 @@ def test_a_reading_that_can_be_none_is_left_out_and_the_rest_still_arrives(
     assert received is not None
     assert received.temperature_c is None
     assert received.servo_hz == pytest.approx(4.0)
+
+
+def test_a_dead_thermometer_is_logged_once_and_is_no_fault_of_the_arm(
+    health_of: Callable[[SimulatedRobot], Health], caplog: pytest.LogCaptureFixture
+):
+    robot = WarmRobot.open({})
+    robot.reading = RobotError("thermometer: no answer")
+    health = health_of(robot)
+    for _ in range(3):
+        health.note_attempt(attempt(), None)
+    found = health.report()
+    assert (found.servos_ok, found.servo_faults, found.temperature_c) == (True, 0, None)
+    assert caplog.text.count("thermometer: no answer") == 1
