@@ -12,6 +12,8 @@ from learner.monitoring.buckets import Buckets
 from protocol.episode import Label, Mode
 
 MOST_TASKS = 20
+TASKS_OF_ROBOT = 2
+"""Tasks that one robot can bring into the list; every robot may do those that are on it."""
 OTHER_TASKS = "other"
 """A task is what a robot says it is: none shall make Prometheus keep a series for every word."""
 _PROBABILITIES = tuple(tenth / 10 for tenth in range(1, 11))
@@ -71,6 +73,8 @@ class AttemptCounts:
         self._robots: dict[str, RobotCounts] = {}
         self._tasks: Counter[tuple[str, Label]] = Counter()
         self._known_tasks: set[str] = set()
+        self._brought: Counter[str] = Counter()
+        """By robot: tasks that it was the first to do."""
         self._predicted = {
             label: Buckets(_PROBABILITIES) for label in (Label.SUCCESS, Label.FAILURE)
         }
@@ -84,7 +88,7 @@ class AttemptCounts:
                 if robot is None:
                     robot = self._robots[robot_id] = RobotCounts()
                 robot.add(facts)
-                self._tasks[self._task(facts.task), facts.label] += 1
+                self._tasks[self._task(robot_id, facts.task), facts.label] += 1
                 if facts.predicted is not None:
                     self._predicted[facts.label].add((facts.predicted,))
                 self._decision_ms.add(facts.decisions_ms)
@@ -99,9 +103,11 @@ class AttemptCounts:
                 decision_ms=self._decision_ms.copy(),
             )
 
-    def _task(self, task: str) -> str:
+    def _task(self, robot_id: str, task: str) -> str:
         if task not in self._known_tasks:
-            if len(self._known_tasks) == MOST_TASKS:
+            is_full = len(self._known_tasks) == MOST_TASKS
+            if is_full or self._brought[robot_id] == TASKS_OF_ROBOT:
                 return OTHER_TASKS
+            self._brought[robot_id] += 1
             self._known_tasks.add(task)
         return task

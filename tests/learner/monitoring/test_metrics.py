@@ -15,7 +15,12 @@ import pytest
 
 from learner.config import MetricsConfig
 from learner.ingestion.gateway import Gateway
-from learner.monitoring.attempt_counts import MOST_TASKS, OTHER_TASKS, AttemptCounts
+from learner.monitoring.attempt_counts import (
+    MOST_TASKS,
+    OTHER_TASKS,
+    TASKS_OF_ROBOT,
+    AttemptCounts,
+)
 from learner.monitoring.attempt_facts import AttemptFacts, facts_of
 from learner.monitoring.training_report import TrainingReport
 from protocol.codec import encode_episode, encode_message, read_episode_meta
@@ -188,6 +193,25 @@ def test_attempts_agree_with_the_store_also_after_a_restart(
     peer.close()
 
 
+def test_what_a_robot_may_be_refused_for_counts_from_0(
+    site: DeliverySite, start: Callable[..., Gateway]
+):
+    gateway = start()
+    peer = Peer(site, site.enrol("arm"))
+    peer.hello("arm")
+
+    def refused(reason: str) -> float | None:
+        found = Exported(gateway.metrics_endpoint)
+        return found.value("graspfleet_robot_refused_messages_total", robot="arm", reason=reason)
+
+    assert refused("record") == refused("malformed") == refused("two-agents") == 0
+    assert refused("not-enrolled") is None
+    peer.submit(1, b"no record")
+    assert refused("record") == 1
+    assert refused("malformed") == 0
+    peer.close()
+
+
 def test_what_comes_again_is_counted_once(site: DeliverySite, start: Callable[..., Gateway]):
     gateway = start()
     peer = Peer(site, site.enrol("arm"))
@@ -314,7 +338,19 @@ def facts(task: str) -> AttemptFacts:
 
 def test_no_robot_makes_a_series_for_every_word_it_can_think_of():
     counts = AttemptCounts()
-    counts.add(("arm", facts(f"task {number}")) for number in range(3 * MOST_TASKS))
+    words = [facts(f"task {number}") for number in range(3 * MOST_TASKS)]
+    counts.add(("arm", word) for word in words)
+    tasks = counts.totals().tasks
+    assert len(tasks) == TASKS_OF_ROBOT + 1
+    assert tasks[OTHER_TASKS, Label.SUCCESS] == len(words) - TASKS_OF_ROBOT
+    counts.add(("leg", word) for word in (facts("sorting"), words[0]))
+    assert counts.totals().tasks["sorting", Label.SUCCESS] == 1
+    assert counts.totals().tasks["task 0", Label.SUCCESS] == 2
+
+
+def test_many_robots_make_no_more_tasks_than_the_list_holds():
+    counts = AttemptCounts()
+    counts.add((f"arm-{number}", facts(f"task {number}")) for number in range(3 * MOST_TASKS))
     tasks = counts.totals().tasks
     assert len(tasks) == MOST_TASKS + 1
     assert tasks[OTHER_TASKS, Label.SUCCESS] == 2 * MOST_TASKS
