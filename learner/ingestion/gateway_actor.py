@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ANSWER_S = 30.0
+_ANSWER_S = 2.0
+"""How long a gateway is waited for that is asked about copies: all others hear nothing meanwhile."""
 
 
 class GatewayActor:

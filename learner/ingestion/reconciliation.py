@@ -8,8 +8,9 @@ gateways are there again.
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import Protocol
@@ -20,8 +21,10 @@ from protocol.errors import GraspFleetError
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 256
-"""Records that two gateways are asked about at a time."""
+AT_ONCE = 32
+"""Records that two gateways are asked about at a time; while they go, the store takes no others."""
+STEP_S = 0.25
+"""How long a step goes on beginning: the gateways wait for each other's reports meanwhile."""
 
 
 class Holder(Protocol):
@@ -57,21 +60,25 @@ class _Overlap:
 class Reconciliation:
     """Remembers what was settled between which gateways. Belongs to one thread."""
 
-    def __init__(self, holders: Sequence[Holder]) -> None:
+    def __init__(
+        self, holders: Sequence[Holder], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._holders = holders
+        self._clock = clock
         self._settled: defaultdict[tuple[int, int, str, bytes], SequenceSet]
         self._settled = defaultdict(SequenceSet)
         self._said_shared: set[bytes] = set()
 
     def step(self, reports: Mapping[int, GatewayReport]) -> None:
-        """Settle what the reports of gateways that answer show to be stored twice.
+        """Settle some of what the reports of gateways that answer show to be stored twice.
 
-        A record goes only after the other store's copy was read and found to be the same. Killed in
-        between, the next learner finds the same overlap and goes on.
+        The next step goes on. A record goes only after the other store's copy was read and found to
+        be the same. Killed in between, the next learner finds the same overlap and goes on.
         """
+        end_s = self._clock() + STEP_S
         for overlap in self._overlaps(reports):
             open_ones = overlap.sequences - self._settled[overlap.name]
-            while asked := list(islice(open_ones, _AT_ONCE)):
+            while asked := list(islice(open_ones, AT_ONCE)):
                 try:
                     settled = self._settle(overlap, asked)
                 except GraspFleetError as error:
@@ -81,6 +88,8 @@ class Reconciliation:
                     )
                     break
                 self._settled[overlap.name] |= settled
+                if self._clock() >= end_s:
+                    return
                 open_ones -= SequenceSet([range(one, one + 1) for one in asked])
 
     def _settle(self, overlap: _Overlap, sequences: list[int]) -> SequenceSet:

@@ -8,7 +8,7 @@ and every page that the removal touches is looked at first.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,6 @@ logger = logging.getLogger(__name__)
 
 REASON = "copy"
 """Of the statement that is made of each removal."""
-_BESIDE = 320
-"""Commit numbers on either side whose pages may be joined with those of a record that goes: two
-full leaves of them."""
 
 
 def retire_copies(
@@ -71,7 +68,7 @@ def retire_copies(
             if record.digest == digests[sequence]:
                 records[sequence] = record
                 letters[sequence] = letter_in(StoredEpisode.unpacked(row.value).record)
-        _look_beside(pages, [record.number for record in records.values()])
+        _look_beside(pages, (record.number for record in records.values()))
     if records:
         with file.environment.begin(write=True) as transaction:
             _remove(transaction, file, name, records, "".join(letters.values()), now_ns)
@@ -83,12 +80,9 @@ def retire_copies(
     return list(records)
 
 
-def _look_beside(pages: PageFile, numbers: list[int]) -> None:
+def _look_beside(pages: PageFile, numbers: Iterable[int]) -> None:
     """Read the pages that LMDB may join when these records go."""
-    beside = {near for number in numbers for near in range(number - _BESIDE, number + _BESIDE + 1)}
-    for number in beside:
-        if number > 0:
-            pages.look_up("log", SEQUENCE.pack(number))
+    pages.inspect_around("log", map(SEQUENCE.pack, numbers))
     if pages.damaged_pages:
         raise StoreError(f"page {min(pages.damaged_pages)} of the file is damaged")
 

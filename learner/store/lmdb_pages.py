@@ -11,7 +11,7 @@ import os
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +37,8 @@ _LARGE, _SUBTABLE = 1, 2
 _NO_PAGE = 2**64 - 1
 _JOINED = 2
 """Branches of a level whose children may be joined when rows go that stand below the first."""
+_BESIDE = 2
+"""Pages on either side of one that loses rows that may be joined with it."""
 _PAGE_SIZES = (4096, 8192, 16384, 32768, 65536)
 _MOST_VALUE_BYTES = 64 * 2**20
 _WINDOW_BYTES = 4 * 2**20
@@ -175,6 +177,40 @@ class PageFile:
                 elif place < _JOINED and _PAGE.unpack_from(page)[2] & _BRANCH:
                     below += self._children(number, page)
             level = below
+
+    def inspect_around(self, table: str, keys: Iterable[bytes]) -> None:
+        """Look at the pages that lead to some keys, on every level, and at those beside them.
+
+        Whoever deletes these keys joins such pages; damaged ones are noted.
+        """
+        root = self._root(table)
+        level = [(root, sorted(keys))] if root != _NO_PAGE else []
+        while level:
+            below = [one for number, wanted in level for one in self._led_to(number, wanted)]
+            near = {
+                place + step
+                for place, (_, wanted) in enumerate(below)
+                for step in range(-_BESIDE, _BESIDE + 1)
+                if wanted
+            }
+            level = [one for place, one in enumerate(below) if place in near]
+
+    def _led_to(self, number: int, keys: Sequence[bytes]) -> list[tuple[int, list[bytes]]]:
+        """Return the children of a page, each with those of the keys that are below it."""
+        page = self._tree_page(number)
+        if page is None:
+            self._note_damage(number)
+            return []
+        nodes = list(self._nodes(number, page))
+        if not nodes or _PAGE.unpack_from(page)[2] & _LEAF:
+            return []
+        children: list[tuple[int, list[bytes]]] = [
+            (size | flags << 32, []) for size, flags, _, _ in nodes
+        ]
+        for key in keys:
+            at = bisect_right(nodes, key, key=lambda node: node[2]) - 1
+            children[max(0, at)][1].append(key)
+        return children
 
     def has_own_pages(self, row: Row) -> bool:
         """Return whether the pages of a value say that they are its pages; LMDB frees by that."""

@@ -15,10 +15,11 @@ from learner.store.sequence_set import SequenceSet
 from learner.store.stored_episode import Burial, Verdict
 from learner.store.verification import verify_store
 from protocol.errors import StoreError
-from tests.stored_records import SPOOL, arrival, data_file, everything
+from tests.stored_records import PAGE, SPOOL, arrival, data_file, everything, tree_pages
 
 MAX_BYTES = 10**8
 COUNT = 40
+LEAF = 2
 
 
 @pytest.fixture
@@ -35,6 +36,10 @@ def copies(*sequences: int) -> dict[int, bytes]:
     return {sequence: arrival(sequence).digest for sequence in sequences}
 
 
+def small_copies(*sequences: int) -> dict[int, bytes]:
+    return {one: arrival(one, record_bytes=300).digest for one in sequences}
+
+
 def test_a_copy_goes_and_is_known_when_it_comes_again(store: EpisodeStore, tmp_path: Path):
     assert store.retire_copies("arm", SPOOL, copies(3, 4, 9)) == [3, 4, 9]
     assert sorted(everything(store)) == sorted({*range(1, COUNT + 1)} - {3, 4, 9})
@@ -42,6 +47,7 @@ def test_a_copy_goes_and_is_known_when_it_comes_again(store: EpisodeStore, tmp_p
     ledger = store.ledger("arm")
     assert (ledger.stored, ledger.retired, ledger.missing) == (COUNT, 3, 0)
     assert ledger.attempts + ledger.aborted == COUNT - 3
+    assert sum(ledger.ever.values()) == COUNT, "a counter never goes back"
     told = [(one.reason, one.first_number, one.last_number) for one in store.retirements()]
     assert told == [(REASON, 3, 4), (REASON, 9, 9)]
     assert not verify_store(tmp_path / "store").damaged
@@ -151,3 +157,24 @@ def test_a_spool_is_looked_through_in_several_calls_while_it_grows(
     assert calls > 3
     held = SequenceSet([range(1, 2), range(5_000, 5_000 + calls)])
     assert found[SPOOL].stored == held
+
+
+def test_beside_a_damaged_page_no_copy_goes_and_others_do(tmp_path: Path):
+    store = EpisodeStore(tmp_path / "many", MAX_BYTES)
+    store.commit([arrival(sequence, record_bytes=300) for sequence in range(1, 1001)])
+    data = data_file(tmp_path / "many")
+    content = data.read_bytes()
+    leaf = next(
+        at
+        for at in tree_pages(content)
+        if content[at + 10] == LEAF and b"arm/500;" in content[at : at + PAGE]
+    )
+    with data.open("r+b") as file:
+        file.seek(leaf)
+        file.write(bytes(PAGE))
+    with pytest.raises(StoreError, match="is damaged"):
+        # In another leaf, but one that would be joined with the damaged one.
+        store.retire_copies("arm", SPOOL, small_copies(485))
+    assert store.retire_copies("arm", SPOOL, small_copies(100, 101, 900)) == [100, 101, 900]
+    assert store.kept_digests("arm", SPOOL, [485, 900]).keys() == {485}
+    store.close()
