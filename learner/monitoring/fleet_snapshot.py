@@ -18,7 +18,8 @@ class RobotSnapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One robot."""
 
     name: str
-    ledger: RobotLedger
+    ledger: RobotLedger | None
+    """None when the store's account of it cannot be read."""
     counts: RobotCounts
     view: RobotView
     drift: DriftEvidence | None

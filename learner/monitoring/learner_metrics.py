@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from learner.monitoring.buckets import Buckets
 from learner.monitoring.fleet_snapshot import FleetSnapshot, StoreSnapshot
 from learner.monitoring.training_report import TrainingReport
+from learner.store.ledger import StoreAccount
 from protocol.episode import Label
 from protocol.refusal_code import RefusalCode
 
@@ -96,14 +97,25 @@ def _ingestion(snapshot: FleetSnapshot) -> Iterator[Metric]:
 
 def _store(store: StoreSnapshot) -> Iterator[Metric]:
     account = store.account
+    if account.is_whole:
+        # A sum without the unreadable ones would go back, which Prometheus takes for a restart.
+        yield from _totals(account)
+    yield _gauge("store_size_bytes", "Size of the store's file.", store.size_bytes)
+    yield _gauge("store_limit_bytes", "What the store may reach.", store.limit_bytes)
+    yield _gauge("store_disk_free_bytes", "Free on the store's disk.", store.disk_free_bytes)
+    yield _gauge("store_disk_size_bytes", "Size of the store's disk.", store.disk_size_bytes)
+    yield _gauge(
+        "store_damaged", "1 when part of the store cannot be read.", int(bool(account.damage))
+    )
+
+
+def _totals(account: StoreAccount) -> Iterator[Metric]:
     ledgers = account.robots.values()
     attempts = CounterMetricFamily(
         _PREFIX + "store_attempts", "Stored attempts by label.", labels=("outcome",)
     )
-    successes = sum(ledger.successes for ledger in ledgers)
-    attempts.add_metric(("success",), successes)
-    attempts.add_metric(("failure",), sum(ledger.attempts for ledger in ledgers) - successes)
-    attempts.add_metric(("aborted",), sum(ledger.aborted for ledger in ledgers))
+    for label in Label:
+        attempts.add_metric((label.value,), sum(ledger.ever[label] for ledger in ledgers))
     yield attempts
     yield _counter("store_episodes", "Episodes ever stored.", account.episodes)
     yield _gauge(
@@ -118,13 +130,6 @@ def _store(store: StoreSnapshot) -> Iterator[Metric]:
         "store_conflicting_episodes",
         "Episodes under a taken sequence.",
         sum(ledger.conflicts for ledger in ledgers),
-    )
-    yield _gauge("store_size_bytes", "Size of the store's file.", store.size_bytes)
-    yield _gauge("store_limit_bytes", "What the store may reach.", store.limit_bytes)
-    yield _gauge("store_disk_free_bytes", "Free on the store's disk.", store.disk_free_bytes)
-    yield _gauge("store_disk_size_bytes", "Size of the store's disk.", store.disk_size_bytes)
-    yield _gauge(
-        "store_damaged", "1 when part of the store cannot be read.", int(bool(account.damage))
     )
 
 
@@ -159,8 +164,9 @@ def _training(report: TrainingReport) -> Iterator[Metric]:
     yield _gauge(
         "training_waiting", "1 when there is nothing new to learn from.", int(report.is_waiting)
     )
-    yield _counter("training_steps", "Steps of this training.", report.steps)
-    yield _counter("training_examples", "Examples that steps have used.", report.examples)
+    yield _counter("training_steps", "Steps since the trainer started.", report.timed_steps)
+    yield _gauge("training_step", "Steps of the whole training, as resumed.", report.steps)
+    yield _counter("training_examples", "Examples that those steps used.", report.examples)
     step = SummaryMetricFamily(_PREFIX + "training_step_seconds", "Time of a step.")
     step.add_metric((), report.timed_steps, report.step_s)
     yield step

@@ -20,7 +20,7 @@ from learner.monitoring.robot_families import (
 def robots_text(robots: list[RobotSnapshot]) -> Iterator[str]:
     """Yield the text of every robot's metrics."""
     heads = [(f'robot="{robot.name}"', robot) for robot in robots]
-    ledgers = [(head, robot.ledger) for head, robot in heads]
+    ledgers = [(head, robot.ledger) for head, robot in heads if robot.ledger is not None]
     counts = [(head, robot.counts) for head, robot in heads]
     beats = [(head, beat) for head, robot in heads if (beat := robot.view.heartbeat) is not None]
     healths = [(head, beat.health) for head, beat in beats if beat.health is not None]

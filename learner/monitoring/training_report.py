@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingReport:
-    """How training goes. Counters begin where the trainer began, or was resumed."""
+    """How training goes. Counters begin when the trainer starts, but for ``steps``."""
 
     is_waiting: bool
     """There is nothing new to learn from."""
     steps: int
+    """Of the whole training; they go back to the checkpoint that it is resumed from."""
     examples: int
-    """That steps have used."""
+    """That the steps of this process have used."""
     timed_steps: int
     """Steps of this process."""
     step_s: float

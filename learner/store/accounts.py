@@ -16,7 +16,6 @@ import msgspec
 from learner.store.file import StoreFile
 from learner.store.holdings import HoldingsReader, SpoolHoldings
 from learner.store.ledger import (
-    EMPTY_LEDGER,
     Retirement,
     RobotLedger,
     SpoolLedger,
@@ -74,20 +73,22 @@ class StoreAccounts:
             return StoreAccount(episodes=self.last_commit(), robots=self._ledgers(), damage="")
         # Robot by robot, to find what can still be read.
         episodes, damage = 0, ""
+        names: list[str] = []
         robots: dict[str, RobotLedger] = {}
         try:
             episodes = self.last_commit()
-            robots = dict.fromkeys(self.robots(), EMPTY_LEDGER)
+            names = self.robots()
         except StoreError as error:
             damage = str(error)
-        for robot_id in robots:
+        for robot_id in names:
             try:
                 robots[robot_id] = self.ledger(robot_id)
             except StoreError as error:
                 damage = f"{robot_id}: {error}"
+        is_whole = not damage
         if damage:
             damage += f"; {RESCUE_ADVICE}"
-        return StoreAccount(episodes=episodes, robots=robots, damage=damage)
+        return StoreAccount(episodes=episodes, robots=robots, damage=damage, is_whole=is_whole)
 
     def missing(self, robot_id: str) -> dict[bytes, list[range]]:
         """Return, per spool id, the sequences that neither came nor were buried.

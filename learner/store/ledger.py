@@ -41,6 +41,10 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The last attempts, oldest first; see ``letter_of``."""
     duplicates: int = 0
     conflicts: int = 0
+    moved_successes: int = 0
+    """With the two below: episodes that were stored here and that another store counts now."""
+    moved_failures: int = 0
+    moved_aborted: int = 0
 
     def with_attempts(self, letters: str) -> Tally:
         """Return the tally after more stored episodes, one letter each."""
@@ -56,11 +60,15 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def without_attempts(self, letters: str) -> Tally:
         """Return the tally without episodes that another store counts; ``recent`` stays."""
         verdicts = letters.lower()
+        successes, aborted = verdicts.count("s"), verdicts.count("a")
         return msgspec.structs.replace(
             self,
             stored=self.stored - len(letters),
-            successes=self.successes - verdicts.count("s"),
-            aborted=self.aborted - verdicts.count("a"),
+            successes=self.successes - successes,
+            aborted=self.aborted - aborted,
+            moved_successes=self.moved_successes + successes,
+            moved_failures=self.moved_failures + verdicts.count("f"),
+            moved_aborted=self.moved_aborted + aborted,
         )
 
 
@@ -114,6 +122,9 @@ class RobotLedger(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     recent: str
     aborted: int = 0
     """Stored episodes without a verdict."""
+    ever: dict[Label, int] = {}
+    """Episodes that came, by how they ended; also those that another store counts now. Unlike the
+    others these never become fewer."""
 
 
 def robot_ledger(tally: Tally, spools: list[SpoolLedger]) -> RobotLedger:
@@ -135,7 +146,17 @@ def robot_ledger(tally: Tally, spools: list[SpoolLedger]) -> RobotLedger:
         successes=tally.successes,
         recent=tally.recent,
         aborted=tally.aborted,
+        ever=_ever(tally),
     )
+
+
+def _ever(tally: Tally) -> dict[Label, int]:
+    failures = tally.stored - tally.successes - tally.aborted
+    return {
+        Label.SUCCESS: tally.successes + tally.moved_successes,
+        Label.FAILURE: failures + tally.moved_failures,
+        Label.ABORTED: tally.aborted + tally.moved_aborted,
+    }
 
 
 EMPTY_LEDGER = robot_ledger(Tally(), [])
@@ -149,8 +170,11 @@ class StoreAccount:
     episodes: int
     """The number of the newest commit."""
     robots: dict[str, RobotLedger]
+    """Those whose ledgers can be read."""
     damage: str
     """What could not be read, in words; "" when nothing is damaged."""
+    is_whole: bool = True
+    """Every robot's ledger could be read."""
 
 
 def letter_of(label: Label, mode: Mode) -> str:

@@ -202,7 +202,7 @@ class Trainer:
         return TrainingReport(
             is_waiting=not self._may_step(),
             steps=training.step_count,
-            examples=training.examples_seen,
+            examples=self.clock.steps * self._config.training.batch_size,
             timed_steps=self.clock.steps,
             step_s=self.clock.in_steps_s,
             step_share=self.clock.step_share,

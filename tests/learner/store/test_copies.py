@@ -10,9 +10,10 @@ import pytest
 from learner.store.copies import REASON
 from learner.store.episode_store import EpisodeStore
 from learner.store.export import export_store
+from learner.store.file import open_store_file
 from learner.store.retention import RetentionLimits
 from learner.store.sequence_set import SequenceSet
-from learner.store.stored_episode import Burial, Verdict
+from learner.store.stored_episode import SEQUENCE, Burial, Verdict
 from learner.store.verification import verify_store
 from protocol.errors import StoreError
 from tests.stored_records import PAGE, SPOOL, arrival, data_file, everything, tree_pages
@@ -38,6 +39,15 @@ def copies(*sequences: int) -> dict[int, bytes]:
 
 def small_copies(*sequences: int) -> dict[int, bytes]:
     return {one: arrival(one, record_bytes=300).digest for one in sequences}
+
+
+def forget_retired(folder: Path) -> None:
+    """Have the index say of retired records what it said before they were."""
+    file = open_store_file(folder, max_bytes=MAX_BYTES, readonly=False)
+    with file.environment.begin(write=True) as transaction:
+        for key, entry in list(transaction.cursor(file.index)):
+            transaction.put(key, entry[: SEQUENCE.size], db=file.index)
+    file.close()
 
 
 def test_a_copy_goes_and_is_known_when_it_comes_again(store: EpisodeStore, tmp_path: Path):
@@ -98,6 +108,23 @@ def test_an_export_takes_along_what_went(store: EpisodeStore, tmp_path: Path):
     store.retire_copies("arm", SPOOL, copies(3))
     report = export_store(tmp_path / "store", tmp_path / "new")
     assert (report.exported, report.retired, report.is_whole) == (COUNT - 1, 1, True)
+
+
+def test_a_salvage_buries_nothing_that_was_retired_around_a_copy(
+    store: EpisodeStore, tmp_path: Path
+):
+    store.retire_copies("arm", SPOOL, copies(2))
+    while store.retire_some():
+        pass
+    (around, within) = sorted(store.retirements(), key=lambda one: one.records, reverse=True)
+    assert around.first_number < within.first_number <= within.last_number < around.last_number
+    kept = len(everything(store))
+    store.close()
+    # The index has lost which records were retired, but not where each of them was.
+    forget_retired(tmp_path / "store")
+    report = export_store(tmp_path / "store", tmp_path / "new")
+    assert report.exported == kept
+    assert not report.lost
 
 
 def test_holdings_name_what_is_stored_and_given_up(store: EpisodeStore):
