@@ -129,7 +129,7 @@ class FleetObserver:
             robots.append(
                 RobotSnapshot(
                     name=name,
-                    ledger=ledger or EMPTY_LEDGER,
+                    ledger=ledger or (EMPTY_LEDGER if store.account.is_whole else None),
                     counts=attempts.robots.get(name) or RobotCounts(),
                     view=robot,
                     drift=drifts.get(name),

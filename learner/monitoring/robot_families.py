@@ -87,9 +87,7 @@ LEDGER: tuple[Family[RobotLedger], ...] = (
         "attempts_total",
         "counter",
         "Stored attempts by their own label.",
-        Series(value=attrgetter("successes"), labels='outcome="success"'),
-        Series(value=lambda one: one.attempts - one.successes, labels='outcome="failure"'),
-        Series(value=attrgetter("aborted"), labels='outcome="aborted"'),
+        *_by_outcome(tuple(Label), lambda one, label: one.ever[label]),
     ),
     _one("stored_episodes_total", "counter", "Episodes that came.", attrgetter("stored")),
     _one(
