@@ -17,6 +17,7 @@ from protocol.configuration import (
     PositiveInt,
 )
 from protocol.endpoint import is_endpoint
+from protocol.limits import MAX_GATEWAYS
 
 _MOST_KEPT = 0.9
 """Share of the store's file that episodes may take up."""
@@ -243,6 +244,10 @@ class LearnerConfig:
         """Check what no single table can say."""
         if not self.gateways:
             raise ValueError("gateway: at least one is needed")
+        if len(self.gateways) > MAX_GATEWAYS:
+            raise ValueError(
+                f"gateway: {len(self.gateways)} exceed the {MAX_GATEWAYS} of one fleet"
+            )
         for name in ("store", "bind"):
             found = [(one.place, getattr(one, name)) for one in self.gateways]
             for place, value in found:

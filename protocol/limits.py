@@ -10,6 +10,8 @@ MAX_STATUS_BYTES = 8 * 2**20
 """Largest fleet status: 2,500 robots that all have as much to say as they may."""
 MAX_TOMBSTONE_RANGE = 4096
 """Sequences that one tombstone may cover; as many as one ack may name."""
+MAX_GATEWAYS = 64
+"""Gateways of one fleet, which every robot is told of."""
 MAX_QUEUED_BYTES = 256 * 2**20
 """Records that wait for the store; above this the gateway stops reading and TCP holds robots back.
 """

@@ -14,6 +14,8 @@ from typing import Annotated
 
 import msgspec
 
+from protocol.limits import MAX_GATEWAYS
+
 WIRE_VERSION = 4
 OLDEST_WIRE_VERSION = 1
 """The oldest version that is still served."""
@@ -31,7 +33,7 @@ Text = Annotated[str, msgspec.Meta(max_length=512)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+\Z")]
 Endpoint = Annotated[str, msgspec.Meta(max_length=256)]
 """``tcp://host:port``."""
-Endpoints = Annotated[list[Endpoint], msgspec.Meta(max_length=64)]
+Endpoints = Annotated[list[Endpoint], msgspec.Meta(max_length=MAX_GATEWAYS)]
 """Of gateways that serve one fleet, all with the same key."""
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ANSWER_S = 2.0
-"""How long a gateway is waited for that is asked about copies: all others hear nothing meanwhile."""
+"""How long a gateway that is asked about copies may take: the others hear nothing meanwhile."""
 
 
 class GatewayActor:

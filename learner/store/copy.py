@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 from learner.store.file import open_store_file
 from learner.store.ledger import Retirement, SpoolLedger, Tally, letter_of
 from learner.store.lmdb_pages import Row
+from learner.store.sequence_set import SequenceSet
 from learner.store.stored_episode import SEQUENCE, RecordKey, StoredEpisode
 from protocol.codec import read_episode_meta
 from protocol.errors import RejectedEpisodeError
@@ -35,8 +35,8 @@ class StoreCopy:
         self._highest: dict[bytes, int] = {}
         self._tallies: dict[str, Tally] = {}
         self._letters: defaultdict[str, list[str]] = defaultdict(list)
-        self._retirements: list[Retirement] = []
-        """By their first numbers."""
+        self._retired = SequenceSet()
+        """Commit numbers, of all statements: those about copies stand within others."""
 
     def take_ledgers(
         self, spools: Iterable[Row], tallies: Iterable[Row], retirements: Iterable[Row]
@@ -51,12 +51,13 @@ class StoreCopy:
             tally, name = _decoded(row.value, Tally), row.key.decode(errors="replace")
             if tally is not None and self._wants(name):
                 self._tallies.setdefault(name, tally)
+        retired: list[range] = []
         for row in retirements:
             statement = _decoded(row.value, Retirement)
             if statement is not None and row.key == SEQUENCE.pack(statement.first_number):
-                self._retirements.append(statement)
+                retired.append(range(statement.first_number, statement.last_number + 1))
                 self._put("retirements", row.key, row.value)
-        self._retirements.sort(key=lambda one: one.first_number)
+        self._retired |= SequenceSet(retired)
 
     def take_retired(self, index: Iterable[Row]) -> int:
         """Take the keys and digests of retired records; return how many."""
@@ -75,7 +76,7 @@ class StoreCopy:
             return False
         if self._transaction.get(key, db=self._file.index) is not None:
             return False
-        if self._is_retired(number) or not self._put("log", SEQUENCE.pack(number), value):
+        if number in self._retired or not self._put("log", SEQUENCE.pack(number), value):
             return False  # written by a commit that failed; its number went to another record
         self._put("index", key, SEQUENCE.pack(number))
         if episode.key.robot_id not in self._tallies:
@@ -99,7 +100,7 @@ class StoreCopy:
             if len(row.value) != SEQUENCE.size or key is None or not self._wants(key.robot_id):
                 continue
             if self._transaction.get(row.key, db=self._file.index) is None:
-                is_retired = self._is_retired(SEQUENCE.unpack(row.value)[0])
+                is_retired = SEQUENCE.unpack(row.value)[0] in self._retired
                 reason = b"retired, and its digest was lost" if is_retired else _LOST
                 if self._put("tombstones", row.key, reason) and not is_retired:
                     lost[key.robot_id][key.spool_id].append(key.sequence)
@@ -155,10 +156,6 @@ class StoreCopy:
 
     def _wants(self, robot_id: str) -> bool:
         return self.robot in (None, robot_id)
-
-    def _is_retired(self, number: int) -> bool:
-        at = bisect_right(self._retirements, number, key=lambda one: one.first_number) - 1
-        return at >= 0 and number <= self._retirements[at].last_number
 
     def _put(self, table: str, key: bytes, value: bytes) -> bool:
         """Write a row unless its key is taken; say whether it was written."""

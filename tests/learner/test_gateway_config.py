@@ -39,6 +39,10 @@ def test_several_gateways_have_places_and_stores_of_their_own(tmp_path: Path):
         ([], "gateway: at least one is needed"),
         ([{"place": "a"}, {"place": "a", "bind": "tcp://*:1"}], "two gateways have store"),
         ([{"place": "a"}, {"place": "a", "store": "b"}], "two gateways have bind"),
+        (
+            [{"place": f"p{number}", "store": f"s{number}"} for number in range(65)],
+            "65 exceed the 64 of one fleet",
+        ),
         ([{"place": "a"}, {"plaec": "b"}], "did you mean 'place'"),
         ({"advertise": "east.lab:5701"}, "is not of the form 'tcp://host:port'"),
     ],
