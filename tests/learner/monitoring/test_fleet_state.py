@@ -123,6 +123,23 @@ def test_a_robot_that_is_pinned_to_another_release_is_not_waited_for(
     assert len(fleet.release_latencies_ms()) == 1
 
 
+def test_what_an_operator_pins_between_two_releases_is_known(fleet: FleetState):
+    beat(fleet, "a")
+    beat(fleet, "b")
+
+    def pinned() -> set[str]:
+        return {name for name, robot in fleet.view().robots.items() if robot.is_pinned}
+
+    fleet.release_published(9)
+    assert pinned() == set()
+    fleet.note_pins({"a"})
+    assert pinned() == {"a"}
+    fleet.note_pins({""})
+    assert pinned() == {"a", "b"}
+    fleet.note_pins(())
+    assert pinned() == set()
+
+
 def test_a_robot_that_never_takes_a_release_is_not_waited_for_without_end(
     fleet: FleetState, clock: Clock
 ):

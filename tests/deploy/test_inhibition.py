@@ -1,0 +1,91 @@
+"""Who is told of what while something larger is wrong, asked of a real Alertmanager."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.delivery_site import wait_until
+
+CONFIG = Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml"
+NAMES = ("alertmanager", "prometheus-alertmanager")
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path) -> Iterator[str]:
+    """Start one with our configuration; yield where its alerts are."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.skip("alertmanager is not installed (docs/monitoring.md)")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    command = [
+        found,
+        f"--config.file={CONFIG}",
+        f"--storage.path={tmp_path}",
+        f"--web.listen-address={address}",
+        "--cluster.listen-address=",
+    ]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            wait_until(lambda: is_ready(address), "Alertmanager is ready", 30.0)
+            yield f"http://{address}/api/v2/alerts"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def is_ready(address: str) -> bool:
+    try:
+        urllib.request.urlopen(f"http://{address}/-/ready", timeout=5).close()
+    except urllib.error.URLError:
+        return False
+    return True
+
+
+def silenced(alerts_url: str, firing: list[dict[str, str]]) -> set[str]:
+    """Return the names of those alerts that are not told, since others fire."""
+    body = json.dumps([{"labels": labels} for labels in firing]).encode()
+    headers = {"Content-Type": "application/json"}
+    urllib.request.urlopen(urllib.request.Request(alerts_url, body, headers), timeout=5).close()
+    seen: list[dict[str, dict[str, str]]] = []
+
+    def has_all() -> bool:
+        with urllib.request.urlopen(alerts_url, timeout=5) as answer:
+            seen[:] = json.load(answer)
+        return len(seen) == len(firing)
+
+    wait_until(has_all, "Alertmanager knows every alert", 10.0)
+    return {one["labels"]["alertname"] for one in seen if one["status"]["inhibitedBy"]}
+
+
+FLEET = [
+    {"alertname": "RobotSafetyStop", "robot": "arm-1", "severity": "critical"},
+    {"alertname": "RobotSilent", "robot": "arm-2", "severity": "warning"},
+    {"alertname": "FleetDisconnected", "severity": "critical"},
+    {"alertname": "TrainerSilent", "severity": "warning"},
+    {"alertname": "DiskFilling", "severity": "warning"},
+]
+
+
+def test_one_gateway_of_several_that_is_down_silences_nothing_of_the_fleet(alertmanager: str):
+    down = {"alertname": "GatewayDown", "instance": "b", "severity": "warning"}
+    fleet = [one for one in FLEET if one["alertname"] != "FleetDisconnected"]
+    assert silenced(alertmanager, [down, *fleet]) == set()
+
+
+def test_a_learner_that_is_down_silences_what_follows_from_it_and_no_safety_stop(
+    alertmanager: str,
+):
+    down = {"alertname": "LearnerDown", "severity": "critical"}
+    expected = {"RobotSilent", "FleetDisconnected", "TrainerSilent"}
+    assert silenced(alertmanager, [down, *FLEET]) == expected
