@@ -105,7 +105,9 @@ class Gateway:
         self._yesterday = Yesterday()
         keep = RetentionLimits(age_s=config.keep_days * _DAY_S, log_bytes=config.keep_bytes)
         self._store = EpisodeStore(config.store, config.max_store_bytes, keep=keep)
-        self._drift = DriftWatch(config.store / DRIFT_FILE)
+        self._drift = DriftWatch(
+            config.store / DRIFT_FILE, newest_release=lambda: self._fleet.release_version
+        )
         self._committer = Committer(
             self._store,
             self._fleet,

@@ -17,7 +17,9 @@ Guarantee. When own parts are distributed as the prior says, M less the sum of t
 a martingale. So the share of robots without drift that M ever alarms within N attempts is at most
 the sum of N weights over the threshold: ``false_alarms`` for 10,000 attempts, 1.7 times that for
 100,000. It is exact for the mixture and a known fleet level. For single values of the own part, and
-with the level estimated, the simulations in tests/statistics bear it out (docs/drift.md).
+with the level estimated, the simulations in tests/statistics bear it out (docs/drift.md). Outcomes
+that run together (see streaks) make likelihood ratios count for less, as powers below one: by
+Jensen's inequality M then grows by less than the weights.
 
 Legend: R robots, N robots of a round, S shifts, G values of the own part.
 """
@@ -31,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learner.monitoring.fleet_level import RELEASE_SETTLES, FleetLevel, Floats, Ints
+from learner.monitoring.streaks import Streaks
 
 HORIZON = 10_000
 """Attempts within which the share of false alarms is as asked for."""
@@ -78,6 +81,8 @@ class Round:
     offsets: Floats
     """Log-odds that are known before the attempt's outcome."""
     succeeded: NDArray[np.bool_]
+    newest_release: int | None = None
+    """As those know it who publish releases; None takes the robots at their word."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +114,7 @@ class DriftDetector:
         """
         self.threshold = math.log1p(HORIZON / _EARLY) / false_alarms
         self.level = FleetLevel(modes)
+        self.streaks = Streaks()
         self.steady: Floats = np.empty((0, _VALUES))
         """float64[R, G]: probability of the own part without drift."""
         self.shifted: Floats = np.empty((0, len(_SHIFTS), _VALUES))
@@ -122,9 +128,9 @@ class DriftDetector:
         self.alarmed_for: Ints = np.empty(0, np.int64)
         """int[R]: attempts since the alarm; -1 without one."""
         self.release: Ints = np.empty(0, np.int64)
-        """int[R]: the newest that the robot was seen to use."""
+        """int[R]: the one that the robot was last seen to use."""
         self.since_release: Ints = np.empty(0, np.int64)
-        """int[R]: attempts since it used a newer one."""
+        """int[R]: attempts since it used another one."""
 
     def add_robots(self, count: int) -> None:
         """Make room for robots of which nothing is known, in the rows behind the others."""
@@ -133,6 +139,7 @@ class DriftDetector:
             array = getattr(self, name)
             room = np.zeros((count, *array.shape[1:]), array.dtype)
             setattr(self, name, np.concatenate((array, room)))
+        self.streaks.add_robots(count)
         self._forget(rows)
 
     def evidence(self) -> Floats:
@@ -148,7 +155,10 @@ class DriftDetector:
     def observe(self, attempts: Round) -> None:
         """Take in what some robots did, one attempt each."""
         self.level.begin(attempts.modes)
-        self.level.move_on(int(attempts.releases.max()))
+        releases = attempts.releases
+        if attempts.newest_release is not None:
+            releases = np.minimum(releases, attempts.newest_release)
+        self.level.move_on(int(releases.max()), attempts.newest_release)
         self._recentre()
         log_odds = self.level.log_odds[attempts.modes] + attempts.offsets
         sign = np.where(attempts.succeeded, -1.0, 1.0)[:, None]
@@ -160,8 +170,9 @@ class DriftDetector:
         self.level.learn(attempts.modes[calm], predicted[calm], attempts.succeeded[calm])
         known = self.level.is_known()[attempts.modes]
         self._weigh(attempts.rows[known], (outcome_NG / likely[:, None])[known])
+        self.streaks.learn(attempts.rows[calm], predicted[calm], attempts.succeeded[calm])
         self._judge(attempts.rows[known])
-        self._walk(attempts.rows, attempts.releases)
+        self._walk(attempts.rows, releases)
 
     def estimate(self, row: int, offset: float = 0.0) -> Estimate:
         """Describe the drift of a robot, at a given offset."""
@@ -190,9 +201,13 @@ class DriftDetector:
             fresh[:, None] / (held_NS + fresh[:, None])
         )
         shifted_NSG += (fresh[:, None] * steady_NG)[:, None]
+        steady_likelihood_NG = likelihood_NG[:, _SPAN:]
+        # In full once there is an alarm, so that it lasts while the robot stays as it is.
+        worth_N = np.where(self.alarmed_for[rows] < 0, self.streaks.tempering(rows), 1.0)
         for index, shift in enumerate(_SHIFTS):
-            shifted_NSG[:, index] *= likelihood_NG[:, _SPAN - shift :][:, :_VALUES]
-        steady_NG *= likelihood_NG[:, _SPAN:]
+            ratio_NG = likelihood_NG[:, _SPAN - shift :][:, :_VALUES] / steady_likelihood_NG
+            shifted_NSG[:, index] *= steady_likelihood_NG * ratio_NG ** worth_N[:, None]
+        steady_NG *= steady_likelihood_NG
         self.steady[rows], self.shifted[rows] = steady_NG, shifted_NSG
         self.held[rows] = shifted_NSG.sum(2)
         self.attempts[rows] += 1
@@ -201,9 +216,9 @@ class DriftDetector:
         """Let own parts step before the next attempt: now and then, and with a new release."""
         variance = np.where(self.attempts[rows] % _WALK_EVERY == 0, _WALK_EVERY * _OWN_VARIANCE, 0)
         share = np.minimum(1.0, self.since_release[rows] / RELEASE_SETTLES)
-        is_new = releases > self.release[rows]
+        is_new = releases != self.release[rows]
         variance += np.where(is_new, share * _RELEASE_VARIANCE, 0.0)
-        self.release[rows] = np.maximum(self.release[rows], releases)
+        self.release[rows] = releases
         self.since_release[rows] = np.where(is_new, 0, self.since_release[rows] + 1)
         stepping = variance > 0
         if stepping.any():
@@ -216,6 +231,7 @@ class DriftDetector:
         evidence = self.held[rows].sum(1) / self.threshold
         waiting = self.alarmed_for[rows]
         waiting = np.where(waiting >= 0, waiting + 1, np.where(evidence >= 1.0, 0, -1))
+        self.streaks.drop_latest(rows[waiting == 0])
         self.alarmed_for[rows] = np.where(evidence < _CLEARED, -1, waiting)
         full = evidence > _CEILING
         if full.any():

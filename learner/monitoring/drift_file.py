@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learner.monitoring.drift_detector import GRID, OF_ROBOTS, DriftDetector
+from learner.monitoring.streaks import OF_STREAKS
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def write_drift(file: Path, names: list[str], tests: Mapping[str, DriftDetector]
     arrays: dict[str, NDArray[np.generic]] = {"names": np.array(names, np.str_), "grid": GRID}
     for part, test in tests.items():
         arrays |= {f"{part}.{name}": getattr(test, name) for name in OF_ROBOTS}
+        arrays |= {f"{part}.streaks.{name}": getattr(test.streaks, name) for name in OF_STREAKS}
         arrays |= {f"{part}.level.{name}": getattr(test.level, name) for name in _OF_MODES}
         arrays |= {f"{part}.level.{name}": np.array(getattr(test.level, name)) for name in _COUNTS}
     part_file = file.with_suffix(".part")
@@ -66,6 +68,9 @@ def _check(
     if not np.array_equal(arrays["grid"], GRID):
         raise ValueError("another version of the test wrote it")
     expected = {f"{part}.{name}": (robots, *getattr(test, name).shape[1:]) for name in OF_ROBOTS}
+    for name in OF_STREAKS:
+        shape = getattr(test.streaks, name).shape[1:]
+        expected[f"{part}.streaks.{name}"] = (robots, *shape)
     expected |= {f"{part}.level.{name}": getattr(test.level, name).shape for name in _OF_MODES}
     expected |= {f"{part}.level.{name}": () for name in _COUNTS}
     for name, shape in expected.items():
@@ -76,6 +81,8 @@ def _check(
 def _restore(arrays: dict[str, NDArray[np.generic]], part: str, test: DriftDetector) -> None:
     for name in OF_ROBOTS:
         setattr(test, name, arrays[f"{part}.{name}"])
+    for name in OF_STREAKS:
+        setattr(test.streaks, name, arrays[f"{part}.streaks.{name}"])
     for name in _OF_MODES:
         setattr(test.level, name, arrays[f"{part}.level.{name}"])
     for name in _COUNTS:

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -62,9 +62,18 @@ class DriftWatch:
     takes 5 KB. Any thread may call any method but ``look``, which belongs to one thread.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
-        """Go on from ``file``, where what is known is kept; None keeps nothing."""
+    def __init__(
+        self, file: Path | None = None, newest_release: Callable[[], int] | None = None
+    ) -> None:
+        """Go on from ``file``.
+
+        Args:
+            file: where what is known is kept; None keeps nothing.
+            newest_release: tells the number of the newest release, 0 while it is not known. What
+                robots say of theirs counts up to it; without it they are taken at their word.
+        """
         self._file = file
+        self._newest_release = newest_release
         self._tests = {
             _SUCCESS: DriftDetector(len(Mode), FALSE_ALARMS),
             _CALIBRATION: DriftDetector(len(Mode), FALSE_ALARMS),
@@ -223,7 +232,10 @@ class DriftWatch:
 
     def _test(self, part: str, attempts: list[_Attempt], offsets: Floats) -> None:
         test = self._tests[part]
-        before = test.alarms()
+        before, newest = test.alarms(), None
+        if self._newest_release is not None:
+            # Until one is published after the gateway's start, there is none newer than before.
+            newest = self._newest_release() or test.level.release
         test.observe(
             Round(
                 rows=np.array([self._rows[one.robot_id] for one in attempts]),
@@ -231,6 +243,7 @@ class DriftWatch:
                 releases=np.array([one.release for one in attempts]),
                 offsets=offsets,
                 succeeded=np.array([one.succeeded for one in attempts]),
+                newest_release=newest,
             )
         )
         after = test.alarms()

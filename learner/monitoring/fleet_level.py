@@ -58,12 +58,18 @@ class FleetLevel:
             self.variance[fresh[0]] = 0.0
         self.log_odds[fresh] = self.log_odds[self.reference]
 
-    def move_on(self, newest_release: int) -> None:
-        """Allow for the step that a newer release makes."""
-        if newest_release > self.release:
+    def move_on(self, used: int, newest: int | None = None) -> None:
+        """Allow for the step that another release makes.
+
+        Args:
+            used: the newest that a robot uses.
+            newest: that there is, where it is known. When it is below the one that was last in use,
+                releases are counted from the beginning again.
+        """
+        if used > self.release or (newest is not None and newest < self.release):
             share = min(1.0, self.since_release / RELEASE_SETTLES)
             self.variance += share * RELEASE_VARIANCE
-            self.release, self.since_release = newest_release, 0
+            self.release, self.since_release = used, 0
 
     def learn(self, modes: Ints, predicted: Floats, succeeded: NDArray[np.bool_]) -> None:
         """Take attempts in that were predicted from the level and from what is the robots' own.

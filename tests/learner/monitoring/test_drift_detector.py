@@ -27,7 +27,8 @@ def observe(
     test: DriftDetector,
     succeeded: list[bool] | np.ndarray,
     *,
-    release: int = 1,
+    release: int | list[int] = 1,
+    newest: int | None = None,
     rows: list[int] | None = None,
 ) -> None:
     count = len(succeeded)
@@ -35,9 +36,10 @@ def observe(
         Round(
             rows=np.arange(count) if rows is None else np.array(rows),
             modes=np.zeros(count, np.int64),
-            releases=np.full(count, release),
+            releases=np.broadcast_to(release, count).copy(),
             offsets=np.zeros(count),
             succeeded=np.array(succeeded),
+            newest_release=newest,
         )
     )
 
@@ -60,6 +62,7 @@ def rounds_until(test: DriftDetector, success: list[float], row: int, alarm: boo
 def test_evidence_is_on_average_what_it_was_and_the_weight_of_one_attempt():
     """The equation that the guarantee rests on, at many points of a random history."""
     test, random = make_test(1), np.random.default_rng(0)
+    test.streaks.sums[0, 0] = 0.0, 1e9  # known to be independent
     for count in range(300):
         log_odds = test.level.log_odds[0] + GRID[-test.steady.shape[1] :]
         chance = float(test.steady[0] @ (1 / (1 + np.exp(-log_odds))))
@@ -153,3 +156,34 @@ def test_exploring_costs_success_and_is_no_drift():
 def test_a_prediction_of_certainty_is_not_taken_at_its_word():
     offsets = log_odds_of(np.array([0.0, 0.5, 1.0]))
     assert offsets == pytest.approx([-3.89, 0.0, 3.89], abs=0.01)
+
+
+def test_what_a_robot_says_of_its_release_hides_no_later_one():
+    test = make_test(12)
+    attempt(test, [0.85] * 12, 500)
+    random = np.random.default_rng(5)
+    for count in range(900):
+        release, success = (2, 0.85) if count < 300 else (3, 0.6)
+        claimed = [2**53, *[release] * 11]
+        observe(test, random.random(12) < success, release=claimed, newest=release)
+        assert test.level.release == release
+    assert not test.alarms().any()
+
+
+def test_releases_may_be_counted_from_the_beginning_again():
+    test = make_test(3)
+    observe(test, [True] * 3, release=40, newest=40)
+    observe(test, [True] * 3, release=40, newest=1)
+    assert (test.level.release, test.release.tolist()) == (1, [1, 1, 1])
+
+
+def test_outcomes_that_run_together_tell_less_than_independent_ones():
+    test, random = make_test(20), np.random.default_rng(6)
+    hard = np.zeros(20, np.bool_)
+    for _ in range(1_000):
+        hard = np.where(hard, random.random(20) > 0.2, random.random(20) < 0.02)
+        hard[:10] = False
+        observe(test, random.random(20) < np.where(hard, 0.3, 0.87))
+    worth = test.streaks.tempering(np.arange(20))
+    assert worth[10:].mean() < worth[:10].mean() < 1.0
+    assert not test.alarms().any()
