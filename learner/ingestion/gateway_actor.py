@@ -116,6 +116,9 @@ class GatewayHandle:
         options = actor_options(gateway.place)
         actor_class: Any = ray.remote(max_task_retries=3, **options)(GatewayActor)
         self._actor: Any = actor_class.remote(config, gateway, package_versions())
+        self._listening: Any = self._actor.endpoint.remote()
+        """Ready once the gateway has listened for the first time."""
+        self._stopping: Any = None
         self._asked: Any = None
         """A report that was asked for and has not come."""
         self._complaint = ""
@@ -221,10 +224,29 @@ class GatewayHandle:
         """Say how training goes; a gateway that is being started anew misses it."""
         _at_once(self._actor.note_training).remote(report)
 
-    def close(self, timeout_s: float) -> None:
-        """Store and ack what was received, then end the actor, also one whose node is gone."""
+    def ask_to_stop(self) -> None:
+        """Ask it to store and ack what was received; one that never listened has nothing."""
+        if ray.wait([self._listening], timeout=0.0)[0]:
+            self._stopping = _at_once(self._actor.stop).remote()
+
+    def close(self, name: str, timeout_s: float) -> None:
+        """End the actor once it has done what ``ask_to_stop`` asked, or is not there to do it.
+
+        Args:
+            name: what the gateway is called in the log.
+            timeout_s: how long it may take.
+
+        Raises:
+            ray.exceptions.RayTaskError: it is there and could not.
+        """
         try:
-            ray.get(self._actor.stop.remote(), timeout=timeout_s)
+            if self._stopping is None:
+                logger.warning("gateway %s is not there to be stopped: it never listened", name)
+            else:
+                ray.get(self._stopping, timeout=timeout_s)
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
+            # Its robots have, or its disk, what it had not yet acked.
+            logger.warning("gateway %s is not there to be stopped: %s", name, error)
         finally:
             ray.kill(self._actor, no_restart=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection
 from contextlib import ExitStack
 
@@ -99,7 +100,18 @@ class Gateways:
         self._handles[0].note_training(report)
 
     def close(self, timeout_s: float) -> None:
-        """Store and ack what was received, then end the actors, also those whose node is gone."""
+        """Store and ack what was received, then end the actors, also those whose node is gone.
+
+        Raises:
+            ray.exceptions.RayTaskError: one that is there could not.
+        """
+        end_s = time.monotonic() + timeout_s
+        for handle in self._handles:
+            handle.ask_to_stop()
         with ExitStack() as ending:
-            for handle in self._handles:
-                ending.callback(handle.close, timeout_s)
+            for name, handle in zip(self._names, self._handles, strict=True):
+                ending.callback(_close, handle, name, end_s)
+
+
+def _close(handle: GatewayHandle, name: str, end_s: float) -> None:
+    handle.close(name, max(0.0, end_s - time.monotonic()))

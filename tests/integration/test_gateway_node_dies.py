@@ -184,6 +184,24 @@ def is_all_counted(lab: Lab, crowd: Crowd) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_a_learner_ends_in_order_without_the_gateways_whose_nodes_are_away(
+    cluster: Cluster, lab: Lab
+):
+    nodes = {place: add_node(cluster, place) for place in (*PLACES, "rest")}
+    tables = [gateway_table(place) for place in (*PLACES, "a-place-without-a-node")]
+    try:
+        with learner_of(lab, tables):
+            wait_until(lambda: all(answers(lab, one) for one in tables[:2]), "two of three", 120.0)
+            cluster.remove_node(nodes.pop(PLACES[0]), allow_graceful=False)
+            wait_until(lambda: lab.log.count("does not answer; robots") == 2, "both missed", 120.0)
+        assert lab.log.count("is not there to be stopped") == 2
+    finally:
+        for node in nodes.values():
+            cluster.remove_node(node)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_learner_starts_with_the_gateways_whose_nodes_are_there(cluster: Cluster, lab: Lab):
     nodes = [add_node(cluster, place) for place in (PLACES[1], "rest")]
     tables = [gateway_table(place) for place in PLACES]
