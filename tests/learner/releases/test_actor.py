@@ -85,6 +85,8 @@ def test_a_killed_release_server_comes_back_with_its_release_and_its_robots(
     receiver.start()
     wait_until(lambda: receiver.version == 1, "release 1 is ready")
 
+    assert handle.look_at_pins(timeout_s=60.0) == {}
+
     os.kill(handle.process_id(), signal.SIGKILL)
     handle.publish(make_release(2, key=signing_key))
 
