@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_MOST_EXPORTS = 3
+
 
 class Outlet(Protocol):
     """Where a trainer's releases go."""
@@ -76,6 +78,7 @@ class ReleaseMaker:
         self._signing_key = load_release_secret(config.keys.release_secret)
         self._builder: ReleaseBuilder | None = None
         self._export: ExportProcess | None = None
+        self._exports = 0
         self._gate = ReleaseGate(training.learned.network, held_out)
         self._software = software_versions()
         self.version = version
@@ -93,7 +96,14 @@ class ReleaseMaker:
             self._note(self._newest)
 
     def begin(self) -> None:
-        """Begin to export the graphs, in a process of its own."""
+        """Begin to export the graphs, in a process of its own.
+
+        Not on a thread beside the steps: torch keeps state of an export that all threads share.
+
+        Raises:
+            TransientError: there is no process to be had.
+        """
+        self._exports += 1
         try:
             self._export = ExportProcess(
                 self._config.network,
@@ -101,33 +111,49 @@ class ReleaseMaker:
                 width_px=self._config.image_width_px,
             )
         except OSError as error:
-            logger.warning("no process to export the graphs in: %s", error.strerror or error)
+            raise TransientError(
+                f"no process to export the graphs in: {error.strerror or error}"
+            ) from error
 
     @property
     def is_ready(self) -> bool:
-        """Whether the graphs can be had at once, or will never come from the process."""
-        return self._builder is not None or self._export is None or self._export.is_over
+        """Whether an offer can be prepared without waiting."""
+        return self._builder is not None or (self._export is not None and self._export.is_over)
 
-    def prepare(self, snapshot: Snapshot) -> None:
-        """Take the graphs, and read the newest release back, before the first offer; once."""
+    def prepare(self, snapshot: Snapshot) -> bool:
+        """Take the graphs, and read the newest release back, before the first offer; once.
+
+        Returns:
+            False when the export failed and was begun anew.
+
+        Raises:
+            TransientError: it failed again and again.
+        """
         if self._builder is not None:
-            return
+            return True
+        graphs = self._graphs()
+        if graphs is None:
+            return False
         # Loaded beside the steps.
         from learner.releases.builder import ReleaseBuilder
 
-        self._builder = ReleaseBuilder(snapshot.averaged.network, self._graphs())
+        self._builder = ReleaseBuilder(snapshot.averaged.network, graphs)
         self.close()
         if self._newest is not None:
             self._compare_with(self._newest, self._builder)
+        return True
 
     def _graphs(self) -> NetworkGraphs | None:
-        """Return what the process exported; None, so that it is done here, if that failed."""
-        if self._export is None:
-            return None
+        """Return what the process exported; None if that failed and is tried again."""
+        assert self._export is not None
         try:
             return self._export.graphs()
         except TransientError as error:
-            logger.warning("%s; the trainer exports them itself", error)
+            self.close()
+            if self._exports == _MOST_EXPORTS:
+                raise
+            logger.warning("%s; exporting once more", error)
+            self.begin()
             return None
 
     def close(self) -> None:

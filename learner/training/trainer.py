@@ -156,7 +156,8 @@ class Trainer:
 
     def _release(self, snapshot: Snapshot) -> None:
         assert self._releases is not None
-        self._releases.prepare(snapshot)
+        if not self._releases.prepare(snapshot):
+            return
         began = time.monotonic()
         self._releases.offer(snapshot, self._feed.attempts, self._held_out)
         self._timers.released_in(time.monotonic() - began)

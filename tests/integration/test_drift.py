@@ -53,8 +53,8 @@ def test_an_operator_is_told_of_a_robot_that_dropped_also_after_a_restart(tmp_pa
     site.enrol("arm")
     metrics = f"127.0.0.1:{free_port()}"
     with running(site, metrics) as gateway:
-        deliver(site, successes=120, failures=30)
-        wait_until(lambda: drift_of(gateway).attempts == 150, "all attempts looked at")
+        deliver(site, successes=300, failures=60)
+        wait_until(lambda: drift_of(gateway).attempts == 360, "all attempts looked at")
         before = drift_of(gateway)
     assert before.detected
     with running(site, metrics) as gateway:
