@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from prometheus_client.utils import floatToGoString
 
 _PENDING = 4096
 
@@ -43,7 +44,8 @@ class Buckets:
         and the sum of all values.
         """
         self._sort()
-        names = [*(f"{bound:g}" for bound in self._bounds * factor), "+Inf"]
+        rounded = (float(f"{bound:g}") for bound in self._bounds * factor)
+        names = [*map(floatToGoString, rounded), "+Inf"]
         counts = self._counts.cumsum().tolist()
         return list(zip(names, counts, strict=True)), self._total * factor
 
