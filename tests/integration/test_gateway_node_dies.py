@@ -159,6 +159,8 @@ def test_nothing_is_lost_or_doubled_when_the_node_of_one_of_two_gateways_dies(
             wait_until(lambda: answers(lab, tables[0]), "it comes back", 120.0)
             crowd.rest()
             wait_until(lambda: is_all_counted(lab, crowd), "both stores together", 60.0)
+            stores = stores_of(lab.folder)
+            wait_until(lambda: verify(stores, None).sound, "what both stores have leaves one", 90.0)
             written = crowd.written
     finally:
         if crowd is not None:
