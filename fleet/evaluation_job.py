@@ -93,7 +93,9 @@ def _held_out_robot(config: AgentConfig, scene_seed: int) -> Iterator[tuple[Robo
         "objects": "held-out",
         "attempts_per_scene": 1,
     }
-    robot = open_robot(dataclasses.replace(config.robot, options=options))
+    robot = open_robot(
+        dataclasses.replace(config, robot=dataclasses.replace(config.robot, options=options))
+    )
     camera = open_camera(config.camera, robot)
     try:
         yield robot, camera

@@ -88,7 +88,7 @@ class Agent:
                 heartbeat=self.heartbeat,
             )
             parts.closes("uplink", self._drain)
-            robot = open_robot(config.robot)
+            robot = open_robot(config)
             parts.closes("robot", robot.close)
             with held_still_after_a_fault(robot):
                 camera = open_camera(config.camera, robot)

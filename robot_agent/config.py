@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from protocol.configuration import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from protocol.configuration import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Share
 from protocol.endpoint import is_endpoint
 from protocol.errors import ConfigurationError
 from protocol.messages import Name, Text
@@ -65,6 +65,33 @@ class WorkspaceConfig:
                 raise ConfigurationError(f"workspace.{name}: {low} to {high} is not finite")
             if not low < high:
                 raise ConfigurationError(f"workspace.{name}: {low} is not below {high}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SafetyConfig:
+    """What no motion may exceed, and when a robot is stopped. Kept by the drivers of real arms.
+
+    The defaults suit a small table-top arm with people around it.
+    """
+
+    max_speed_m_s: PositiveFloat = 0.25
+    """Of the finger tips along their line."""
+    max_acceleration_m_s2: PositiveFloat = 1.0
+    """Of the finger tips along their line."""
+    max_joint_speed_rad_s: PositiveFloat = 2.0
+    """Of each joint; a faster motion is made slower as a whole."""
+    max_joint_acceleration_rad_s2: PositiveFloat = 8.0
+    """Of each joint."""
+    max_torque: Share = 0.7
+    """Of each motor of the arm, as a share of what it can do."""
+    max_grip: Share = 0.5
+    """Of the gripper's motor, as a share of what it can do."""
+    hold_torque: Share = 0.4
+    """With which an arm holds still after a stop: enough not to drop onto the table."""
+    max_temperature_c: PositiveFloat = 60.0
+    """Of any motor; a hotter one is a safety fault."""
+    stall_s: PositiveFloat = 5.0
+    """An agent whose loop makes no progress for so long is ended and the arm held still."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +172,7 @@ class AgentConfig:
     robot: DriverConfig
     camera: CameraConfig
     workspace: WorkspaceConfig
+    safety: SafetyConfig = SafetyConfig()
     camera_description: CameraDescription
     learner: LearnerEndpointConfig
     outbox: OutboxConfig = OutboxConfig()

@@ -7,19 +7,24 @@ from typing import Any
 
 from protocol.errors import ConfigurationError
 from robot_agent.cameras.base import Camera
-from robot_agent.config import CameraConfig, DriverConfig
-from robot_agent.robots.base import Robot
+from robot_agent.config import AgentConfig, CameraConfig
+from robot_agent.robots.base import Robot, RobotSite
 
 
-def open_robot(config: DriverConfig) -> Robot:
+def open_robot(config: AgentConfig) -> Robot:
     """Connect to the robot.
 
     Raises:
         ConfigurationError: the driver cannot be loaded or refuses its options.
         RobotError: the robot does not answer.
     """
-    robot: Robot = _load(config.driver).open(config.options)
+    robot: Robot = load_driver(config.robot.driver).open(config.robot.options, site_of(config))
     return robot
+
+
+def site_of(config: AgentConfig) -> RobotSite:
+    """Return what the robot's driver is told of its surroundings."""
+    return RobotSite(name=config.name, state_folder=config.state_folder, safety=config.safety)
 
 
 def open_camera(config: CameraConfig, robot: Robot) -> Camera:
@@ -30,7 +35,7 @@ def open_camera(config: CameraConfig, robot: Robot) -> Camera:
             pictures of another size.
         CameraError: the camera does not answer.
     """
-    camera: Camera = _load(config.driver).open(
+    camera: Camera = load_driver(config.driver).open(
         config.options, width_px=config.width_px, height_px=config.height_px, robot=robot
     )
     height_px, width_px = camera.capture().image.shape[:2]
@@ -43,7 +48,8 @@ def open_camera(config: CameraConfig, robot: Robot) -> Camera:
     return camera
 
 
-def _load(driver: str) -> Any:  # noqa: ANN401 - a class from outside; the protocol says what it has
+def load_driver(driver: str) -> Any:  # noqa: ANN401 - a class from outside; the protocol says what it has
+    """Return the class that ``module:Class`` names. Raises ConfigurationError if there is none."""
     module, _, name = driver.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)

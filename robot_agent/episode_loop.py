@@ -34,7 +34,7 @@ from robot_agent.cameras.base import Camera, Frame
 from robot_agent.config import AgentConfig
 from robot_agent.grasp_outcome import aborted, drop_test_score, judge
 from robot_agent.q_function import QFunction
-from robot_agent.robots.base import InstrumentedRobot, Robot, RobotState
+from robot_agent.robots.base import InstrumentedRobot, ReachLimitedRobot, Robot, RobotState
 from robot_agent.safety import Workspace, held_still_after_a_fault
 from robot_agent.servoing import Decision, Servo, make_servo
 
@@ -164,7 +164,7 @@ class EpisodeLoop:
                 still = Action.between(here, here)
                 steps.append(_step(decision, observation, commanded=stay, reached=still))
                 return
-            commanded = self._workspace.clamp_motion(here, decision.wished)
+            commanded = self._within_reach(self._workspace.clamp_motion(here, decision.wished))
             reached = _finite(self._robot.move_to(commanded)).pose
             steps.append(
                 _step(
@@ -181,7 +181,8 @@ class EpisodeLoop:
         self._robot.close_gripper()
         closed = _finite(self._robot.state())
         here = closed.pose
-        self._robot.move_to(self._workspace.clamp_motion(here, _at_height(here, here.z_m + LIFT_M)))
+        lifted = self._workspace.clamp_motion(here, _at_height(here, here.z_m + LIFT_M))
+        self._robot.move_to(self._within_reach(lifted))
         self._is_away = True
         after_lift_m = _finite(self._robot.retreat()).opening_m
         reference = self._reference()
@@ -231,9 +232,14 @@ class EpisodeLoop:
 
     def _transport(self, pose: GripperPose) -> GripperPose:
         """Move to the nearest pose inside the workspace; return that pose."""
-        commanded = self._workspace.inside(pose)
+        commanded = self._within_reach(self._workspace.inside(pose))
         self._robot.move_to(commanded)
         return commanded
+
+    def _within_reach(self, pose: GripperPose) -> GripperPose:
+        if isinstance(self._robot, ReachLimitedRobot):
+            return self._robot.nearest_reachable(pose)
+        return pose
 
     def _reference(self) -> ReferenceOutcome | None:
         if isinstance(self._robot, InstrumentedRobot):

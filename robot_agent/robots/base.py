@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protocol.episode import GripperPose, ReferenceOutcome
+from robot_agent.config import SafetyConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +47,18 @@ class GripperModel:
         return np.concatenate([self.body_boxes, left[None], right[None]])
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RobotSite:
+    """What a driver is told besides its own options."""
+
+    name: str
+    """The robot's name, for what is said of it."""
+    state_folder: Path
+    """Where the driver keeps what it must know again, such as what ``calibrate`` measured."""
+    safety: SafetyConfig
+    """Limits of every motion."""
+
+
 class Robot(Protocol):
     """One gripper robot. Every motion blocks until it ended, stalled or timed out.
 
@@ -53,8 +67,13 @@ class Robot(Protocol):
     """
 
     @classmethod
-    def open(cls, options: Mapping[str, Any]) -> Self:
-        """Connect to the robot. Raises ConfigurationError for an unknown or unusable option."""
+    def open(cls, options: Mapping[str, Any], site: RobotSite) -> Self:
+        """Connect to the robot; nothing moves yet.
+
+        Raises:
+            ConfigurationError: an option is unknown or unusable, or its port is in use.
+            RobotError: the robot does not answer.
+        """
         ...
 
     @property
@@ -100,6 +119,30 @@ class Robot(Protocol):
         """Bring the robot to its safe state and disconnect. May be called twice.
 
         After a SafetyFault it must not move: holding still is then the safe state.
+        """
+        ...
+
+
+@runtime_checkable
+class ReachLimitedRobot(Protocol):
+    """A robot that cannot be everywhere in its workspace."""
+
+    def nearest_reachable(self, pose: GripperPose) -> GripperPose:
+        """Return ``pose`` where it can be had, else a pose near it that can; nothing moves."""
+        ...
+
+
+@runtime_checkable
+class GuardedRobot(Protocol):
+    """A robot whose motors go on without its agent, and must be stopped when that is gone."""
+
+    @classmethod
+    def hold(cls, options: Mapping[str, Any], site: RobotSite) -> None:
+        """Hold still with limited torque where the arm is. Called by another process than the
+        agent's, which has ended; must need nothing that the agent knew.
+
+        Raises:
+            RobotError: the robot does not answer.
         """
         ...
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 from protocol.errors import CameraError
 from robot_agent.cameras.base import Frame
 from robot_agent.cameras.simulated import SimulatedCamera
-from robot_agent.robots.base import Robot
+from robot_agent.robots.base import Robot, RobotSite
 from robot_agent.robots.simulated.robot import SimulatedRobot
 from robot_agent.robots.simulated.scene import Scene
 
@@ -30,11 +30,11 @@ class FailingRobot(SimulatedRobot):
     _worn_scene: object = None
 
     @classmethod
-    def open(cls, options: Mapping[str, Any]) -> Self:
+    def open(cls, options: Mapping[str, Any], site: RobotSite | None = None) -> Self:
         """See SimulatedRobot.open; ``faults`` is the folder that is looked into."""
         rest = dict(options)
         faults = Path(rest.pop("faults"))
-        made = super().open(rest)
+        made = super().open(rest, site)
         made.faults = faults
         return made
 

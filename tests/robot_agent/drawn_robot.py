@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from protocol.episode import GripperPose
 from protocol.hand_eye import pinhole_map
 from robot_agent.cameras.base import Frame
-from robot_agent.robots.base import GripperModel, Robot, RobotState
+from robot_agent.robots.base import GripperModel, Robot, RobotSite, RobotState
 
 CAMERA = {"position_m": (-0.34, -0.10, 0.46), "look_at_m": (0.0, 0.0, 0.028)}
 FOV_DEG = 31.0
@@ -33,7 +33,7 @@ class DrawnRobot:
         self._opening_m = GRIPPER.max_opening_m
 
     @classmethod
-    def open(cls, options: Mapping[str, Any]) -> Self:
+    def open(cls, options: Mapping[str, Any], site: RobotSite | None = None) -> Self:
         """Take no options."""
         assert not options
         return cls()

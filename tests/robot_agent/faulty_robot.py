@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from protocol.episode import GripperPose
 from protocol.errors import RobotError, SafetyFault
-from robot_agent.robots.base import RobotState
+from robot_agent.robots.base import RobotSite, RobotState
 from robot_agent.robots.simulated import SimulatedRobot
 
 Fault = Literal["robot-error", "stuck", "safety-fault", "nan-pose"]
@@ -31,10 +31,10 @@ class FaultyRobot(SimulatedRobot):
     stops = 0
 
     @classmethod
-    def open(cls, options: Mapping[str, Any]) -> Self:
+    def open(cls, options: Mapping[str, Any], site: RobotSite | None = None) -> Self:
         """Options of the simulated robot, and OWN_OPTIONS."""
         rest = {key: value for key, value in options.items() if key not in OWN_OPTIONS}
-        robot = super().open(rest)
+        robot = super().open(rest, site)
         robot.fails_to_close = options.get("fails_to_close", False)
         robot.misreads_opening = options.get("misreads_opening", 0)
         if "fail_at" in options:

@@ -72,7 +72,7 @@ def make_site(
 ) -> Site:
     """Open a robot and its camera; the calibration is exact."""
     config = make_config(folder, options, side_px=side_px)
-    robot = open_robot(config.robot)
+    robot = open_robot(config)
     assert isinstance(robot, FaultyRobot)
     camera = open_camera(config.camera, robot)
     truth = true_hand_eye_map(options or {})

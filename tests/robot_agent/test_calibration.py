@@ -43,7 +43,7 @@ def described_as(config: AgentConfig, description: CameraDescription) -> AgentCo
 
 
 def open_both(config: AgentConfig) -> tuple[FaultyRobot, Camera]:
-    robot = open_robot(config.robot)
+    robot = open_robot(config)
     assert isinstance(robot, FaultyRobot)
     return robot, open_camera(config.camera, robot)
 

@@ -216,7 +216,7 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("calibrated")
     config = load_toml(write_toml(folder, make_table(folder)), AgentConfig)
     config.state_folder.mkdir()
-    robot = open_robot(config.robot)
+    robot = open_robot(config)
     load_or_find(robot, open_camera(config.camera, robot), config, np.random.default_rng(0))
     return (config.state_folder / "calibration.json").read_bytes()
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from protocol.episode import GripperPose, ReferenceOutcome
 from protocol.errors import RobotError
-from robot_agent.robots.base import GripperModel, RobotState
+from robot_agent.robots.base import GripperModel, RobotSite, RobotState
 from robot_agent.robots.simulated.hand import (
     GRIP_FORCE_N,
     GRIPPER,
@@ -62,8 +62,8 @@ class SimulatedRobot:
         self._closed_at: tuple[int, NDArray[np.float64]] | None = None
 
     @classmethod
-    def open(cls, options: Mapping[str, Any]) -> Self:
-        """Fill a bin and park the hand above it.
+    def open(cls, options: Mapping[str, Any], site: RobotSite | None = None) -> Self:
+        """Fill a bin and park the hand above it; it needs to know nothing of its site.
 
         Raises:
             ConfigurationError: an option is unknown or out of range.
