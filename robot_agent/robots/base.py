@@ -5,7 +5,7 @@ A driver is any class that satisfies it; ``robot.toml`` names it as ``module:Cla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.episode import GripperPose, ReferenceOutcome
+from robot_agent.checks.result import CheckResult
 from robot_agent.config import SafetyConfig
 
 
@@ -156,6 +157,19 @@ class ThermometerRobot(Protocol):
 
         Raises:
             RobotError: it does not answer.
+        """
+        ...
+
+
+@runtime_checkable
+class SelfCheckingRobot(Protocol):
+    """A robot that can look at its own parts, for ``robot-agent check``."""
+
+    def checks(self) -> Iterable[CheckResult]:
+        """Look at one part after the other: each motor's answer, firmware, voltage, temperature.
+
+        Nothing moves. What does not answer is a result, not an error; the other parts are looked at
+        all the same. Every result but a good one says what to do.
         """
         ...
 

@@ -1,0 +1,1 @@
+"""What ``robot-agent check`` looks at, one file per subject."""
