@@ -1,0 +1,1 @@
+"""What ``robot-agent`` can be told to do: one file per command."""

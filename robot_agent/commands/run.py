@@ -1,0 +1,54 @@
+"""``robot-agent --config robot.toml``: grasp until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from threading import Event
+from typing import Annotated
+
+import tyro
+
+from protocol.configuration import load_toml
+from robot_agent.config import AgentConfig
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: Annotated[Path, tyro.conf.arg(metavar="TOML")]) -> int:
+    """Grasp: look, predict, move, close, lift, label, and send.
+
+    Runs until SIGTERM or Ctrl-C; it then finishes the attempt under way and delivers what is
+    spooled; a second one ends it at once.
+
+    Args:
+        config: The robot's configuration file.
+    """
+    # Loaded only here: the other commands need no network runtime.
+    from robot_agent.agent import Agent
+
+    settings = load_toml(config, AgentConfig)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    stopping = _stop_signal()
+    with Agent(settings) as agent:
+        logger.info("%s: ready", settings.name)
+        agent.run(stopping)
+    return 0
+
+
+def _stop_signal() -> Event:
+    """Return what SIGTERM and Ctrl-C set; a second one ends the process at once."""
+    stopping = Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def stop(*_: object) -> None:
+        stopping.set()
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    return stopping
