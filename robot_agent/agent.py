@@ -30,7 +30,7 @@ from robot_agent.outbox import Outbox
 from robot_agent.policy_in_use import PolicyInUse
 from robot_agent.release_receiver import ReleaseReceiver
 from robot_agent.robots.base import Robot
-from robot_agent.safety import held_still_after_a_fault
+from robot_agent.safety.workspace import held_still_after_a_fault
 from robot_agent.tally import Tally
 from robot_agent.uplink import Uplink
 

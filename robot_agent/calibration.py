@@ -27,7 +27,7 @@ from protocol.key_files import PUBLIC_MODE, write_over
 from robot_agent.cameras.base import Camera
 from robot_agent.config import AgentConfig, CameraDescription
 from robot_agent.robots.base import GripperModel, Robot
-from robot_agent.safety import Workspace
+from robot_agent.safety.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ from robot_agent.config import AgentConfig
 from robot_agent.grasp_outcome import aborted, drop_test_score, judge
 from robot_agent.q_function import QFunction
 from robot_agent.robots.base import InstrumentedRobot, ReachLimitedRobot, Robot, RobotState
-from robot_agent.safety import Workspace, held_still_after_a_fault
+from robot_agent.safety.workspace import Workspace, held_still_after_a_fault
 from robot_agent.servoing import Decision, Servo, make_servo
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from protocol.episode import GripperPose
 from protocol.errors import NonFiniteScoreError
 from protocol.release_manifest import SearchSettings
-from robot_agent.safety import Workspace, pose_from
+from robot_agent.safety.workspace import Workspace, pose_from
 
 # N candidates, E elites, 4 pose values (x, y, z, yaw), 5 action values
 

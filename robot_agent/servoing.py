@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from protocol.episode import GripperPose, ImageArray, Mode, Observation, StepKind
 from robot_agent.q_function import QFunction
-from robot_agent.safety import Workspace, pose_from
+from robot_agent.safety.workspace import Workspace, pose_from
 from robot_agent.search import prior, search
 
 EXPLORATION_SD = np.array([0.008, 0.008, 0.004, 0.25], np.float32)

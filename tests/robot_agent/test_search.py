@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from protocol.episode import GripperPose
 from protocol.errors import NonFiniteScoreError
 from protocol.release_manifest import SearchSettings
-from robot_agent.safety import Workspace
+from robot_agent.safety.workspace import Workspace
 from robot_agent.search import (
     SMALLEST_SD,
     GraspScore,

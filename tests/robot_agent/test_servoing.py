@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from protocol.episode import GripperPose, Mode, Observation, StepKind
-from robot_agent.safety import Workspace
+from robot_agent.safety.workspace import Workspace
 from robot_agent.servoing import HIGHEST_RANDOM_M, RandomServo, SearchServo, make_servo
 from tests.robot_agent.hill_release import SIDE_PX, hill_q_function
 from tests.robot_agent.simulated_agent import WORKSPACE

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError
 from robot_agent.config import WorkspaceConfig
-from robot_agent.safety import WRIST_LIMIT_RAD, Workspace
+from robot_agent.safety.workspace import WRIST_LIMIT_RAD, Workspace
 from tests.robot_agent.simulated_agent import WORKSPACE
 
 ROUNDING_M = 1e-6

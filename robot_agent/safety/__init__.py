@@ -1,0 +1,1 @@
+"""What keeps a robot, and the people around it, from harm."""
