@@ -42,6 +42,9 @@ class KeysConfig:
     """Folder of enrolled robots' public keys (see fleet enrol)."""
 
 
+EVERY_ADDRESS = re.compile(r"^tcp://(\*|0\.0\.0\.0|\[::\]):")
+"""Of a machine: what a gateway may bind to, and nobody can connect to."""
+
 _METRICS_BIND = re.compile(r"|([^\s:/]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 
 
@@ -95,6 +98,14 @@ class GatewayConfig:
             )
         if self.advertise and not is_endpoint(self.advertise):
             raise ValueError(f"advertise {self.advertise!r} is not of the form 'tcp://host:port'")
+
+    @property
+    def name(self) -> str:
+        """Where robots reach it, where that is known before it listens; its place otherwise."""
+        endpoint = self.advertise or self.bind
+        if is_endpoint(endpoint) and not EVERY_ADDRESS.match(endpoint):
+            return endpoint
+        return f"in place {self.place}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -93,10 +93,11 @@ class DeliverySite:
         keys = self.folder / "keys"
         return create_curve_keys(keys / f"{name}.secret", keys / f"{name}.key")
 
-    def gateway(self, **changes: object) -> Gateway:
+    def gateway(self, others: Sequence[str] = (), **changes: object) -> Gateway:
         settings = {"bind": self.endpoint, "store": self.store, "max_store_bytes": STORE_BYTES}
         config = GatewayConfig(**(settings | changes))
-        return Gateway(config, self.folder / "keys" / "learner.secret", self.folder / "registry")
+        secret = self.folder / "keys" / "learner.secret"
+        return Gateway(config, secret, self.folder / "registry", others=others)
 
     def outbox(self, name: str, config: OutboxConfig | None = None) -> Outbox:
         return Outbox(self.outbox_folder(name), config or OutboxConfig())

@@ -9,7 +9,6 @@ key that authenticated the very message, never by anything in it.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from learner.config import GatewayConfig
+from learner.config import EVERY_ADDRESS, GatewayConfig
 from learner.ingestion.admission import ImageSize
 from learner.ingestion.committer import Committer
 from learner.ingestion.fleet_status import fleet_status, missing_together
@@ -64,7 +63,6 @@ _FLUSH_MS = 1_000
 # No agent has a spool of this name: an ack that says nothing to anybody.
 _NOTHING = encode_message(Ack(spool_id=bytes(16), sequences=[]))
 _DAY_S = 86_400.0
-_EVERYWHERE = re.compile(r"^tcp://(\*|0\.0\.0\.0|\[::\]):")
 
 
 class Gateway:
@@ -78,6 +76,7 @@ class Gateway:
         image_size_px: ImageSize | None = None,
         *,
         host: str = "",
+        others: Sequence[str] = (),
     ) -> None:
         """Read the key and open the store; nothing is received before ``start``.
 
@@ -87,6 +86,8 @@ class Gateway:
             registry_folder: the enrolled robots' public keys.
             image_size_px: what robots' pictures must measure; None admits any.
             host: under which robots reach this machine, where the gateway listens at every address.
+            others: the fleet's other gateways, as they are called until they are heard; see
+                GatewayConfig.name.
 
         Raises:
             ConfigurationError: the key file is missing, open to others, or no key.
@@ -101,7 +102,7 @@ class Gateway:
         self._socket = ServerSocket(self._context, self._key, _LIMITS, self._refusals)
         self._wakeup = Wakeup()
         self._fleet = FleetState()
-        self._neighbours = Neighbours()
+        self._neighbours = Neighbours(others)
         self._yesterday = Yesterday()
         keep = RetentionLimits(age_s=config.keep_days * _DAY_S, log_bytes=config.keep_bytes)
         self._store = EpisodeStore(config.store, config.max_store_bytes, keep=keep)
@@ -228,7 +229,7 @@ class Gateway:
     @property
     def advertised(self) -> str:
         """``tcp://host:port`` under which robots reach it."""
-        return self._config.advertise or _EVERYWHERE.sub(f"tcp://{self._host}:", self.endpoint)
+        return self._config.advertise or EVERY_ADDRESS.sub(f"tcp://{self._host}:", self.endpoint)
 
     def hear(self, others: Sequence[HeardReport]) -> None:
         """Take what the fleet's other gateways said last. Any thread may call this."""

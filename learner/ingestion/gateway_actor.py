@@ -48,6 +48,7 @@ class GatewayActor:
             config.keys.registry,
             size_px,
             host=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
+            others=[one.name for one in config.gateways if one != gateway],
         )
         self._gateway.start()
         threading.Thread(target=self._die_with_the_gateway, daemon=True).start()

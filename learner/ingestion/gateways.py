@@ -27,7 +27,7 @@ class Gateways:
 
     def __init__(self, config: LearnerConfig) -> None:
         """Start the actors, each on the node whose disk holds its store."""
-        self._names = [one.advertise or f"in place {one.place}" for one in config.gateways]
+        self._names = [one.name for one in config.gateways]
         self._places = [one.place for one in config.gateways]
         self._handles = [GatewayHandle(config, one) for one in config.gateways]
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from learner.ingestion.gateway_report import HeardReport
+from learner.ingestion.gateway_report import GatewayReport, HeardReport
 from learner.ingestion.sessions import LIVE_S
 from protocol.endpoint import is_endpoint
 
@@ -22,27 +22,33 @@ GONE_AFTER_S = 4.0
 class Neighbours:
     """What is known of the other gateways. Any thread may call any method."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, names: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin with gateways that were not heard yet.
+
+        Args:
+            names: what each is called until it is heard; its endpoint where that is known.
+            clock: what ages are measured by.
+        """
         self._clock = clock
-        self._heard: tuple[HeardReport, ...] = ()
-        self._heard_s = 0.0
         self._sent: Counter[str] = Counter()
         """Robots that were redirected since, by endpoint: the reports do not know of them yet."""
+        self.hear([HeardReport(report=GatewayReport.unheard(one), age_s=0.0) for one in names])
 
     def hear(self, others: Sequence[HeardReport]) -> None:
         """Take the newest reports of all others in place of earlier ones."""
         self._heard_s = self._clock()
         self._heard = tuple(others)
         self._sent = Counter()
+        names = [one.report.endpoint for one in others]
+        self.endpoints = [name for name in names if is_endpoint(name)]
+        """Where the others are, as far as that is known."""
 
     def reports(self) -> list[HeardReport]:
         """Return the newest report of every other gateway, also of one that is gone."""
         waited_s = self._clock() - self._heard_s
         return [replace(one, age_s=one.age_s + waited_s) for one in self._heard]
-
-    def endpoints(self) -> list[str]:
-        """Return where the others are, as far as that is known."""
-        return [one.report.endpoint for one in self._heard if is_endpoint(one.report.endpoint)]
 
     def rival(self, robot_id: str, process_id: bytes) -> str | None:
         """Return where another agent with the robot's key is connected to another gateway.

@@ -11,7 +11,7 @@ import zmq
 from learner.ingestion.admission import ImageSize, Refused, admit
 from learner.ingestion.committer import Committer, Delivery, Sender
 from learner.ingestion.neighbours import Neighbours
-from learner.ingestion.sessions import Sessions
+from learner.ingestion.sessions import Session, Sessions
 from learner.monitoring.attempt_facts import AttemptFacts
 from learner.monitoring.fleet_state import FleetState
 from learner.store.episode_store import EpisodeStore
@@ -46,6 +46,9 @@ _GATEWAYS_SINCE = 4
 
 _SAY_HELLO = Refusal(
     code=RefusalCode.SAY_HELLO, reason="this gateway does not know the connection yet"
+)
+_SAY_HELLO_AGAIN = Refusal(
+    code=RefusalCode.SAY_HELLO, reason="the fleet has other gateways than you were told of"
 )
 
 
@@ -204,14 +207,22 @@ class Reception:
             # Not counted as refused: the robot does nothing wrong when the learner was restarted.
             return _SAY_HELLO
         if isinstance(message, Heartbeat):
-            self._fleet.beat(member.name, message)
-            may_be_told = session.wire_version >= 2
-            must_be_told = self._key.note_confirmed(member.name, message.next_server_key)
-            return self._key.notice if must_be_told and may_be_told else None
+            return self._take_heartbeat(member, session, message)
         self._fleet.seen(member.name)
         if isinstance(message, Tombstone):
             return self._take_tombstone(member, envelope, message)
         return self._take_record(member, envelope, message)
+
+    def _take_heartbeat(
+        self, member: Member, session: Session, message: Heartbeat
+    ) -> FromGateway | None:
+        self._fleet.beat(member.name, message)
+        if session.gateways != self._gateways(session):
+            # Its welcome came before this gateway had heard of all others. Were this one gone, the
+            # robot would wait for it for ever.
+            return _SAY_HELLO_AGAIN
+        must_be_told = self._key.note_confirmed(member.name, message.next_server_key)
+        return self._key.notice if must_be_told and session.wire_version >= 2 else None
 
     def _take_record(
         self, member: Member, envelope: Envelope, message: EpisodeSubmission
@@ -269,7 +280,7 @@ class Reception:
         except StoreError as error:
             return self._refuse(member, RefusalCode.STORE_UNAVAILABLE, str(error))
         if elsewhere is not None:
-            return Redirect(endpoint=elsewhere, gateways=self._gateways())
+            return Redirect(endpoint=elsewhere, gateways=self._all_gateways())
         session = self.sessions.open(member.name, envelope.routing_id, hello, envelope.address)
         self._fleet.greeted(
             member.name,
@@ -282,17 +293,22 @@ class Reception:
         except StoreError as error:
             return self._refuse(member, RefusalCode.STORE_UNAVAILABLE, str(error))
         self._note_greeting(member.name, session.address, hello, known_through)
+        session.gateways = self._gateways(session)
         return Welcome(
             wire_version=session.wire_version,
             robot_id=member.name,
             window_bytes=self._window_bytes,
             known_through=known_through,
-            gateways=self._gateways() if session.wire_version >= _GATEWAYS_SINCE else [],
+            gateways=session.gateways,
         )
 
-    def _gateways(self) -> list[str]:
+    def _gateways(self, session: Session) -> list[str]:
+        """Return the gateways that a robot is told of."""
+        return self._all_gateways() if session.wire_version >= _GATEWAYS_SINCE else []
+
+    def _all_gateways(self) -> list[str]:
         """Return every gateway of the fleet; none where this is the only one."""
-        others = self._neighbours.endpoints()
+        others = self._neighbours.endpoints
         return [self._own_endpoint(), *others] if others else []
 
     def _better_place(self, member: Member, hello: Hello) -> str | None:
@@ -303,7 +319,7 @@ class Reception:
         """
         if hello.wire_version < _GATEWAYS_SINCE or hello.sent_on:
             return None
-        if not self._neighbours.endpoints() or hello.spool_id in self._store.spools(member.name):
+        if not self._neighbours.endpoints or hello.spool_id in self._store.spools(member.name):
             return None
         own_robots = len(self.sessions.live().keys() - {member.name})
         return self._neighbours.better_place(member.name, hello.spool_id, own_robots)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protocol.messages import WIRE_VERSION, Hello
 
@@ -23,6 +23,8 @@ class Session:
     wire_version: int
     """What both sides speak."""
     heard_s: float
+    gateways: list[str] = field(default_factory=list)
+    """What the robot was told of the fleet's gateways when it was welcomed."""
 
 
 class Sessions:

@@ -99,6 +99,7 @@ class Robot:
 
     def __init__(self, site: DeliverySite, name: str, gateways: Sequence[str]) -> None:
         self.name = name
+        self._state_folder = site.outbox_folder(name)
         self.outbox: Outbox = site.outbox(name)
         self.uplink: Uplink = site.uplink(name, self.outbox, gateways=gateways)
         self.uplink.start()
@@ -108,6 +109,11 @@ class Robot:
             seed = self.outbox.counts().written + 1
             self.outbox.put(encode_episode(make_episode(self.name, seed)))
         self.uplink.notify()
+
+    def knows(self, seat: Seat) -> bool:
+        """Say whether it has kept that this gateway is there."""
+        kept = self._state_folder / "gateways.json"
+        return kept.is_file() and seat.endpoint in kept.read_text()
 
     def deliver(self, count: int) -> None:
         self.put(count)
@@ -167,6 +173,35 @@ def test_a_robot_whose_gateway_is_gone_delivers_to_the_other_and_both_count_toge
     found = verify([first.store, second.store], None)
     assert found.sound
     assert found.robots["arm"].stored == 20
+
+
+def test_a_robot_that_was_welcomed_before_its_gateway_heard_of_the_other_is_told_later(pair: Pair):
+    first, second = pair.seats
+    first.stop()
+    first.start()
+    pair.site.enrol("arm")
+    robot = pair.robot("arm")
+    robot.deliver(1)
+    pair.exchange()
+    wait_until(lambda: robot.knows(second), "it is told of the other gateway")
+    assert stored(first) == 1
+    first.stop()
+    robot.deliver(1)
+    robot.close()
+    assert stored(second) == 1
+
+
+def test_a_gateway_names_the_others_before_it_heard_of_any(pair: Pair):
+    first, second = pair.seats
+    first.stop()
+    first.start(others=[second.endpoint])
+    pair.site.enrol("arm")
+    robot = pair.robot("arm")
+    robot.deliver(1)
+    first.stop()
+    robot.deliver(1)
+    robot.close()
+    assert stored(second) == 1
 
 
 def test_a_robot_that_starts_again_goes_where_it_was_welcomed_last(pair: Pair):

@@ -34,6 +34,23 @@ def test_several_gateways_have_places_and_stores_of_their_own(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        ({"advertise": "tcp://east.lab:5701", "bind": "tcp://*:5701"}, "tcp://east.lab:5701"),
+        ({"bind": "tcp://10.0.0.1:5701"}, "tcp://10.0.0.1:5701"),
+        ({"bind": "tcp://0.0.0.0:5701"}, "in place east"),
+        ({"bind": "tcp://[::]:5701"}, "in place east"),
+        ({"bind": "tcp://10.0.0.1:*"}, "in place east"),
+    ],
+)
+def test_a_gateway_is_called_by_its_endpoint_where_that_is_known_before_it_listens(
+    tmp_path: Path, table: Any, name: str
+):
+    (gateway,) = config_of(tmp_path, table | {"place": "east"}).gateways
+    assert gateway.name == name
+
+
+@pytest.mark.parametrize(
     ("tables", "complaint"),
     [
         ([], "gateway: at least one is needed"),

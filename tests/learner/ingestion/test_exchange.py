@@ -40,7 +40,7 @@ class Place:
         self._clock = clock
         self._is_there = is_there
         self._asked_s = 0.0
-        self.neighbours = Neighbours(clock)
+        self.neighbours = Neighbours(clock=clock)
 
     def ask_report(self) -> None:
         self._asked_s = self._clock()

@@ -90,10 +90,10 @@ def test_nobody_is_sent_to_a_gateway_that_is_gone_or_was_never_heard():
     known = {"arm": {SPOOL: SpoolHoldings()}}
     gone = heard(report(B, crowd(0), holdings=known), age_s=GONE_AFTER_S + 0.1)
     assert gone.better_place("arm", SPOOL, own_robots=5) is None
-    assert gone.endpoints() == [B]
+    assert gone.endpoints == [B]
     unheard = heard(GatewayReport.unheard("in place ingestion-2"), GatewayReport.unheard(C))
     assert unheard.better_place("arm", SPOOL, own_robots=5) is None
-    assert unheard.endpoints() == [C]
+    assert unheard.endpoints == [C]
 
 
 def test_another_agent_at_another_gateway_is_a_rival_while_it_is_heard():
