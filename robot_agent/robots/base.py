@@ -48,6 +48,10 @@ class GripperModel:
         return np.concatenate([self.body_boxes, left[None], right[None]])
 
 
+def _unwatched() -> None:
+    """Take a sign of life that nobody waits for."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RobotSite:
     """What a driver is told besides its own options."""
@@ -58,6 +62,10 @@ class RobotSite:
     """Where the driver keeps what it must know again, such as what ``calibrate`` measured."""
     safety: SafetyConfig
     """Limits of every motion."""
+    beat: Callable[[], None] = _unwatched
+    """To be called at least once a second while a motion goes on, such as in each cycle of its
+    control loop: it costs microseconds. Without it the agent is taken for stalled, and ended, when
+    one call lasts longer than ``safety.stall_s``."""
 
 
 class Robot(Protocol):
@@ -113,7 +121,12 @@ class Robot(Protocol):
         ...
 
     def stop(self) -> None:
-        """Hold still, from any state, at once."""
+        """Hold still, from any state, at once.
+
+        Any thread may call this, also while another one is in a motion, as an emergency stop does:
+        that motion ends as soon as it can, by returning or by raising RobotError, and does not move
+        the robot again. The next motion that is asked for is made.
+        """
         ...
 
     def close(self) -> None:
