@@ -5,7 +5,7 @@ A driver is any class that satisfies it; ``robot.toml`` names it as ``module:Cla
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
