@@ -16,6 +16,8 @@ GraspFleetError
 ├── HandEyeError               a hand-eye map that cannot be right
 └── RobotError                 the attempt is aborted
     ├── CameraError            no picture, a stale picture, or one of the wrong size
+    ├── NoAnswerError          a device on the robot's wire does not answer
+    ├── PortGoneError          the robot's wire itself has vanished: put the cable back
     └── SafetyFault            stop the robot; only a person resumes
 """
 
@@ -82,6 +84,14 @@ class RobotError(GraspFleetError):
 
 class CameraError(RobotError):
     """The camera gave no picture, a stale one, or one of the wrong size."""
+
+
+class NoAnswerError(RobotError):
+    """A device on a serial port did not answer, or not to be understood, within all tries."""
+
+
+class PortGoneError(RobotError):
+    """A serial port vanished, or is not there: the cable or the adapter is out."""
 
 
 class SafetyFault(RobotError):  # noqa: N818 - a fault, in the robots' own language

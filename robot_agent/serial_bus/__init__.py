@@ -1,0 +1,1 @@
+"""Bytes on a serial wire: the port and the protocols of motors; knows no robot."""

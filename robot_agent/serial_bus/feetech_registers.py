@@ -1,0 +1,87 @@
+"""The memory of Feetech's STS3215: addresses, sizes and where the sign is.
+
+Registers below 40 survive a loss of power; ``LOCK`` must be 0 to write them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robot_agent.serial_bus.feetech import from_sign_magnitude, to_sign_magnitude
+from robot_agent.serial_bus.servo_bus import check_fits
+
+
+@dataclass(frozen=True, slots=True)
+class FeetechRegister:
+    """One or two bytes of memory, little-endian; see servo_bus.Register."""
+
+    address: int
+    size: int = 1
+    sign_bit: int | None = None
+    """Of a sign-magnitude number; None for one without sign."""
+
+    def encode(self, value: int) -> bytes:
+        """Return ``value`` as the servo keeps it; ValueError if it does not fit."""
+        if self.sign_bit is not None:
+            value = to_sign_magnitude(value, self.sign_bit)
+        check_fits(value, 0, (1 << 8 * self.size) - 1)
+        return value.to_bytes(self.size, "little")
+
+    def decode(self, data: bytes) -> int:
+        """Return the value of the register's bytes."""
+        raw = int.from_bytes(data[: self.size], "little")
+        return raw if self.sign_bit is None else from_sign_magnitude(raw, self.sign_bit)
+
+
+MODEL = FeetechRegister(3, 2)
+SERVO_ID = FeetechRegister(5)
+BAUD = FeetechRegister(6)
+"""0 is 1 Mbaud."""
+RETURN_DELAY = FeetechRegister(7)
+"""Steps of 2 us."""
+RESPONSE_LEVEL = FeetechRegister(8)
+"""0: answers nothing but ping and read."""
+MIN_POSITION = FeetechRegister(9, 2)
+MAX_POSITION = FeetechRegister(11, 2)
+MAX_TEMPERATURE = FeetechRegister(13)
+"""Degrees Celsius."""
+MAX_VOLTAGE = FeetechRegister(14)
+"""Steps of 0.1 V, as all voltages."""
+MIN_VOLTAGE = FeetechRegister(15)
+MAX_TORQUE = FeetechRegister(16, 2)
+"""Steps of 0.1 % of the stall torque; ``TORQUE_LIMIT`` begins with it after power-up."""
+POSITION_P = FeetechRegister(21)
+POSITION_D = FeetechRegister(22)
+POSITION_I = FeetechRegister(23)
+PROTECTION_CURRENT = FeetechRegister(28, 2)
+HOMING_OFFSET = FeetechRegister(31, 2, sign_bit=11)
+OPERATING_MODE = FeetechRegister(33)
+"""0 is position control."""
+PROTECTIVE_TORQUE = FeetechRegister(34)
+PROTECTION_TIME = FeetechRegister(35)
+OVERLOAD_TORQUE = FeetechRegister(36)
+
+TORQUE_ENABLE = FeetechRegister(40)
+"""0 lets go, 1 holds; 128 makes where the shaft stands the middle of the scale."""
+ACCELERATION = FeetechRegister(41)
+"""Steps of 100 counts/s^2; 0 knows no limit."""
+GOAL_POSITION = FeetechRegister(42, 2, sign_bit=15)
+GOAL_TIME = FeetechRegister(44, 2)
+GOAL_VELOCITY = FeetechRegister(46, 2, sign_bit=15)
+"""Counts/s; 0 is as fast as it can."""
+TORQUE_LIMIT = FeetechRegister(48, 2)
+"""Steps of 0.1 % of the stall torque."""
+LOCK = FeetechRegister(55)
+PRESENT_POSITION = FeetechRegister(56, 2, sign_bit=15)
+PRESENT_VELOCITY = FeetechRegister(58, 2, sign_bit=15)
+PRESENT_LOAD = FeetechRegister(60, 2, sign_bit=10)
+"""Steps of 0.1 % of the stall torque."""
+PRESENT_VOLTAGE = FeetechRegister(62)
+PRESENT_TEMPERATURE = FeetechRegister(63)
+MOVING = FeetechRegister(66)
+PRESENT_CURRENT = FeetechRegister(69, 2, sign_bit=15)
+"""Steps of 6.5 mA."""
+
+STS3215 = 777
+COUNTS_PER_TURN = 4096
+MIDDLE = 2048

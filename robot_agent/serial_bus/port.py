@@ -1,0 +1,280 @@
+"""One serial port: opened for this process alone, with a deadline on every wait."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import select
+import termios
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import serial
+
+from protocol.errors import ConfigurationError, PortGoneError
+
+logger = logging.getLogger(__name__)
+
+READ_BYTES = 4096
+WRITE_TIMEOUT_S = 0.1
+"""An adapter that takes no bytes for so long is as good as gone."""
+QUIET_S = 0.003
+"""After an exchange without a whole answer the line must be silent for so long, or the rest of that
+answer would be taken for the next one."""
+DRAIN_S = 0.03
+"""A device that babbles on for longer is written to all the same."""
+FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.1, 2.0
+
+
+class Reply(Protocol):
+    """Collects the answer to one request."""
+
+    def feed(self, data: bytes) -> bool:
+        """Take what arrived; True once nothing more is to come."""
+        ...
+
+
+@dataclass(kw_only=True, slots=True)
+class BusCounters:
+    """What happened on a port since it was made."""
+
+    transactions: int = 0
+    retries: int = 0
+    timeouts: int = 0
+    checksum_errors: int = 0
+    garbage_bytes: int = 0
+    """Bytes that belong to no packet."""
+    reopened: int = 0
+    """Times the port came back after it was gone."""
+
+
+class SerialPort:
+    """A port by its path, 8N1. One transaction at a time, whatever the threads.
+
+    A port that vanished is opened again when it is next used: with a stable path (such as one in
+    ``/dev/serial/by-id``) pulling the cable and plugging it in costs no more than the attempt.
+
+    Waits for bytes are in real time, because a wire is; ``monotonic_s`` times when to look for a
+    port that is gone.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        baud: int,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = Path(path)
+        self.baud = baud
+        self.counters = BusCounters()
+        self._monotonic_s = monotonic_s
+        self._lock = threading.Lock()
+        self._serial: serial.Serial | None = None
+        self._fd = -1
+        self._poll = select.poll()
+        self._echoes: bool | None = None  # None: not known yet
+        self._sent = b""
+        self._is_disturbed = False
+        self._backoff_s = FIRST_BACKOFF_S
+        self._look_again_s: float | None = None
+
+    def open(self) -> None:
+        """Open the port now instead of at its first use.
+
+        Raises:
+            ConfigurationError: another process has it, it may not be opened, or is no serial port.
+            PortGoneError: there is no such port now.
+        """
+        with self._lock:
+            self._be_open()
+
+    def exchange(self, request: bytes, reply: Reply, *, timeout_s: float) -> bool:
+        """Send ``request`` and feed what comes back to ``reply``; False if it never was whole.
+
+        An echo of the request, as half-duplex adapters may send, is not fed. ``timeout_s`` begins
+        when the request is written, and covers the last byte of the answer.
+
+        Raises:
+            PortGoneError: the port vanished; the next use opens it again.
+            ConfigurationError: as for ``open``.
+        """
+        with self._lock:
+            self._be_open()
+            self.counters.transactions += 1
+            try:
+                self._drain()
+                self._write(request)
+                is_whole = self._receive(request, reply, time.monotonic() + timeout_s)
+            except OSError as error:
+                raise self._gone(error) from error
+            self._is_disturbed = not is_whole
+            self.counters.timeouts += not is_whole
+            return is_whole
+
+    def send(self, request: bytes) -> None:
+        """Send what nobody answers.
+
+        Raises:
+            PortGoneError: the port vanished; the next use opens it again.
+            ConfigurationError: as for ``open``.
+        """
+        with self._lock:
+            self._be_open()
+            self.counters.transactions += 1
+            try:
+                self._drain()
+                self._write(request)
+            except OSError as error:
+                raise self._gone(error) from error
+
+    def wire_s(self, count: int) -> float:
+        """Return how long ``count`` bytes take on the wire, start and stop bits included."""
+        return count * 10 / self.baud
+
+    def close(self) -> None:
+        """Let go of the port; a later use opens it again. May be called twice."""
+        with self._lock:
+            self._let_go()
+
+    def _be_open(self) -> None:
+        if self._serial is not None:
+            return
+        now_s = self._monotonic_s()
+        if self._look_again_s is not None and now_s < self._look_again_s:
+            raise PortGoneError(
+                f"{self.path}: the port is gone; looked for again in "
+                f"{self._look_again_s - now_s:.1f} s: is the cable in?"
+            )
+        try:
+            self._serial = _open(self.path, self.baud)
+        except PortGoneError:
+            self._look_again_s = now_s + self._backoff_s
+            self._backoff_s = min(2 * self._backoff_s, LAST_BACKOFF_S)
+            raise
+        self._fd = self._serial.fileno()
+        self._poll.register(self._fd, select.POLLIN)
+        self._echoes = None
+        self._backoff_s = FIRST_BACKOFF_S
+        if self._look_again_s is not None:
+            self._look_again_s = None
+            self.counters.reopened += 1
+            logger.warning("serial port is back", extra={"port": str(self.path)})
+
+    def _drain(self) -> None:
+        """Take what lies about from before, so that it is no part of the next answer."""
+        wait_s = QUIET_S if self._is_disturbed else 0.0
+        end_s = time.monotonic() + DRAIN_S
+        stale = self._read(wait_s)
+        while stale and time.monotonic() < end_s:
+            # The echo of what was sent last is nobody's fault.
+            self.counters.garbage_bytes += len(stale) if stale != self._sent else 0
+            stale = self._read(wait_s)
+
+    def _write(self, request: bytes) -> None:
+        self._sent = request
+        rest = request
+        end_s = time.monotonic() + WRITE_TIMEOUT_S
+        while rest:
+            with suppress(BlockingIOError):
+                rest = rest[os.write(self._fd, rest) :]
+            if rest:
+                if time.monotonic() > end_s:
+                    raise OSError(errno.ETIMEDOUT, f"took no bytes for {WRITE_TIMEOUT_S} s")
+                select.select([], [self._fd], [], WRITE_TIMEOUT_S)
+
+    def _receive(self, request: bytes, reply: Reply, end_s: float) -> bool:
+        echo = b"" if self._echoes is False else request
+        head = b""
+        while (left_s := end_s - time.monotonic()) > 0:
+            data = self._read(left_s)
+            if not data:
+                continue
+            if echo:
+                head += data
+                if len(head) < len(echo) and echo.startswith(head):
+                    continue
+                is_echo = head.startswith(echo)
+                data, echo, head = head.removeprefix(echo), b"", b""
+                self._echoes = True if is_echo else self._echoes
+            if data and reply.feed(data):
+                # One answer tells what the adapter does; from then on nothing is compared.
+                self._echoes = bool(self._echoes)
+                return True
+        # The beginning of an echo may as well be the beginning of an answer.
+        return bool(head) and reply.feed(head)
+
+    def _read(self, timeout_s: float) -> bytes:
+        """Return what is there, waiting at most ``timeout_s``; b"" if nothing came."""
+        is_ready = bool(timeout_s and self._poll.poll(timeout_s * 1000))
+        if timeout_s and not is_ready:
+            return b""
+        try:
+            data = os.read(self._fd, READ_BYTES)
+        except BlockingIOError:
+            return b""
+        if is_ready and not data:
+            # A device that was pulled out is always ready, and says nothing.
+            raise OSError(errno.EIO, "end of file")
+        return data
+
+    def _gone(self, error: OSError) -> PortGoneError:
+        self._let_go()
+        self._look_again_s = self._monotonic_s()
+        logger.error("serial port is gone", extra={"port": str(self.path), "error": str(error)})
+        return PortGoneError(
+            f"{self.path}: the port is gone ({error.strerror}): check cable and adapter; it is "
+            "opened again as soon as it is back under this path"
+        )
+
+    def _let_go(self) -> None:
+        if self._serial is None:
+            return
+        self._poll.unregister(self._fd)
+        with suppress(OSError):
+            self._serial.close()
+        self._serial, self._fd = None, -1
+
+
+def _open(path: Path, baud: int) -> serial.Serial:
+    try:
+        port = serial.Serial(str(path), baud, exclusive=True, timeout=0)
+    except (OSError, termios.error) as error:
+        raise _why_not(path, error) from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {baud} baud: {error}") from error
+    # Some adapters collect bytes for 16 ms unless told not to; others have no such setting.
+    with suppress(ValueError, OSError):
+        port.set_low_latency_mode(True)
+    with suppress(OSError):
+        # Programs that do not ask for the lock are kept out as well.
+        fcntl.ioctl(port.fileno(), termios.TIOCEXCL)
+    return port
+
+
+def _why_not(path: Path, error: Exception) -> ConfigurationError | PortGoneError:
+    """Return what to raise when a port cannot be opened: pyserial tells much in words only."""
+    cause = error.__context__ if isinstance(error.__context__, termios.error) else error
+    number = cause.args[0] if cause.args else None
+    if number in (errno.EAGAIN, errno.EBUSY):
+        return ConfigurationError(
+            f"{path}: another process has this port: is another agent running on it?"
+        )
+    if number in (errno.EACCES, errno.EPERM):
+        return ConfigurationError(
+            f"{path}: may not be opened by this user: add it to the group that owns the port, "
+            "often `dialout`"
+        )
+    if number in (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO):
+        return PortGoneError(
+            f"{path}: there is no such port: is the cable in, and the adapter's path right? "
+            "`ls /dev/serial/by-id` lists those that are there"
+        )
+    return ConfigurationError(f"{path}: cannot be used as a serial port: {error}")
