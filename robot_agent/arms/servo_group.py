@@ -94,17 +94,10 @@ class ServoGroup(Protocol):
 
 
 class GripperMotor(Protocol):
-    """What opens and closes the fingers: a motor on the arm's bus, or a device of its own."""
+    """What opens and closes the fingers: a motor on the arm's bus, or a device of its own.
 
-    @classmethod
-    def open(cls, options: Mapping[str, Any], site: RobotSite, clock: Clock) -> Self:
-        """Connect to a gripper of its own port; nothing moves yet.
-
-        Raises:
-            ConfigurationError: an option is unknown or unusable, or its port is in use.
-            RobotError: the gripper does not answer.
-        """
-        ...
+    Everything may raise RobotError: it does not answer, or the cable is out.
+    """
 
     @property
     def model(self) -> GripperModel:
@@ -126,9 +119,25 @@ class GripperMotor(Protocol):
         ...
 
     def hold(self) -> None:
-        """Keep the fingers as they are with limited force; what is held stays held."""
+        """Keep the fingers as they are with limited force; what is held stays held. Any thread may
+        call this; a motion of the fingers that goes on ends.
+        """
         ...
 
     def disconnect(self) -> None:
         """Let go of the device, which stays as it is. May be called twice."""
+        ...
+
+
+class GripperDevice(GripperMotor, Protocol):
+    """A gripper with a port of its own, which an arm's option ``gripper`` names."""
+
+    @classmethod
+    def open(cls, options: Mapping[str, Any], site: RobotSite, clock: Clock) -> Self:
+        """Connect to the gripper; nothing moves yet.
+
+        Raises:
+            ConfigurationError: an option is unknown or unusable, or its port is in use.
+            RobotError: the gripper does not answer.
+        """
         ...

@@ -1,0 +1,162 @@
+"""JawGripper: a motor on the arm's own bus that turns one jaw about a hinge."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from protocol.errors import ConfigurationError, RobotError
+from robot_agent.arms.clock import Clock
+from robot_agent.arms.joint_calibration import GripperScale
+from robot_agent.arms.motion_gate import MotionGate
+from robot_agent.arms.servo_group import ServoGroup, ServoReadings
+from robot_agent.arms.servo_watch import ServoWatch
+from robot_agent.config import SafetyConfig
+from robot_agent.robots.base import GripperModel
+
+CYCLE_S = 0.02
+STILL_RAD = 0.004
+STILL_CYCLES = 6
+"""The jaw is at rest when it moves by no more than that in so many cycles."""
+LIMIT_S = 4.0
+SQUEEZE_RAD = 0.25
+"""The goal lies this far inside what is gripped: the limited torque, not the goal, is the grip."""
+GRIPPING_LOAD = 0.05
+ACCELERATION_RAD_S2 = 30.0
+
+
+class JawGripper:
+    """Satisfies GripperMotor. Motions from one thread; ``hold`` from any."""
+
+    def __init__(
+        self,
+        servos: ServoGroup,
+        scale: GripperScale | None,
+        *,
+        model: GripperModel,
+        jaw_length_m: float,
+        safety: SafetyConfig,
+        watch: ServoWatch,
+        gate: MotionGate,
+        clock: Clock,
+        beat: Callable[[], None],
+    ) -> None:
+        """Take the motor; nothing moves.
+
+        Args:
+            servos: a group of one.
+            scale: what it reads closed and open; None before it is calibrated.
+            model: the gripper's data sheet; it opens to its ``max_opening_m``, not further.
+            jaw_length_m: from the hinge to the finger tip.
+            safety: the site's limits.
+            watch: judges the readings.
+            gate: the arm's.
+            clock: the arm's.
+            beat: called in every cycle.
+        """
+        self._servos = servos
+        self._scale = scale
+        self._model = model
+        self._jaw_length_m = jaw_length_m
+        self._safety = safety
+        self._watch = watch
+        self._gate = gate
+        self._clock = clock
+        self._beat = beat
+        self._is_engaged = False
+
+    @property
+    def model(self) -> GripperModel:
+        """The gripper's data sheet."""
+        return self._model
+
+    def open_fully(self) -> float:
+        """Open until the fingers stop; return the measured opening in metres."""
+        scale = self._calibrated()
+        turn_rad = 2 * math.asin(min(1.0, self._model.max_opening_m / (2 * self._jaw_length_m)))
+        way_rad = scale.open_rad - scale.closed_rad
+        return self._drive(scale.closed_rad + math.copysign(min(turn_rad, abs(way_rad)), way_rad))
+
+    def close(self) -> float:
+        """Close until the fingers stop; return the measured opening in metres. It goes on
+        gripping.
+        """
+        scale = self._calibrated()
+        return self._drive(scale.closed_rad - math.copysign(SQUEEZE_RAD, self._opens))
+
+    def opening_m(self) -> float:
+        """Measure the opening now, metres; the jaw's tip moves on a circle."""
+        return self._opening_at(self._read())
+
+    def hold(self) -> None:
+        """Keep the fingers as they are; what is gripped stays gripped."""
+        self._is_engaged = False
+        with self._gate.stopping():
+            readings = self._servos.read()
+            self._servos.set_torque(True, self._safety.max_grip)
+            closing = -self._opens
+            if closing * readings.loads[0] > GRIPPING_LOAD:
+                self._command(float(readings.positions_rad[0]) + closing * SQUEEZE_RAD)
+
+    def temperature_c(self) -> float:
+        """Return the motor's temperature, degrees Celsius."""
+        return float(self._read().temperatures_c.max())
+
+    def disconnect(self) -> None:
+        """Let go of the bus; the motor stays as it is. May be called twice."""
+        self._servos.close()
+
+    def _drive(self, goal_rad: float) -> float:
+        """Turn the jaw to ``goal_rad`` or until it stops; return the opening, metres."""
+        with self._gate.passing():
+            if not self._is_engaged:
+                self._servos.set_torque(True, self._safety.max_grip)
+                self._is_engaged = True
+            self._command(goal_rad)
+        seen: deque[float] = deque(maxlen=STILL_CYCLES)
+        for _ in range(round(LIMIT_S / CYCLE_S)):
+            self._beat()
+            self._clock.sleep(CYCLE_S)
+            with self._gate.passing():
+                readings = self._read()
+            seen.append(float(readings.positions_rad[0]))
+            if len(seen) == STILL_CYCLES and max(seen) - min(seen) < STILL_RAD:
+                break
+        self._watch.note_success()
+        return self._opening_at(readings)
+
+    def _command(self, goal_rad: float) -> None:
+        self._servos.command(
+            np.array([goal_rad]),
+            speeds_rad_s=np.array([self._safety.max_joint_speed_rad_s]),
+            accelerations_rad_s2=np.array([ACCELERATION_RAD_S2]),
+        )
+
+    def _read(self) -> ServoReadings:
+        try:
+            readings = self._servos.read()
+            self._watch.check(readings)
+        except RobotError:
+            # Whatever it was may have switched the motor off.
+            self._is_engaged = False
+            raise
+        return readings
+
+    def _opening_at(self, readings: ServoReadings) -> float:
+        turn_rad = self._opens * (float(readings.positions_rad[0]) - self._calibrated().closed_rad)
+        return 2 * self._jaw_length_m * math.sin(turn_rad / 2)
+
+    @property
+    def _opens(self) -> float:
+        """1 where the motor's counts grow as the jaw opens, else -1; 0 while it is not known."""
+        if self._scale is None:
+            return 0.0
+        return math.copysign(1.0, self._scale.open_rad - self._scale.closed_rad)
+
+    def _calibrated(self) -> GripperScale:
+        if self._scale is None:
+            raise ConfigurationError("the gripper is not calibrated; run `robot-agent calibrate`")
+        return self._scale

@@ -1,0 +1,189 @@
+"""JointDrive: brings calibrated joints along a path, watches them, and ends when they are still."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot_agent.arms.clock import Clock
+from robot_agent.arms.joint_calibration import JointCalibration
+from robot_agent.arms.joint_path import JointPath
+from robot_agent.arms.motion_gate import MotionGate
+from robot_agent.arms.servo_group import ServoGroup, ServoReadings
+from robot_agent.arms.servo_watch import ServoWatch
+from robot_agent.config import SafetyConfig
+
+logger = logging.getLogger(__name__)
+
+CYCLE_S = 0.02
+"""Between two set points."""
+FOLLOWING_ERROR_RAD = 0.08
+"""A joint this far off the set points of the last moments is blocked."""
+LOADED_ERROR_RAD = 0.04
+"""The same for a motor at the limit of its torque."""
+LAG_CYCLES = 12
+"""The moments that a joint may lag behind its set points."""
+BLOCKED_CYCLES = 3
+ARRIVED_RAD = 0.003
+"""A remaining error that needs no correction."""
+MAX_SAG_RAD = 0.08
+"""What gravity may hold a joint below its goal; more is not made up for."""
+CORRECTIONS = 2
+STILL_RAD = 0.004
+"""Less motion than this in a tenth of a second counts as none."""
+STILL_CYCLES = 5
+SETTLE_LIMIT_S = 1.5
+RAMP_RATIO = 4.0
+"""A motor's own ramp is steeper than the path's: else it would lag behind it. The path keeps the
+limit; the ramp bounds what a single wrong set point can do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JointReadings:
+    """What the motors measured, as the joints of the model."""
+
+    joints_rad: NDArray[np.float64]
+    """float64[N]."""
+    loads: NDArray[np.float64]
+    """float64[N], share of the stall torque, in the joints' sense."""
+
+
+class JointDrive:
+    """The joints of one arm. Motions from one thread; ``hold`` from any."""
+
+    def __init__(
+        self,
+        servos: ServoGroup,
+        calibration: JointCalibration,
+        safety: SafetyConfig,
+        *,
+        watch: ServoWatch,
+        gate: MotionGate,
+        clock: Clock,
+        beat: Callable[[], None],
+    ) -> None:
+        self._servos = servos
+        self._calibration = calibration
+        self._safety = safety
+        self._watch = watch
+        self._gate = gate
+        self._clock = clock
+        self._beat = beat
+        self._torque = safety.max_torque
+        self._sag_rad = np.zeros(len(calibration.joints))
+
+    def read(self) -> JointReadings:
+        """Measure the joints now. Raises RobotError or SafetyFault; see ServoWatch."""
+        return self._judged(self._servos.read())
+
+    def engage(self, torque: float) -> None:
+        """Switch the motors on where the joints stand, with ``torque`` as the limit."""
+        with self._gate.passing():
+            self._servos.set_torque(True, torque)
+        self._torque = torque
+        self._sag_rad = np.zeros_like(self._sag_rad)
+
+    def hold(self) -> None:
+        """Hold still where the joints are, with limited torque; ends a motion of another thread."""
+        with self._gate.stopping():
+            self._servos.set_torque(True, self._safety.hold_torque)
+
+    def follow(self, path: JointPath) -> bool:
+        """Go along ``path``, which begins where the joints are, and wait until they are still.
+
+        A joint that is blocked ends it: the arm then stays where it got to.
+
+        Returns:
+            Whether the joints arrived.
+
+        Raises:
+            RobotError: stopped, or a motor does not answer or complains.
+            SafetyFault: a motor must not go on.
+        """
+        window = deque([path.at(0.0)], maxlen=LAG_CYCLES)
+        blocked = 0
+        elapsed_s, last_s = 0.0, self._clock.monotonic_s()
+        while elapsed_s < path.duration_s:
+            self._beat()
+            self._clock.sleep(CYCLE_S - (self._clock.monotonic_s() - last_s))
+            now_s = self._clock.monotonic_s()
+            # A cycle that came late delays the motion: the set point must never jump.
+            elapsed_s += min(max(now_s - last_s, CYCLE_S), 2 * CYCLE_S)
+            last_s = now_s
+            window.append(path.at(elapsed_s))
+            readings = self._cycle(window[-1])
+            blocked = blocked + 1 if self._is_blocked(readings, window) else 0
+            if blocked == BLOCKED_CYCLES:
+                self._stay(readings.joints_rad)
+                return False
+        return self._arrive(path.joints_rad[-1])
+
+    def settle(self) -> NDArray[np.float64]:
+        """Wait until the joints are still, at most SETTLE_LIMIT_S; return them, float64[N]."""
+        seen = deque([self.read().joints_rad], maxlen=STILL_CYCLES + 1)
+        for _ in range(round(SETTLE_LIMIT_S / CYCLE_S)):
+            self._beat()
+            self._clock.sleep(CYCLE_S)
+            with self._gate.passing():
+                seen.append(self.read().joints_rad)
+            if len(seen) > STILL_CYCLES and np.ptp(seen, axis=0).max() < STILL_RAD:
+                break
+        return seen[-1]
+
+    def _arrive(self, goal_rad: NDArray[np.float64]) -> bool:
+        """Settle at ``goal_rad``, making up for what gravity takes; return whether it was had."""
+        joints_rad = self.settle()
+        for _ in range(CORRECTIONS):
+            missing_rad = goal_rad - joints_rad
+            if np.abs(missing_rad).max() > FOLLOWING_ERROR_RAD:
+                self._stay(joints_rad)
+                return False
+            if np.abs(missing_rad).max() < ARRIVED_RAD:
+                break
+            self._sag_rad = np.clip(self._sag_rad + missing_rad, -MAX_SAG_RAD, MAX_SAG_RAD)
+            self._command(goal_rad)
+            joints_rad = self.settle()
+        self._watch.note_success()
+        return True
+
+    def _stay(self, joints_rad: NDArray[np.float64]) -> None:
+        """Give up the goal for where the joints are: no pressing on what is in the way."""
+        logger.info("arm is blocked", extra={"joints_rad": joints_rad.round(3).tolist()})
+        self._command(joints_rad)
+        self.settle()
+
+    def _cycle(self, goal_rad: NDArray[np.float64]) -> JointReadings:
+        self._command(goal_rad)
+        return self.read()
+
+    def _command(self, goal_rad: NDArray[np.float64]) -> None:
+        safety, scale = self._safety, np.ones_like(goal_rad)
+        limits_rad = self._calibration.limits_rad
+        goal_rad = np.clip(goal_rad + self._sag_rad, limits_rad[:, 0], limits_rad[:, 1])
+        with self._gate.passing():
+            self._servos.command(
+                self._calibration.motors_from_joints(goal_rad),
+                speeds_rad_s=scale * safety.max_joint_speed_rad_s,
+                accelerations_rad_s2=scale * safety.max_joint_acceleration_rad_s2 * RAMP_RATIO,
+            )
+
+    def _judged(self, readings: ServoReadings) -> JointReadings:
+        self._watch.check(readings)
+        return JointReadings(
+            joints_rad=self._calibration.joints_from_motors(readings.positions_rad),
+            loads=self._calibration.directions * readings.loads,
+        )
+
+    def _is_blocked(self, readings: JointReadings, window: deque[NDArray[np.float64]]) -> bool:
+        goals_rad = np.stack(window)
+        joints_rad = readings.joints_rad
+        error_rad = np.maximum(
+            goals_rad.min(axis=0) - joints_rad, joints_rad - goals_rad.max(axis=0)
+        )
+        is_loaded = np.abs(readings.loads) >= 0.95 * self._torque
+        return bool((error_rad > np.where(is_loaded, LOADED_ERROR_RAD, FOLLOWING_ERROR_RAD)).any())
