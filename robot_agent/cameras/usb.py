@@ -1,0 +1,132 @@
+"""A USB camera through V4L2: fixed settings, newest picture, comes back when plugged in again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import cv2
+import numpy as np
+
+from protocol.configuration import from_table
+from protocol.episode import ImageArray
+from protocol.errors import CameraError, ConfigurationError
+from robot_agent.cameras.base import Frame
+from robot_agent.cameras.framing import Framing
+from robot_agent.cameras.newest_frame import Exposure, NewestFrame
+from robot_agent.cameras.usb_settings import (
+    UsbCameraOptions,
+    camera_name,
+    fix_settings,
+    set_format,
+)
+from robot_agent.robots.base import Robot
+
+FRAMES_IN_FLIGHT = 2
+"""Without timestamps of the camera's own, a picture may have been begun so many periods before it
+arrived: one of exposure, one on the way."""
+OLDEST_STAMP_NS = 5_000_000_000
+"""A timestamp is taken for one of the monotonic clock if it lies at most so far back."""
+
+
+class UsbCamera:
+    """One USB camera; satisfies Camera."""
+
+    def __init__(self, newest: NewestFrame) -> None:
+        self._newest = newest
+
+    @classmethod
+    def open(
+        cls, options: Mapping[str, Any], *, width_px: int, height_px: int, robot: Robot
+    ) -> Self:
+        """Open and set the camera; ``robot`` is not asked.
+
+        Raises:
+            ConfigurationError: an option is unknown, or the camera did not take one.
+            CameraError: no camera answers.
+        """
+        parsed = from_table(
+            dict(options), UsbCameraOptions, name="USB camera options", folder=Path()
+        )
+        source = V4l2Source.open(parsed, width_px, height_px)
+        # What the automatic found at first holds for as long as the agent runs.
+        reopen = lambda: V4l2Source.open(source.options, width_px, height_px)  # noqa: E731
+        return cls(NewestFrame(source, reopen, name=source.name, timeout_s=parsed.timeout_s))
+
+    def capture(self) -> Frame:
+        """Return a picture whose exposure began after this call."""
+        return self._newest.after(time.monotonic_ns())
+
+    def close(self) -> None:
+        """Let go of the camera."""
+        self._newest.close()
+
+
+class V4l2Source:
+    """The pictures of one V4L2 device."""
+
+    def __init__(
+        self, capture: cv2.VideoCapture, options: UsbCameraOptions, framing: Framing
+    ) -> None:
+        self.options = options
+        """As they were asked for, with the exposure that is set."""
+        self.name = camera_name(options)
+        self._capture = capture
+        self._framing = framing
+
+    @classmethod
+    def open(cls, options: UsbCameraOptions, width_px: int, height_px: int) -> Self:
+        """Open the device and fix its settings.
+
+        Raises:
+            ConfigurationError: a setting did not take, or the region is not in the picture.
+            CameraError: the device is not there, is in use, or gives no picture.
+        """
+        capture = cv2.VideoCapture(options.device, cv2.CAP_V4L2)
+        if not capture.isOpened():
+            raise CameraError(
+                f"{camera_name(options)}: cannot be opened: is it plugged in, in use by nobody "
+                "else, and may this user read it (group 'video')?"
+            )
+        try:
+            set_format(capture, options)
+            options = fix_settings(capture, options)
+            size_px = (options.capture_width_px, options.capture_height_px)
+            framing = Framing.of(options.region, size_px, width_px, height_px)
+        except (ConfigurationError, CameraError):
+            capture.release()
+            raise
+        return cls(capture, options, framing)
+
+    def grab(self) -> Exposure:
+        """Wait for the next picture.
+
+        UVC cameras stamp it with the beginning of its exposure, by the monotonic clock. Where the
+        stamp is none of that clock, the moment of arrival counts as the end of the exposure.
+        """
+        if not self._capture.grab():
+            raise CameraError(f"{self.name}: gives no picture any more; is it unplugged?")
+        now_ns = time.monotonic_ns()
+        stamp_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+        if 0 <= now_ns - stamp_ns <= OLDEST_STAMP_NS:
+            exposure_ns = int((self.options.exposure_ms or 0.0) * 1e6)
+            return Exposure(began_ns=stamp_ns, ended_ns=min(stamp_ns + exposure_ns, now_ns))
+        in_flight_ns = int(FRAMES_IN_FLIGHT / self.options.fps * 1e9)
+        return Exposure(began_ns=now_ns - in_flight_ns, ended_ns=now_ns)
+
+    def retrieve(self) -> ImageArray:
+        """Return the picture, cut out and resized."""
+        try:
+            is_there, image = self._capture.retrieve()
+        except cv2.error as error:
+            raise CameraError(f"{self.name}: a picture cannot be decoded: {error}") from error
+        expected = (self.options.capture_height_px, self.options.capture_width_px, 3)
+        if not is_there or image.shape != expected:
+            raise CameraError(f"{self.name}: a picture is damaged or of another size than set")
+        return self._framing.apply(np.asarray(image, np.uint8))
+
+    def close(self) -> None:
+        """Let go of the device."""
+        self._capture.release()
