@@ -7,6 +7,7 @@ import sys
 from tyro.extras import SubcommandApp
 
 from protocol.errors import ConfigurationError, GraspFleetError, SafetyFault
+from robot_agent.commands.check import check
 from robot_agent.commands.run import run
 
 CONFIGURATION_STATUS, FAILURE_STATUS, SAFETY_STATUS = 2, 1, 3
@@ -19,6 +20,7 @@ start it again)."""
 app = SubcommandApp()
 # `robot-agent --config robot.toml` is `robot-agent run --config robot.toml`.
 app.command(is_default=True)(run)
+app.command(check)
 
 
 def main() -> None:

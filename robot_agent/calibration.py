@@ -271,25 +271,35 @@ def load_or_find(
         HandEyeError: the camera does not see the gripper.
         ConfigurationError: the calibration cannot be written.
     """
-    path = config.state_folder / "calibration.json"
-    key = description_digest(config)
-    saved = _load(path)
-    if saved is not None and saved.description_sha256 == key:
-        matrix = np.array(saved.matrix, np.float32).reshape(3, 4)
-        return Calibration(
-            hand_eye_map=HandEyeMap(matrix=matrix), residual=saved.residual, trusted=True
-        )
+    saved = saved_calibration(config)
+    if saved is not None:
+        return saved
     found = find_hand_eye_map(robot, camera, config, rng)
     if not found.trusted:
         # Not kept: the next start tries again, perhaps with the camera put right.
         return found
     fresh = _Saved(
-        description_sha256=key,
+        description_sha256=description_digest(config),
         matrix=[float(value) for value in found.hand_eye_map.matrix.ravel()],
         residual=found.residual,
     )
-    write_over(path, msgspec.json.encode(fresh), mode=PUBLIC_MODE)
+    write_over(_path(config), msgspec.json.encode(fresh), mode=PUBLIC_MODE)
     return found
+
+
+def saved_calibration(config: AgentConfig) -> Calibration | None:
+    """Return what was found before with this very robot and camera; None if nothing was."""
+    saved = _load(_path(config))
+    if saved is None or saved.description_sha256 != description_digest(config):
+        return None
+    matrix = np.array(saved.matrix, np.float32).reshape(3, 4)
+    return Calibration(
+        hand_eye_map=HandEyeMap(matrix=matrix), residual=saved.residual, trusted=True
+    )
+
+
+def _path(config: AgentConfig) -> Path:
+    return config.state_folder / "calibration.json"
 
 
 def _load(path: Path) -> _Saved | None:

@@ -10,6 +10,9 @@ from protocol.key_files import PUBLIC_MODE, write_over
 
 logger = logging.getLogger(__name__)
 
+FILE_NAME = "release"
+"""In the state folder."""
+
 
 class LastGoodRelease:
     """One file, written whole or not at all."""

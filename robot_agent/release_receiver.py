@@ -28,7 +28,7 @@ from protocol.release import Release, unpack_release
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits
 from protocol.wakeup import Wakeup
-from robot_agent.last_good_release import LastGoodRelease
+from robot_agent.last_good_release import FILE_NAME, LastGoodRelease
 from robot_agent.learner_connection import LearnerConnection
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.q_function import QFunction
@@ -93,7 +93,7 @@ class ReleaseReceiver:
             wakeup=self._wakeup,
         )
         self._verify_key = verify_key
-        self._last_good = LastGoodRelease(state_folder / "release")
+        self._last_good = LastGoodRelease(state_folder / FILE_NAME)
         self._orders = ReleaseOrders(state_folder / "release-order", verify_key, robot_id)
         self._robot_id = robot_id
         self._calibration = calibration

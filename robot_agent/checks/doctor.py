@@ -1,0 +1,122 @@
+"""Looks at one part of a robot after the other; what fails does not keep it from the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import closing
+from functools import partial
+from typing import cast
+
+from protocol.errors import ConfigurationError, GraspFleetError
+from robot_agent.checks.arm import check_gripper, check_reach, check_robot
+from robot_agent.checks.board import check_board
+from robot_agent.checks.calibration import check_calibration
+from robot_agent.checks.camera import check_camera
+from robot_agent.checks.clock import check_clock
+from robot_agent.checks.disk import check_disk
+from robot_agent.checks.keys import check_keys
+from robot_agent.checks.last_release import check_release
+from robot_agent.checks.network import check_network
+from robot_agent.checks.result import CheckResult, fail, warn
+from robot_agent.checks.serial_port import check_ports
+from robot_agent.checks.subject import SUBJECTS, Subject
+from robot_agent.config import AgentConfig
+from robot_agent.drivers import open_camera, open_robot
+from robot_agent.outbox_file import claim
+from robot_agent.robots.base import Robot
+
+_OF_THE_COMPUTER: dict[Subject, Callable[[AgentConfig], Iterable[CheckResult]]] = {
+    "board": lambda _: check_board(),
+    "disk": check_disk,
+    "clock": check_clock,
+    "keys": check_keys,
+    "release": check_release,
+    "network": check_network,
+    "calibration": check_calibration,
+}
+_REMEDIES: dict[Subject, str] = {
+    "robot": "is it powered, and each cable in? Correct [robot.options] if it is another arm",
+    "camera": "is its cable in? Correct [camera] in robot.toml if it is another camera",
+}
+"""For what keeps a subject from being looked at altogether."""
+
+
+def examine(
+    config: AgentConfig, *, skip: Collection[Subject] = (), may_move: bool = False
+) -> Iterator[CheckResult]:
+    """Yield what is found, part by part.
+
+    Args:
+        config: of the robot.
+        skip: what is not looked at.
+        may_move: the robot may move; without it the gripper is not looked at.
+    """
+    wanted = set(SUBJECTS).difference(skip, () if may_move else ("gripper",))
+    for subject, check in _OF_THE_COMPUTER.items():
+        if subject in wanted:
+            yield from _results(subject, partial(check, config))
+    if wanted.difference(_OF_THE_COMPUTER):
+        yield from _beside_no_agent(config, wanted)
+
+
+def _beside_no_agent(config: AgentConfig, wanted: set[Subject]) -> Iterator[CheckResult]:
+    """Look at arm and camera, and keep an agent from starting meanwhile."""
+    if not config.state_folder.is_dir():
+        yield from _hardware(config, wanted)
+        return
+    try:
+        claimed = claim(config.state_folder)
+    except ConfigurationError as error:
+        yield warn(
+            "agent",
+            f"arm and camera are not looked at: {error}",
+            "stop the agent first: systemctl stop graspfleet-agent@NAME",
+        )
+        return
+    with claimed:
+        yield from _hardware(config, wanted)
+
+
+def _hardware(config: AgentConfig, wanted: set[Subject]) -> Iterator[CheckResult]:
+    if "port" in wanted:
+        yield from _results("port", partial(check_ports, config))
+    robot = None
+    if wanted & {"robot", "reach", "gripper", "camera"}:
+        try:
+            robot = open_robot(config)
+        except GraspFleetError as error:
+            yield _failed("robot", error)
+    try:
+        if robot is not None:
+            yield from _robot(robot, config, wanted)
+        if "camera" in wanted:
+            yield from _results("camera", partial(_camera, config, robot))
+    finally:
+        if robot is not None:
+            robot.close()
+
+
+def _robot(robot: Robot, config: AgentConfig, wanted: set[Subject]) -> Iterator[CheckResult]:
+    if "robot" in wanted:
+        yield from _results("robot", partial(check_robot, robot, config))
+    if "reach" in wanted:
+        yield from _results("reach", partial(check_reach, robot, config))
+    if "gripper" in wanted:
+        yield from _results("gripper", partial(check_gripper, robot))
+
+
+def _camera(config: AgentConfig, robot: Robot | None) -> Iterator[CheckResult]:
+    # A real camera ignores the robot; a simulated one refuses what is not simulated.
+    with closing(open_camera(config.camera, cast("Robot", robot))) as camera:
+        yield from check_camera(camera)
+
+
+def _results(subject: Subject, check: Callable[[], Iterable[CheckResult]]) -> Iterator[CheckResult]:
+    try:
+        yield from check()
+    except (GraspFleetError, OSError) as error:
+        yield _failed(subject, error)
+
+
+def _failed(subject: Subject, error: Exception) -> CheckResult:
+    return fail(subject, str(error), _REMEDIES.get(subject, "see docs/robot_check.md"))

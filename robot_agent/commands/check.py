@@ -1,0 +1,77 @@
+"""``robot-agent check``: a doctor for one robot."""
+
+from __future__ import annotations
+
+import logging
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import tyro
+
+from protocol.configuration import load_toml
+from robot_agent.checks.result import CheckResult, Verdict
+from robot_agent.checks.subject import Subject
+from robot_agent.config import AgentConfig
+
+WELL, NOT_WELL = 0, 1
+_WIDTH = 100
+
+
+def check(
+    config: Annotated[Path, tyro.conf.arg(metavar="TOML")],
+    json: bool = False,
+    skip: tuple[Subject, ...] = (),
+    move: bool = False,
+) -> int:
+    """Look at port, motors, camera, reach, network, keys, clock and disk; say what to do.
+
+    Nothing moves, unless --move is given. The robot's agent must not run meanwhile: beside one, arm
+    and camera are left out. The learner counts the robot as seen. Exit status: 0 when the robot can
+    work, also with warnings; 1 when something failed; 2 when robot.toml is wrong.
+
+    Args:
+        config: The robot's configuration file.
+        json: For machines: one object with every result.
+        skip: What is not looked at.
+        move: Open and close the gripper too, out of the camera's view: keep clear of the arm.
+    """
+    # Loaded only here: the other commands need none of it.
+    from robot_agent.checks.doctor import examine
+
+    settings = load_toml(config, AgentConfig)
+    # What drivers warn of is said as a result.
+    logging.basicConfig(level=logging.CRITICAL)
+    results = []
+    for result in examine(settings, skip=skip, may_move=move):
+        results.append(result)
+        if not json:
+            print(_line(result), flush=True)
+    is_well = all(result.verdict != Verdict.FAIL for result in results)
+    if json:
+        found = {"robot": settings.name, "well": is_well, "results": results}
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    else:
+        print(_advice(results))
+    return WELL if is_well else NOT_WELL
+
+
+def _line(result: CheckResult) -> str:
+    return f"{result.verdict.upper():5} {result.subject:18} {result.finding}"
+
+
+def _advice(results: Sequence[CheckResult]) -> str:
+    """Return what a person does about it, the worst first."""
+    order = (Verdict.FAIL, Verdict.WARN)
+    troubles = [one for verdict in order for one in results if one.verdict == verdict]
+    if not troubles:
+        return "\nAll is well."
+    lines = [
+        textwrap.fill(
+            f"{one.subject}: {one.remedy}", _WIDTH, initial_indent="  ", subsequent_indent="    "
+        )
+        for one in troubles
+    ]
+    return "\n".join(["\nWhat to do:", *lines])
