@@ -8,6 +8,7 @@ from tyro.extras import SubcommandApp
 
 from protocol.errors import ConfigurationError, GraspFleetError, SafetyFault
 from robot_agent.commands.check import check
+from robot_agent.commands.resume import resume
 from robot_agent.commands.run import run
 
 CONFIGURATION_STATUS, FAILURE_STATUS, SAFETY_STATUS = 2, 1, 3
@@ -21,6 +22,7 @@ app = SubcommandApp()
 # `robot-agent --config robot.toml` is `robot-agent run --config robot.toml`.
 app.command(is_default=True)(run)
 app.command(check)
+app.command(resume)
 
 
 def main() -> None:

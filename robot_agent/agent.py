@@ -30,6 +30,10 @@ from robot_agent.outbox import Outbox
 from robot_agent.policy_in_use import PolicyInUse
 from robot_agent.release_receiver import ReleaseReceiver
 from robot_agent.robots.base import Robot
+from robot_agent.safety.emergency_stop import EmergencyStop
+from robot_agent.safety.stop_latch import StopLatch
+from robot_agent.safety.watchdog import Watchdog
+from robot_agent.safety.watched_parts import Watch
 from robot_agent.safety.workspace import held_still_after_a_fault
 from robot_agent.tally import Tally
 from robot_agent.uplink import Uplink
@@ -55,20 +59,27 @@ class Agent:
     wrong before.
     """
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, emergency: EmergencyStop) -> None:
         """Open everything and find the hand-eye map; returns ready to grasp.
 
+        Args:
+            config: of the robot.
+            emergency: what stops it, looking already.
+
         Raises:
+            SafetyFault: the robot was stopped, and no person has resumed it.
             ConfigurationError: a key file, a driver, an option or the state folder is wrong.
             RobotError: robot or camera do not answer.
             HandEyeError: the camera does not see the gripper.
         """
+        StopLatch(config.state_folder).check(config.name)
         keys = load_curve_keys(config.secret_key)
         verify_key = load_release_public(config.learner.release_key)
         self._learner_keys = LearnerKeys.of_bundle(
             config.learner.public_key, verify_key=verify_key, state_folder=config.state_folder
         )
         self._config = config
+        self._emergency = emergency
         self._tally = Tally()
         self._policy = PolicyInUse()
         self._mode = Mode.RANDOM
@@ -88,10 +99,14 @@ class Agent:
                 heartbeat=self.heartbeat,
             )
             parts.closes("uplink", self._drain)
-            robot = open_robot(config)
+            self._watchdog = Watchdog.start(config)
+            parts.closes("guard", self._watchdog.close)
+            watch = Watch(self._watchdog, emergency)
+            bare_robot = open_robot(config, watch.beat)
+            robot = watch.watched_robot(bare_robot)
             parts.closes("robot", robot.close)
             with held_still_after_a_fault(robot):
-                camera = open_camera(config.camera, robot)
+                camera = watch.watched_camera(open_camera(config.camera, bare_robot))
                 parts.closes("camera", camera.close)
                 self._calibration = load_or_find(robot, camera, config, self._rng)
                 zero_m = closed_zero_m(robot)
@@ -135,6 +150,7 @@ class Agent:
         Raises:
             SafetyFault: only a person may resume; the robot holds still.
         """
+        self._emergency.wakes(stopping)
         self._uplink.start()
         self._receiver.start()
         pause_s = FIRST_PAUSE_S
@@ -147,6 +163,7 @@ class Agent:
             logger.warning("%s: %s; next try in %.1f s", self._config.name, self._warning, pause_s)
             stopping.wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        self._emergency.check()
 
     def __enter__(self) -> Self:
         return self
@@ -201,6 +218,15 @@ class Agent:
         except (OutboxFullError, RobotError) as error:
             self._health.note_error(error)
             return f"no attempt possible: {error}"
+        fault = self._loop.abort_error
+        if not isinstance(fault, SafetyFault):
+            return self._keep(episode, stopping)
+        stopping.set()
+        self._keep(episode, stopping)
+        raise fault
+
+    def _keep(self, episode: Episode, stopping: Event) -> str:
+        """Spool an attempt; return what a person should know, or ""."""
         try:
             record = encode_episode(episode)
         except RejectedEpisodeError as error:
@@ -213,9 +239,10 @@ class Agent:
         q_function = self._policy.q_function
         collection = CollectionSettings() if q_function is None else q_function.collection
         self._mode = mode = self._choose_mode(collection)
-        episode = self._loop.run_attempt(
-            mode, q_function, max_moves=collection.max_moves, policy=self._policy.identity(mode)
-        )
+        with self._watchdog.at_work():
+            episode = self._loop.run_attempt(
+                mode, q_function, max_moves=collection.max_moves, policy=self._policy.identity(mode)
+            )
         self._tally.add(episode)
         self._health.note_attempt(episode, self._loop.abort_error)
         if self._metrics is not None:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from protocol.errors import ConfigurationError
 from robot_agent.cameras.base import Camera
 from robot_agent.config import AgentConfig, CameraConfig
-from robot_agent.robots.base import Robot, RobotSite
+from robot_agent.robots.base import Robot, RobotSite, unwatched
 
 
-def open_robot(config: AgentConfig) -> Robot:
+def open_robot(config: AgentConfig, beat: Callable[[], None] = unwatched) -> Robot:
     """Connect to the robot.
+
+    Args:
+        config: of the agent.
+        beat: what the driver gives signs of life with; see RobotSite.
 
     Raises:
         ConfigurationError: the driver cannot be loaded or refuses its options.
         RobotError: the robot does not answer.
     """
-    robot: Robot = load_driver(config.robot.driver).open(config.robot.options, site_of(config))
+    site = site_of(config, beat)
+    robot: Robot = load_driver(config.robot.driver).open(config.robot.options, site)
     return robot
 
 
-def site_of(config: AgentConfig) -> RobotSite:
+def site_of(config: AgentConfig, beat: Callable[[], None] = unwatched) -> RobotSite:
     """Return what the robot's driver is told of its surroundings."""
-    return RobotSite(name=config.name, state_folder=config.state_folder, safety=config.safety)
+    return RobotSite(
+        name=config.name, state_folder=config.state_folder, safety=config.safety, beat=beat
+    )
 
 
 def open_camera(config: CameraConfig, robot: Robot) -> Camera:

@@ -35,7 +35,7 @@ from robot_agent.config import AgentConfig
 from robot_agent.grasp_outcome import aborted, drop_test_score, judge
 from robot_agent.q_function import QFunction
 from robot_agent.robots.base import InstrumentedRobot, ReachLimitedRobot, Robot, RobotState
-from robot_agent.safety.workspace import Workspace, held_still_after_a_fault
+from robot_agent.safety.workspace import Workspace, held_still_after_a_fault, hold_still
 from robot_agent.servoing import Decision, Servo, make_servo
 
 logger = logging.getLogger(__name__)
@@ -90,8 +90,11 @@ class EpisodeLoop:
         attempt; the episode says why. The hand then leaves, or tries to: if it cannot, the next
         attempt begins with that.
 
+        A safety fault aborts the attempt too, as ``abort_error`` says; the robot was then told to
+        hold still, and there must be no next attempt.
+
         Raises:
-            SafetyFault: only a person may resume; the robot was told to hold still.
+            SafetyFault: before the attempt began, or so that it made none.
             CameraError: there is no picture of the bin to begin with.
             RobotError: the bin cannot be made ready, or the hand cannot leave it.
         """
@@ -118,8 +121,6 @@ class EpisodeLoop:
             self._servo_until_close(servo, steps)
             outcome, last_image = self._lift_and_judge()
             self._bin_picture = last_image
-        except SafetyFault:
-            raise
         except (RobotError, NonFiniteScoreError, RejectedReleaseError) as error:
             logger.warning("%s: attempt aborted: %s", self._config.name, error)
             self.abort_error = error
@@ -209,14 +210,18 @@ class EpisodeLoop:
         return opening_m - self._closed_zero_m > self._config.label.min_opening_m
 
     def _return_to_safety(self) -> None:
-        """Leave the bin with an open gripper, if the robot can."""
+        """Leave the bin with an open gripper, if the robot can; after a fault, hold still."""
         self._bin_picture = None
+        if isinstance(self.abort_error, SafetyFault):
+            hold_still(self._robot)
+            return
         try:
             self._robot.stop()
             self._let_go()
             self._robot.retreat()
-        except SafetyFault:
-            raise
+        except SafetyFault as fault:
+            hold_still(self._robot)
+            self.abort_error = fault
         except RobotError as error:
             logger.warning("%s: the hand cannot leave the bin: %s", self._config.name, error)
 

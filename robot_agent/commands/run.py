@@ -27,15 +27,19 @@ def run(config: Annotated[Path, tyro.conf.arg(metavar="TOML")]) -> int:
     """
     # Loaded only here: the other commands need no network runtime.
     from robot_agent.agent import Agent
+    from robot_agent.safety.emergency_stop import EmergencyStop
+    from robot_agent.safety.stop_latch import StopLatch
 
     settings = load_toml(config, AgentConfig)
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     stopping = _stop_signal()
-    with Agent(settings) as agent:
-        logger.info("%s: ready", settings.name)
-        agent.run(stopping)
+    with EmergencyStop(settings.name, StopLatch(settings.state_folder)) as emergency:
+        emergency.heed_signal()
+        with Agent(settings, emergency) as agent:
+            logger.info("%s: ready", settings.name)
+            agent.run(stopping)
     return 0
 
 

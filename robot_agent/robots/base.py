@@ -48,7 +48,7 @@ class GripperModel:
         return np.concatenate([self.body_boxes, left[None], right[None]])
 
 
-def _unwatched() -> None:
+def unwatched() -> None:
     """Take a sign of life that nobody waits for."""
 
 
@@ -62,10 +62,11 @@ class RobotSite:
     """Where the driver keeps what it must know again, such as what ``calibrate`` measured."""
     safety: SafetyConfig
     """Limits of every motion."""
-    beat: Callable[[], None] = _unwatched
+    beat: Callable[[], None] = unwatched
     """To be called at least once a second while a motion goes on, such as in each cycle of its
     control loop: it costs microseconds. Without it the agent is taken for stalled, and ended, when
-    one call lasts longer than ``safety.stall_s``."""
+    one call lasts longer than ``safety.stall_s``. Raises SafetyFault when the robot was stopped:
+    the motion then ends by that."""
 
 
 class Robot(Protocol):

@@ -72,18 +72,20 @@ class Workspace:
 
 @contextmanager
 def held_still_after_a_fault(robot: Robot) -> Iterator[None]:
-    """Stop the robot when a SafetyFault ends what it was doing; the fault itself goes on.
-
-    A robot that cannot even be stopped is logged: the fault says more.
-    """
+    """Stop the robot when a SafetyFault ends what it was doing; the fault itself goes on."""
     try:
         yield
     except SafetyFault:
-        try:
-            robot.stop()
-        except RobotError as error:
-            logger.critical("the robot cannot be stopped after a safety fault: %s", error)
+        hold_still(robot)
         raise
+
+
+def hold_still(robot: Robot) -> None:
+    """Stop the robot after a fault. That it cannot be stopped is logged: the fault says more."""
+    try:
+        robot.stop()
+    except RobotError as error:
+        logger.critical("the robot cannot be stopped after a safety fault: %s", error)
 
 
 def pose_from(values: NDArray[np.float32]) -> GripperPose:

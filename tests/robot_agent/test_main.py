@@ -237,7 +237,11 @@ def test_a_safety_fault_ends_the_process_with_status_3(tmp_path: Path, calibrati
     ended = run_agent(tmp_path, table)
     assert ended.returncode == 3, ended.stderr
     assert last_line(ended.stderr) == "robot-agent: emergency stop pressed"
-    assert outbox_counts(state).written == 0
+    outbox = Outbox(state, OutboxConfig())
+    [spooled] = outbox.unsent(0, limit_bytes=10**9)
+    outbox.close()
+    outcome = read_episode_summary(spooled.record).outcome
+    assert (outcome.label, outcome.abort_reason) == (Label.ABORTED, "emergency stop pressed")
 
 
 def test_a_safety_fault_is_told_even_if_the_robot_cannot_be_closed(tmp_path: Path):

@@ -1,0 +1,139 @@
+"""Robot and camera as the agent uses them: watched while they work, and never after a stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from protocol.episode import GripperPose
+from protocol.errors import RobotError, SafetyFault
+from robot_agent.cameras.base import Camera, Frame
+from robot_agent.robots.base import (
+    GripperModel,
+    InstrumentedRobot,
+    ReachLimitedRobot,
+    Robot,
+    RobotState,
+    ThermometerRobot,
+)
+from robot_agent.safety.emergency_stop import EmergencyStop
+from robot_agent.safety.watchdog import Watchdog
+
+
+class Watch:
+    """What every call passes through. Belongs to the agent's working thread, but for ``beat``."""
+
+    def __init__(self, watchdog: Watchdog, emergency: EmergencyStop) -> None:
+        self._watchdog = watchdog
+        self._emergency = emergency
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Be watched meanwhile.
+
+        Raises:
+            SafetyFault: the robot was stopped before or meanwhile, or the guard is gone. A fault
+                that the driver raises stops the robot for good, as anybody's stop does.
+        """
+        self._emergency.check()
+        try:
+            with self._watchdog.at_work():
+                yield
+        except SafetyFault as fault:
+            self._emergency.pull(f"because of a fault: {fault}")
+            raise
+        except RobotError as error:
+            # A motion that was stopped fails; that is not the robot's fault.
+            self._emergency.check(error)
+            raise
+        self._emergency.check()
+
+    def beat(self) -> None:
+        """Give a sign of life from within a motion.
+
+        Raises:
+            SafetyFault: the robot was stopped, or the guard is gone.
+        """
+        self._emergency.check()
+        self._watchdog.beat()
+
+    def watched_robot(self, robot: Robot) -> Robot:
+        """Return ``robot``, which is open, so that all that it does is watched."""
+        self._watchdog.note_open()
+        self._emergency.protect(robot)
+        # Open it is already, so it lacks the means to be opened.
+        return cast(Robot, _WatchedRobot(robot, self))
+
+    def watched_camera(self, camera: Camera) -> Camera:
+        """Return ``camera``, which is open, so that every picture is watched."""
+        return cast(Camera, _WatchedCamera(camera, self))
+
+    def note_closed(self) -> None:
+        """The robot was brought to its safe state, and answers no more."""
+        self._emergency.protect(None)
+        self._watchdog.note_safe()
+
+
+class _WatchedRobot:
+    """Does what the robot inside does, also what not all robots do."""
+
+    def __init__(self, robot: Robot, watch: Watch) -> None:
+        self._robot = robot
+        self._watch = watch
+        # As attributes: isinstance() of these protocols asks who has them, and would not see
+        # __getattr__ from Python 3.12 on.
+        if isinstance(robot, ReachLimitedRobot):
+            self.nearest_reachable = robot.nearest_reachable
+        if isinstance(robot, ThermometerRobot):
+            self.temperature_c = watch.at_work()(robot.temperature_c)
+        if isinstance(robot, InstrumentedRobot):
+            self.reference_outcome = robot.reference_outcome
+
+    @property
+    def gripper(self) -> GripperModel:
+        return self._robot.gripper
+
+    def state(self) -> RobotState:
+        with self._watch.at_work():
+            return self._robot.state()
+
+    def move_to(self, pose: GripperPose) -> RobotState:
+        with self._watch.at_work():
+            return self._robot.move_to(pose)
+
+    def open_gripper(self) -> float:
+        with self._watch.at_work():
+            return self._robot.open_gripper()
+
+    def close_gripper(self) -> float:
+        with self._watch.at_work():
+            return self._robot.close_gripper()
+
+    def retreat(self) -> RobotState:
+        with self._watch.at_work():
+            return self._robot.retreat()
+
+    def prepare_attempt(self) -> bool:
+        with self._watch.at_work():
+            return self._robot.prepare_attempt()
+
+    def stop(self) -> None:
+        self._robot.stop()
+
+    def close(self) -> None:
+        self._robot.close()
+        self._watch.note_closed()
+
+
+class _WatchedCamera:
+    def __init__(self, camera: Camera, watch: Watch) -> None:
+        self._camera = camera
+        self._watch = watch
+
+    def capture(self) -> Frame:
+        with self._watch.at_work():
+            return self._camera.capture()
+
+    def close(self) -> None:
+        self._camera.close()
