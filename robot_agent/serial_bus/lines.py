@@ -1,0 +1,236 @@
+"""Devices that answer line by line: G-code controllers and our own gripper firmware.
+
+A line is ASCII up to a newline. Where the device can, requests are numbered ``#12 G0 X1`` and the
+answer repeats the number, ``$12 ok``, so that a late answer is never taken for another one's; and
+lines are sealed by a checksum, ``…*5A``. What a device says unasked begins with ``@``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+
+from protocol.errors import RobotError
+from robot_agent.serial_bus.named_errors import named_errors
+from robot_agent.serial_bus.port import SerialPort
+
+logger = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 256
+"""Longer ones are noise, or a device at another baud rate."""
+MAX_EVENTS = 64
+TRIES = 3
+
+_LAST_NUMBER = 9999
+_NUMBERED = re.compile(r"\$(\d{1,6}) +(.*)")
+_OK = re.compile(r"ok\b:? *(.*)", re.IGNORECASE)
+_ERROR = re.compile(r"(E\d{1,3}\b.*|error\b.*)", re.IGNORECASE)
+_ALARM = re.compile(r"(?:ALARM\b|!!)[: ]*(.*)", re.IGNORECASE)
+_SEAL = re.compile(r"(.*)\*([0-9A-Fa-f]{2})")
+
+
+class LineKind(StrEnum):
+    """What a line from a device is."""
+
+    OK = "ok"
+    ERROR = "error"
+    ALARM = "alarm"
+    EVENT = "event"
+    NOTE = "note"
+    """Anything else; what comes before ``ok`` is part of the answer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One line from a device, without its end and its seal."""
+
+    kind: LineKind
+    text: str
+    """What follows ``ok``; all of an error or event."""
+    number: int | None = None
+    """Of the request that it answers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """The line that ended a request, and what the device said before it."""
+
+    kind: LineKind
+    """OK, ERROR or ALARM."""
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+def checksum(text: str) -> int:
+    """Return the exclusive or of all characters, 0 to 255 for ASCII."""
+    value = 0
+    for byte in text.encode("ascii"):
+        value ^= byte
+    return value
+
+
+def sealed(text: str) -> str:
+    """Return ``text`` with its checksum."""
+    return f"{text}*{checksum(text):02X}"
+
+
+def unsealed(text: str) -> str | None:
+    """Return what was sealed; None if the checksum is missing or wrong."""
+    match = _SEAL.fullmatch(text)
+    if match is None or checksum(match[1]) != int(match[2], 16):
+        return None
+    return match[1]
+
+
+def parse_line(text: str) -> Line:
+    """Say what a line is; every line is something."""
+    number = None
+    if match := _NUMBERED.fullmatch(text):
+        number, text = int(match[1]), match[2]
+    if text.startswith("@"):
+        return Line(kind=LineKind.EVENT, text=text, number=number)
+    if match := _OK.fullmatch(text):
+        return Line(kind=LineKind.OK, text=match[1], number=number)
+    if match := _ALARM.fullmatch(text):
+        return Line(kind=LineKind.ALARM, text=match[1], number=number)
+    if match := _ERROR.fullmatch(text):
+        return Line(kind=LineKind.ERROR, text=match[1], number=number)
+    return Line(kind=LineKind.NOTE, text=text, number=number)
+
+
+class LineReply:
+    """Collects lines until one ends the request."""
+
+    def __init__(self, *, number: int | None, is_sealed: bool) -> None:
+        """Args: ``number`` of the request, None where requests have none."""
+        self._number = number
+        self._is_sealed = is_sealed
+        self._rest = b""
+        self._notes: list[str] = []
+        self.answer: Answer | None = None
+        self.events: list[Line] = []
+        self.garbage_bytes = 0
+        self.checksum_errors = 0
+
+    def feed(self, data: bytes) -> bool:
+        """Take what arrived; True once the answer is there."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._take(line.rstrip(b"\r"))
+        if len(self._rest) > MAX_LINE_BYTES:
+            self.garbage_bytes += len(self._rest)
+            self._rest = b""
+        return self.answer is not None
+
+    def _take(self, data: bytes) -> None:
+        text = self._text_of(data)
+        if not text:
+            return
+        line = parse_line(text)
+        if line.kind == LineKind.EVENT:
+            self.events.append(line)
+        elif line.kind == LineKind.ALARM:
+            # Whoever is asked, the device has stopped.
+            self.answer = Answer(kind=line.kind, text=line.text, notes=tuple(self._notes))
+        elif not self._is_for_us(line):
+            self.garbage_bytes += len(data)
+        elif line.kind == LineKind.NOTE:
+            self._notes.append(line.text)
+        elif self.answer is None:
+            self.answer = Answer(kind=line.kind, text=line.text, notes=tuple(self._notes))
+
+    def _text_of(self, data: bytes) -> str | None:
+        """Return the line's text; None for what is empty, damaged or no text at all."""
+        if not data.strip():
+            return None
+        is_text = len(data) <= MAX_LINE_BYTES and data.isascii() and data.decode().isprintable()
+        if not is_text:
+            self.garbage_bytes += len(data)
+            return None
+        text = data.decode().strip()
+        if not self._is_sealed:
+            return text
+        opened = unsealed(text)
+        self.checksum_errors += opened is None
+        return opened
+
+    def _is_for_us(self, line: Line) -> bool:
+        if line.number is not None:
+            return line.number == self._number
+        # Some errors come without a number; an ``ok`` without one answers somebody else.
+        return self._number is None or line.kind in (LineKind.ERROR, LineKind.NOTE)
+
+
+class LinePort:
+    """Requests and answers in lines. One request at a time."""
+
+    def __init__(
+        self, port: SerialPort, *, name: str, is_numbered: bool, is_sealed: bool = False
+    ) -> None:
+        """Args: ``name`` is the robot's, for what is said of it."""
+        self._port = port
+        self._name = name
+        self._is_numbered = is_numbered
+        self._is_sealed = is_sealed
+        self._number = 0
+        self.events: deque[Line] = deque(maxlen=MAX_EVENTS)
+        """What the device said unasked during requests, oldest first; the reader removes it."""
+
+    def open(self) -> None:
+        """Open the port. Raises ConfigurationError or PortGoneError as SerialPort does."""
+        with named_errors(self._name):
+            self._port.open()
+
+    def ask(self, command: str, *, timeout_s: float, tries: int = TRIES) -> Answer:
+        """Send a command and return its answer.
+
+        Args:
+            timeout_s: for each try.
+            tries: 1 for a command that must not be carried out twice.
+
+        Raises:
+            RobotError: no answer, or the port is gone.
+        """
+        counters = self._port.counters
+        reply = LineReply(number=None, is_sealed=self._is_sealed)
+        for attempt in range(tries):
+            counters.retries += attempt > 0
+            number = self._next_number() if self._is_numbered else None
+            reply = LineReply(number=number, is_sealed=self._is_sealed)
+            with named_errors(self._name):
+                self._port.exchange(self._written(command, number), reply, timeout_s=timeout_s)
+            counters.garbage_bytes += reply.garbage_bytes
+            counters.checksum_errors += reply.checksum_errors
+            self.events.extend(reply.events)
+            if reply.answer is not None:
+                return reply.answer
+        heard = f"{reply.garbage_bytes} bytes that are no answer" if reply.garbage_bytes else "none"
+        raise RobotError(
+            f"{self._name}: the device on {self._port.path} gave no answer to {command!r} within "
+            f"{tries} x {timeout_s:.1f} s (heard: {heard}, {reply.checksum_errors} lines with a "
+            "wrong checksum): check its supply, the baud rate and its firmware"
+        )
+
+    def send_now(self, data: bytes) -> None:
+        """Send bytes that act at once and that nobody answers.
+
+        Raises:
+            RobotError: the port is gone.
+        """
+        with named_errors(self._name):
+            self._port.send(data)
+
+    def close(self) -> None:
+        """Let go of the port. May be called twice."""
+        self._port.close()
+
+    def _next_number(self) -> int:
+        self._number = self._number % _LAST_NUMBER + 1
+        return self._number
+
+    def _written(self, command: str, number: int | None) -> bytes:
+        text = command if number is None else f"#{number} {command}"
+        return (sealed(text) if self._is_sealed else text).encode("ascii") + b"\n"
