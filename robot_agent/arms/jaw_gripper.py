@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from protocol.errors import ConfigurationError, RobotError
+from protocol.errors import ConfigurationError
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.joint_calibration import GripperScale
 from robot_agent.arms.motion_gate import MotionGate
@@ -66,7 +66,6 @@ class JawGripper:
         self._gate = gate
         self._clock = clock
         self._beat = beat
-        self._is_engaged = False
 
     @property
     def model(self) -> GripperModel:
@@ -93,7 +92,6 @@ class JawGripper:
 
     def hold(self) -> None:
         """Keep the fingers as they are; what is gripped stays gripped."""
-        self._is_engaged = False
         with self._gate.stopping():
             readings = self._servos.read()
             self._servos.set_torque(True, self._safety.max_grip)
@@ -112,9 +110,8 @@ class JawGripper:
     def _drive(self, goal_rad: float) -> float:
         """Turn the jaw to ``goal_rad`` or until it stops; return the opening, metres."""
         with self._gate.passing():
-            if not self._is_engaged:
-                self._servos.set_torque(True, self._safety.max_grip)
-                self._is_engaged = True
+            # Each time: a loss of power may have switched it off.
+            self._servos.set_torque(True, self._safety.max_grip)
             self._command(goal_rad)
         seen: deque[float] = deque(maxlen=STILL_CYCLES)
         for _ in range(round(LIMIT_S / CYCLE_S)):
@@ -136,13 +133,8 @@ class JawGripper:
         )
 
     def _read(self) -> ServoReadings:
-        try:
-            readings = self._servos.read()
-            self._watch.check(readings)
-        except RobotError:
-            # Whatever it was may have switched the motor off.
-            self._is_engaged = False
-            raise
+        readings = self._servos.read()
+        self._watch.check(readings)
         return readings
 
     def _opening_at(self, readings: ServoReadings) -> float:

@@ -51,10 +51,11 @@ class JointReadings:
     """float64[N]."""
     loads: NDArray[np.float64]
     """float64[N], share of the stall torque, in the joints' sense."""
+    read_at_ns: int
 
 
 class JointDrive:
-    """The joints of one arm. Motions from one thread; ``hold`` from any."""
+    """The joints of one arm. For one thread; a stop of another one comes through the gate."""
 
     def __init__(
         self,
@@ -83,15 +84,11 @@ class JointDrive:
 
     def engage(self, torque: float) -> None:
         """Switch the motors on where the joints stand, with ``torque`` as the limit."""
+        before_rad = self.read().joints_rad
         with self._gate.passing():
             self._servos.set_torque(True, torque)
         self._torque = torque
-        self._sag_rad = np.zeros_like(self._sag_rad)
-
-    def hold(self) -> None:
-        """Hold still where the joints are, with limited torque; ends a motion of another thread."""
-        with self._gate.stopping():
-            self._servos.set_torque(True, self._safety.hold_torque)
+        self._sag_rad = np.clip(before_rad - self.settle(), -MAX_SAG_RAD, MAX_SAG_RAD)
 
     def follow(self, path: JointPath) -> bool:
         """Go along ``path``, which begins where the joints are, and wait until they are still.
@@ -177,6 +174,7 @@ class JointDrive:
         return JointReadings(
             joints_rad=self._calibration.joints_from_motors(readings.positions_rad),
             loads=self._calibration.directions * readings.loads,
+            read_at_ns=readings.read_at_ns,
         )
 
     def _is_blocked(self, readings: JointReadings, window: deque[NDArray[np.float64]]) -> bool:

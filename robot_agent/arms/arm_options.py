@@ -1,0 +1,91 @@
+"""Options that all jointed arms share, and how their gripper and hooks are loaded."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocol.configuration import PositiveFloat, PositiveInt
+from protocol.episode import GripperPose
+from protocol.errors import ConfigurationError
+from robot_agent.arms.clock import Clock
+from robot_agent.arms.servo_group import GripperMotor
+from robot_agent.kinematics.arm_model import Mount
+from robot_agent.robots.base import RobotSite
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parking:
+    """Where the hand waits out of the camera's view of the bin, upright, base frame."""
+
+    x_m: float
+    y_m: float
+    z_m: float
+    yaw_rad: float = 0.0
+
+    @property
+    def pose(self) -> GripperPose:
+        """As a pose of the gripper."""
+        return GripperPose(x_m=self.x_m, y_m=self.y_m, z_m=self.z_m, yaw_rad=self.yaw_rad)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArmOptions:
+    """What a jointed arm is opened with; a driver adds its defaults."""
+
+    port: str
+    """Path of the serial port, best one in ``/dev/serial/by-id``: it survives replugging."""
+    baud: PositiveInt = 1_000_000
+    mount: Mount = field(default_factory=lambda: Mount(x_m=-0.24))
+    """Where the arm's foot stands in the base frame, upright on the height z_m."""
+    parking: Parking = Parking(x_m=-0.16, y_m=0.20, z_m=0.20)
+    clearance_m: PositiveFloat = 0.12
+    """Height of the finger tips above which the hand may leave the bin sideways."""
+    min_voltage_v: PositiveFloat
+    max_voltage_v: PositiveFloat
+    gripper: dict[str, Any] | None = None
+    """``driver = "module:Class"`` and that gripper's options, where it is a device of its own; by
+    default it is a motor on the arm's bus."""
+    shuffle: str = ""
+    """``module:function``: called between attempts with the robot, the hand out of view, to stir
+    the bin; returns whether it did. "" for a bin that nobody touches."""
+
+    def __post_init__(self) -> None:
+        if not self.min_voltage_v < self.max_voltage_v:
+            raise ConfigurationError(
+                f"min_voltage_v {self.min_voltage_v} is not below max_voltage_v "
+                f"{self.max_voltage_v}"
+            )
+
+
+def open_gripper_device(table: dict[str, Any], site: RobotSite, clock: Clock) -> GripperMotor:
+    """Connect to the gripper that an arm's option names.
+
+    Raises:
+        ConfigurationError: the driver is missing, cannot be loaded, or refuses its options.
+        RobotError: the gripper does not answer.
+    """
+    driver = table.get("driver")
+    if not isinstance(driver, str):
+        raise ConfigurationError("gripper.driver: expected 'module:Class'")
+    options = {key: value for key, value in table.items() if key != "driver"}
+    gripper: GripperMotor = _load(driver, "gripper.driver").open(options, site, clock)
+    return gripper
+
+
+def load_shuffle(name: str) -> Any:  # noqa: ANN401 - a function from outside
+    """Return the function that stirs the bin; see ``ArmOptions.shuffle``.
+
+    Raises:
+        ConfigurationError: it cannot be loaded.
+    """
+    return _load(name, "shuffle")
+
+
+def _load(name: str, option: str) -> Any:  # noqa: ANN401 - a name from outside
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"{option} {name!r}: {error}") from error

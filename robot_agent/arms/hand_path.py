@@ -1,0 +1,105 @@
+"""HandPaths: straight lines of the finger tips, as paths of the joints."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.episode import GripperPose
+from protocol.errors import RobotError
+from robot_agent.arms.joint_path import JointPath, minimum_jerk, path_through, straight_in_joints
+from robot_agent.config import SafetyConfig
+from robot_agent.kinematics.arm_model import ArmModel
+from robot_agent.kinematics.inverse import InverseKinematics
+
+FEWEST_POINTS, MOST_POINTS = 9, 41
+POINT_M = 0.01
+"""One point more for each."""
+POINT_RAD = 0.1
+LEAP_RAD = 0.7
+"""A joint that would turn by more between two points takes another configuration of the arm."""
+
+
+class HandPaths:
+    """Plans for one arm, within its limits."""
+
+    def __init__(self, arm: ArmModel, inverse: InverseKinematics, safety: SafetyConfig) -> None:
+        self._arm = arm
+        self._inverse = inverse
+        self._safety = safety
+
+    def line_to(
+        self, pose: GripperPose, *, start_rad: NDArray[np.float64], slowdown: float = 1.0
+    ) -> JointPath:
+        """Return the straight way of the finger tips to ``pose``, the hand upright.
+
+        A pose that cannot be had is replaced by the nearest that can, also on the way. Where the
+        line would need another configuration of the arm, the joints go there straight instead.
+
+        Args:
+            pose: base frame; of the two yaws that close alike the nearer one is taken.
+            start_rad: float64[N], where the joints are; a small tilt there is lost on the way.
+            slowdown: how many times the shortest duration.
+
+        Raises:
+            RobotError: no configuration of the arm was found for the pose.
+        """
+        start = self._arm.forward(start_rad)
+        way, turn_rad = _between(start, pose), _half_turn(pose.yaw_rad - start.yaw_rad)
+        length_m = float(np.linalg.norm(way))
+        count = FEWEST_POINTS + math.ceil(max(length_m / POINT_M, abs(turn_rad) / POINT_RAD))
+        shares = minimum_jerk(min(count, MOST_POINTS))
+        points: list[NDArray[np.float64]] = []
+        near = start_rad
+        for share in shares:
+            there = _along(start, way, turn_rad, float(share))
+            joints = self.joints_at(there, near=near)
+            if np.abs(joints - near).max() > LEAP_RAD:
+                end = self.joints_at(pose, near=start_rad)
+                return straight_in_joints(start_rad, end, safety=self._safety, slowdown=slowdown)
+            points.append(joints)
+            near = joints
+        line = np.stack(points)
+        line += (1 - shares[:, None]) * (start_rad - line[0])
+        return path_through(line, length_m=length_m, safety=self._safety, slowdown=slowdown)
+
+    def nearest_reachable(self, pose: GripperPose, *, near: NDArray[np.float64]) -> GripperPose:
+        """Return ``pose`` where it can be had, else the nearest pose that can."""
+        return self._inverse.nearest_reachable(pose, near=near)
+
+    def joints_at(self, pose: GripperPose, *, near: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the joints, float64[N], for ``pose`` or the nearest pose that can be had.
+
+        Raises:
+            RobotError: none was found.
+        """
+        solution = self._inverse.solve(pose, near=near)
+        if solution is None:
+            pose = self._inverse.nearest_reachable(pose, near=near)
+            solution = self._inverse.solve(pose, near=near)
+        if solution is None:
+            raise RobotError(f"{self._arm.name}: no joint angles were found for {pose}")
+        return solution.joints_rad
+
+
+def _between(start: GripperPose, end: GripperPose) -> NDArray[np.float64]:
+    return np.array([end.x_m - start.x_m, end.y_m - start.y_m, end.z_m - start.z_m])
+
+
+def _along(
+    start: GripperPose, way: NDArray[np.float64], turn_rad: float, share: float
+) -> GripperPose:
+    x, y, z = (float(step) * share for step in way)
+    return GripperPose(
+        x_m=start.x_m + x,
+        y_m=start.y_m + y,
+        z_m=start.z_m + z,
+        yaw_rad=start.yaw_rad + turn_rad * share,
+    )
+
+
+def _half_turn(angle_rad: float) -> float:
+    """Return the turn in [-pi/2, pi/2] after which the fingers close alike."""
+    return math.remainder(angle_rad, math.pi)

@@ -1,0 +1,302 @@
+"""JointArm: a Robot made of a chain of joints, their motors, and a gripper at the end.
+
+What the first motion after opening does: the arm may lie folded, tilted, or below the table's
+height. If the hand is upright it rises straight to ``clearance_m`` first. Then all joints go
+together, slowly and with the torque of holding, to the parking pose; at a contact the arm stays
+where it is and the motion is given up. The same is done when somebody or a loss of power has moved
+the arm meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.episode import GripperPose
+from protocol.errors import ConfigurationError, RobotError, SafetyFault
+from robot_agent.arms.arm_options import ArmOptions
+from robot_agent.arms.clock import Clock
+from robot_agent.arms.hand_path import HandPaths
+from robot_agent.arms.joint_drive import JointDrive
+from robot_agent.arms.joint_path import straight_in_joints
+from robot_agent.arms.motion_gate import MotionGate
+from robot_agent.arms.servo_group import GripperMotor, ServoGroup
+from robot_agent.kinematics.arm_model import ArmModel
+from robot_agent.robots.base import (
+    GripperModel,
+    RobotSite,
+    RobotState,
+    ThermometerRobot,
+)
+
+logger = logging.getLogger(__name__)
+
+UNFOLDING_SLOWDOWN = 4.0
+CLOSING_SLOWDOWN = 2.0
+UPRIGHT_RAD = 0.15
+"""A hand that leans by more has to be unfolded first."""
+FINGERS_STILL_M = 0.0003
+FINGERS_STILL_S = 0.3
+FINGERS_LIMIT_S = 2.0
+READING_S = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CalibratedArm:
+    """What moves an arm, once it is known what its motors' readings mean."""
+
+    model: ArmModel
+    drive: JointDrive
+    paths: HandPaths
+    parking_rad: NDArray[np.float64]
+    """float64[N]."""
+
+
+class JointArm:
+    """Satisfies Robot, ReachLimitedRobot and ThermometerRobot; a driver opens it.
+
+    Motions from one thread; ``stop`` from any.
+    """
+
+    def __init__(
+        self,
+        *,
+        site: RobotSite,
+        options: ArmOptions,
+        servos: ServoGroup,
+        gripper: GripperMotor,
+        calibrated: CalibratedArm | None,
+        gate: MotionGate,
+        clock: Clock,
+        shuffle: Callable[[JointArm], bool] | None = None,
+    ) -> None:
+        """Take what a driver has opened; nothing moves.
+
+        Args:
+            site: its name and limits.
+            options: the driver's.
+            servos: the joints' motors.
+            gripper: whatever opens and closes the fingers.
+            calibrated: None before the arm was calibrated; it then refuses to move.
+            gate: shared by all that moves.
+            clock: for every wait.
+            shuffle: stirs the bin; see ``ArmOptions.shuffle``.
+        """
+        self._site = site
+        self._options = options
+        self._servos = servos
+        self._gripper = gripper
+        self._arm = calibrated
+        self._gate = gate
+        self._clock = clock
+        self._shuffle = shuffle
+        self._is_ready = self._is_unfolded = self._has_torque = self._is_closed = False
+        self._asked_yaw_rad = 0.0
+        self._fault: SafetyFault | None = None
+
+    @property
+    def servos(self) -> ServoGroup:
+        """The joints' motors, for who calibrates or checks them."""
+        return self._servos
+
+    @property
+    def gripper_motor(self) -> GripperMotor:
+        """What moves the fingers, for who calibrates or checks it."""
+        return self._gripper
+
+    @property
+    def gripper(self) -> GripperModel:
+        """The gripper's data sheet."""
+        return self._gripper.model
+
+    def state(self) -> RobotState:
+        """Measure pose and opening now.
+
+        Of the two yaws that close alike it says the one nearer to what was asked for last.
+        """
+        arm = self._calibrated()
+        readings = arm.drive.read()
+        pose = arm.model.forward(readings.joints_rad)
+        off_rad = math.remainder(pose.yaw_rad - self._asked_yaw_rad, math.pi)
+        return RobotState(
+            pose=replace(pose, yaw_rad=self._asked_yaw_rad + off_rad),
+            opening_m=self._gripper.opening_m(),
+            measured_at_ns=readings.read_at_ns,
+        )
+
+    def move_to(self, pose: GripperPose) -> RobotState:
+        """Move in a straight line to ``pose``; return where the hand ended, also if blocked.
+
+        Raises:
+            RobotError, SafetyFault: see ServoWatch; stopped, or a motor does not answer.
+            ConfigurationError: the arm is not calibrated.
+        """
+        with self._motion() as arm:
+            self._asked_yaw_rad = pose.yaw_rad
+            self._go(arm, pose)
+        return self.state()
+
+    def open_gripper(self) -> float:
+        """Open fully; return the measured opening in metres."""
+        with self._motion():
+            return self._gripper.open_fully()
+
+    def close_gripper(self) -> float:
+        """Close until the fingers stop; return the measured opening in metres."""
+        with self._motion():
+            return self._gripper.close()
+
+    def retreat(self) -> RobotState:
+        """Rise, then go to the parking pose; return when the fingers are still.
+
+        Raises:
+            RobotError: something is in the way: the hand would be in the picture.
+        """
+        with self._motion() as arm:
+            self._park(arm)
+            self._await_still_fingers()
+        return self.state()
+
+    def prepare_attempt(self) -> bool:
+        """Stir the bin if ``shuffle`` is configured; True if it was. Nobody refills a real bin."""
+        return self._shuffle(self) if self._shuffle is not None else False
+
+    def nearest_reachable(self, pose: GripperPose) -> GripperPose:
+        """Return ``pose`` where it can be had, else a pose near it that can; nothing moves."""
+        arm = self._calibrated()
+        return arm.paths.nearest_reachable(pose, near=arm.drive.read().joints_rad)
+
+    def temperature_c(self) -> float:
+        """Return the temperature of the hottest motor, degrees Celsius."""
+        celsius = float(self._servos.read().temperatures_c.max())
+        if isinstance(self._gripper, ThermometerRobot):
+            celsius = max(celsius, self._gripper.temperature_c())
+        return celsius
+
+    def stop(self) -> None:
+        """Hold still where the arm is with limited torque, from any state and any thread."""
+        self._is_ready = False
+        self._has_torque = True
+        with self._gate.stopping(), ExitStack() as both:
+            # The gripper too, when the arm's own motors do not answer.
+            both.callback(self._gripper.hold)
+            self._servos.set_torque(True, self._site.safety.hold_torque)
+
+    def close(self) -> None:
+        """Park gently, then hold with limited torque: the arm never drops. May be called twice.
+
+        After a fault, an error or a stop it only holds; an arm that never moved is left alone.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with ExitStack() as parts:
+            parts.callback(self._gripper.disconnect)
+            parts.callback(self._servos.close)
+            try:
+                if self._is_ready and self._fault is None:
+                    with self._motion() as arm:
+                        self._park(arm, slowdown=CLOSING_SLOWDOWN)
+            except RobotError as error:
+                logger.warning("%s: not parked: %s", self._site.name, error)
+            try:
+                if self._has_torque:
+                    self.stop()
+            except RobotError as error:
+                logger.warning("%s: it may not hold still: %s", self._site.name, error)
+
+    @contextmanager
+    def _motion(self) -> Iterator[CalibratedArm]:
+        """Make sure that the arm may move and can, and know how a motion ended."""
+        if self._fault is not None:
+            raise SafetyFault(
+                f"{self._site.name}: does not move since a fault: {self._fault}; once a person has "
+                "seen to it, start the agent again"
+            )
+        arm = self._calibrated()
+        self._gate.start_motion()
+        try:
+            self._make_ready(arm)
+            yield arm
+        except SafetyFault as error:
+            self._fault = error
+            self._is_ready = False
+            raise
+        except RobotError:
+            self._is_ready = False
+            raise
+
+    def _make_ready(self, arm: CalibratedArm) -> None:
+        """Switch the motors on where the arm is; unfold it if that is its first motion."""
+        if not self._is_ready:
+            self._has_torque = True
+            arm.drive.engage(self._site.safety.max_torque)
+            tilt_rad = arm.model.tilt_rad(arm.drive.read().joints_rad)
+            if not self._is_unfolded or tilt_rad > UPRIGHT_RAD:
+                self._is_unfolded = False
+                self._unfold(arm, is_upright=tilt_rad <= UPRIGHT_RAD)
+            self._is_unfolded = self._is_ready = True
+
+    def _unfold(self, arm: CalibratedArm, *, is_upright: bool) -> None:
+        logger.info("%s: unfolding slowly to its parking pose", self._site.name)
+        arm.drive.engage(self._site.safety.hold_torque)
+        if is_upright:
+            self._rise(arm, UNFOLDING_SLOWDOWN)
+        self._park_joints(arm, UNFOLDING_SLOWDOWN)
+        arm.drive.engage(self._site.safety.max_torque)
+
+    def _go(self, arm: CalibratedArm, pose: GripperPose, slowdown: float = 1.0) -> bool:
+        """Go straight to ``pose``; return whether the hand arrived."""
+        start_rad = arm.drive.read().joints_rad
+        return arm.drive.follow(arm.paths.line_to(pose, start_rad=start_rad, slowdown=slowdown))
+
+    def _park(self, arm: CalibratedArm, slowdown: float = 1.0) -> None:
+        self._rise(arm, slowdown)
+        self._park_joints(arm, slowdown)
+
+    def _rise(self, arm: CalibratedArm, slowdown: float) -> None:
+        """Bring the finger tips straight up to ``clearance_m``, if they are lower."""
+        here = arm.model.forward(arm.drive.read().joints_rad)
+        up = replace(here, z_m=self._options.clearance_m)
+        if here.z_m < up.z_m and not self._go(arm, up, slowdown):
+            raise self._blocked("rising")
+
+    def _park_joints(self, arm: CalibratedArm, slowdown: float) -> None:
+        path = straight_in_joints(
+            arm.drive.read().joints_rad,
+            arm.parking_rad,
+            safety=self._site.safety,
+            slowdown=slowdown,
+        )
+        if not arm.drive.follow(path):
+            raise self._blocked("on its way to the parking pose")
+
+    def _blocked(self, when: str) -> RobotError:
+        return RobotError(
+            f"{self._site.name}: something is in the arm's way {when}; it stays where it is: "
+            "clear the way"
+        )
+
+    def _await_still_fingers(self) -> None:
+        """Wait until the opening no longer changes: what slips out must not read as held."""
+        now_s = still_since_s = self._clock.monotonic_s()
+        end_s, seen_m = now_s + FINGERS_LIMIT_S, self._gripper.opening_m()
+        while now_s < end_s and now_s - still_since_s < FINGERS_STILL_S:
+            self._site.beat()
+            self._clock.sleep(READING_S)
+            now_s, opening_m = self._clock.monotonic_s(), self._gripper.opening_m()
+            if abs(opening_m - seen_m) > FINGERS_STILL_M:
+                still_since_s, seen_m = now_s, opening_m
+
+    def _calibrated(self) -> CalibratedArm:
+        if self._arm is None:
+            raise ConfigurationError(
+                f"{self._site.name}: the arm is not calibrated; run `robot-agent calibrate`"
+            )
+        return self._arm
