@@ -89,7 +89,7 @@ class Robotiq2F85:
         parsed = from_table(
             dict(options), RobotiqOptions, name=f"{site.name}: Robotiq options", folder=Path()
         )
-        port = SerialPort(parsed.port, baud=parsed.baud, clock=clock)
+        port = SerialPort(parsed.port, baud=parsed.baud)
         registers = ModbusPort(port, slave=parsed.slave, name=site.name)
         registers.open()
         gripper = cls(registers, parsed, site, clock)
@@ -191,8 +191,9 @@ class Robotiq2F85:
     def _write(self, action: int, position: int) -> None:
         safety = self._site.safety
         stroke_share = (safety.max_speed_m_s - SLOWEST_M_S) / (FASTEST_M_S - SLOWEST_M_S)
-        speed = round(255 * min(max(stroke_share, 0.0), 1.0))
-        force = round(255 * safety.max_grip)
+        # Rounded down: a limit is not exceeded, not even a little.
+        speed = int(255 * min(max(stroke_share, 0.0), 1.0))
+        force = int(255 * safety.max_grip)
         self._registers.write_registers(ACTION_ADDRESS, (action << 8, position, speed << 8 | force))
 
     def _opening_m(self, status: RobotiqStatus) -> float:

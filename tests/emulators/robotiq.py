@@ -31,7 +31,7 @@ def crc(data: bytes) -> bytes:
 class EmulatedRobotiq:
     """The gripper; ``hurry`` makes it faster than a real one."""
 
-    hurry: float = 10.0
+    hurry: float = 50.0
     object_at: int | None = None
     """Position at which the fingers meet something while closing."""
     fault: int = 0
