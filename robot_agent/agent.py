@@ -99,14 +99,14 @@ class Agent:
                 heartbeat=self.heartbeat,
             )
             parts.closes("uplink", self._drain)
-            self._watchdog = Watchdog.start(config)
-            parts.closes("guard", self._watchdog.close)
-            watch = Watch(self._watchdog, emergency)
-            bare_robot = open_robot(config, watch.beat)
-            robot = watch.watched_robot(bare_robot)
+            watchdog = Watchdog.start(config)
+            parts.closes("guard", watchdog.close)
+            self._watch = Watch(watchdog, emergency)
+            bare_robot = open_robot(config, self._watch.beat)
+            robot = self._watch.watched_robot(bare_robot)
             parts.closes("robot", robot.close)
             with held_still_after_a_fault(robot):
-                camera = watch.watched_camera(open_camera(config.camera, bare_robot))
+                camera = self._watch.watched_camera(open_camera(config.camera, bare_robot))
                 parts.closes("camera", camera.close)
                 self._calibration = load_or_find(robot, camera, config, self._rng)
                 zero_m = closed_zero_m(robot)
@@ -239,7 +239,7 @@ class Agent:
         q_function = self._policy.q_function
         collection = CollectionSettings() if q_function is None else q_function.collection
         self._mode = mode = self._choose_mode(collection)
-        with self._watchdog.at_work():
+        with self._watch.attempt():
             episode = self._loop.run_attempt(
                 mode, q_function, max_moves=collection.max_moves, policy=self._policy.identity(mode)
             )

@@ -29,20 +29,31 @@ class Watch:
         self._emergency = emergency
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Be watched meanwhile.
+    def attempt(self) -> Iterator[None]:
+        """Be watched during a whole attempt.
 
         Raises:
-            SafetyFault: the robot was stopped before or meanwhile, or the guard is gone. A fault
-                that the driver raises stops the robot for good, as anybody's stop does.
+            SafetyFault: the guard is gone. This or any other fault stops the robot for good, as
+                anybody's stop does.
         """
-        self._emergency.check()
         try:
             with self._watchdog.at_work():
                 yield
         except SafetyFault as fault:
             self._emergency.pull(f"because of a fault: {fault}")
             raise
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Be watched during one call of the robot's or the camera's.
+
+        Raises:
+            SafetyFault: the robot was stopped before or meanwhile, or there is another fault.
+        """
+        self._emergency.check()
+        try:
+            with self.attempt():
+                yield
         except RobotError as error:
             # A motion that was stopped fails; that is not the robot's fault.
             self._emergency.check(error)
@@ -86,7 +97,7 @@ class _WatchedRobot:
         if isinstance(robot, ReachLimitedRobot):
             self.nearest_reachable = robot.nearest_reachable
         if isinstance(robot, ThermometerRobot):
-            self.temperature_c = watch.at_work()(robot.temperature_c)
+            self.temperature_c = watch.call()(robot.temperature_c)
         if isinstance(robot, InstrumentedRobot):
             self.reference_outcome = robot.reference_outcome
 
@@ -95,27 +106,27 @@ class _WatchedRobot:
         return self._robot.gripper
 
     def state(self) -> RobotState:
-        with self._watch.at_work():
+        with self._watch.call():
             return self._robot.state()
 
     def move_to(self, pose: GripperPose) -> RobotState:
-        with self._watch.at_work():
+        with self._watch.call():
             return self._robot.move_to(pose)
 
     def open_gripper(self) -> float:
-        with self._watch.at_work():
+        with self._watch.call():
             return self._robot.open_gripper()
 
     def close_gripper(self) -> float:
-        with self._watch.at_work():
+        with self._watch.call():
             return self._robot.close_gripper()
 
     def retreat(self) -> RobotState:
-        with self._watch.at_work():
+        with self._watch.call():
             return self._robot.retreat()
 
     def prepare_attempt(self) -> bool:
-        with self._watch.at_work():
+        with self._watch.call():
             return self._robot.prepare_attempt()
 
     def stop(self) -> None:
@@ -132,7 +143,7 @@ class _WatchedCamera:
         self._watch = watch
 
     def capture(self) -> Frame:
-        with self._watch.at_work():
+        with self._watch.call():
             return self._camera.capture()
 
     def close(self) -> None:

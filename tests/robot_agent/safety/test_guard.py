@@ -1,0 +1,159 @@
+"""What becomes of an arm whose agent dies, stalls or is stopped: real processes, a real line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from robot_agent.safety.stop_latch import StopLatch
+from tests.delivery_site import ROOT, wait_until
+from tests.robot_agent.safety.recorder import Recorder
+from tests.robot_agent.safety.wire_robot import CLOSED, HOLD, SET_POINT, STOPPED
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Recorder]:
+    with Recorder(tmp_path / "port") as recorder:
+        yield recorder
+
+
+@contextmanager
+def moving_arm(
+    folder: Path, line: Recorder, stall_s: float = 30.0, **options: float
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start an agent in a process group of its own; yield it once its arm moves."""
+    command = [sys.executable, "-m", "tests.robot_agent.safety.wire_robot", str(folder)]
+    arguments = [str(stall_s), *(f"{name}={value}" for name, value in options.items())]
+    with subprocess.Popen([*command, *arguments], cwd=ROOT, start_new_session=True) as agent:
+        try:
+            wait_until(lambda: line.count(SET_POINT) >= 20, "the arm moves", deadline_s=30)
+            yield agent
+        finally:
+            agent.kill()
+
+
+def guard_of(agent: subprocess.Popen[bytes]) -> int:
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    [guard] = [
+        int(child)
+        for child in children
+        if b"robot_agent.safety.guard" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    return guard
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def is_held(line: Recorder) -> bool:
+    return bool(line.lines) and line.lines[-1][1] == HOLD
+
+
+def why_stopped(folder: Path) -> str:
+    stop = StopLatch(folder).read()
+    return stop.why if stop is not None else ""
+
+
+def test_an_arm_whose_agent_is_killed_in_a_motion_is_held_still(tmp_path: Path, line: Recorder):
+    with moving_arm(tmp_path, line) as agent:
+        guard = guard_of(agent)
+        agent.kill()
+        wait_until(lambda: is_held(line), "the arm is held")
+        wait_until(lambda: is_gone(guard), "the guard ends")
+    assert why_stopped(tmp_path) == ("by its guard, because its agent died; the arm holds still")
+    assert line.count(HOLD) == 1
+
+
+def test_a_guard_outlives_whatever_kills_the_agents_process_group(tmp_path: Path, line: Recorder):
+    with moving_arm(tmp_path, line) as agent:
+        os.killpg(agent.pid, signal.SIGKILL)
+        wait_until(lambda: is_held(line), "the arm is held")
+
+
+def test_a_guard_that_is_told_to_end_stays_as_long_as_it_is_needed(tmp_path: Path, line: Recorder):
+    with moving_arm(tmp_path, line) as agent:
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            os.kill(guard_of(agent), number)
+        agent.kill()
+        wait_until(lambda: is_held(line), "the arm is held")
+
+
+def test_an_agent_that_hangs_in_a_motion_is_ended_and_the_arm_held(tmp_path: Path, line: Recorder):
+    with moving_arm(tmp_path, line, stall_s=0.3, hangs=3) as agent:
+        wait_until(lambda: is_held(line), "the arm is held")
+        assert agent.wait(10) == -signal.SIGKILL
+        wait_until(lambda: why_stopped(tmp_path) != "", "the stop is kept")
+    assert "its agent made no progress for 0.3 s and was ended" in why_stopped(tmp_path)
+
+
+def test_an_agent_that_is_suspended_is_ended_and_the_arm_held(tmp_path: Path, line: Recorder):
+    with moving_arm(tmp_path, line, stall_s=0.3, motion_s=60) as agent:
+        agent.send_signal(signal.SIGSTOP)
+        wait_until(lambda: is_held(line), "the arm is held")
+        assert agent.wait(10) == -signal.SIGKILL
+
+
+def test_an_agent_that_ends_in_order_needs_no_guard(tmp_path: Path, line: Recorder):
+    with moving_arm(tmp_path, line) as agent:
+        guard = guard_of(agent)
+        os.killpg(agent.pid, signal.SIGINT)
+        assert agent.wait(10) == 0
+        wait_until(lambda: is_gone(guard), "the guard ends")
+    assert line.lines[-1][1] == CLOSED
+    assert line.count(HOLD) == 0
+    assert why_stopped(tmp_path) == ""
+
+
+def test_a_robot_that_rests_needs_no_sign_of_life(tmp_path: Path, line: Recorder):
+    """A decision between two attempts may take longer than a motion may stall."""
+    with moving_arm(tmp_path, line, stall_s=0.2, motion_s=0.15, rest_s=0.5):
+        moved = line.count(SET_POINT)
+        wait_until(lambda: line.count(SET_POINT) > moved + 20, "it moves after a rest")
+    assert why_stopped(tmp_path) == ""
+
+
+def test_an_arm_whose_cable_is_out_is_held_when_it_is_plugged_in_again(
+    tmp_path: Path, line: Recorder
+):
+    with moving_arm(tmp_path, line) as agent:
+        agent.send_signal(signal.SIGSTOP)
+        line.unplug()
+        agent.kill()
+        wait_until(lambda: "may not hold still" in why_stopped(tmp_path), "a first try failed")
+        line.plug()
+        wait_until(lambda: is_held(line), "the arm is held")
+        wait_until(lambda: "the arm holds still" in why_stopped(tmp_path), "the stop says so")
+
+
+def test_no_arm_moves_without_its_guard(tmp_path: Path, line: Recorder):
+    with moving_arm(tmp_path, line) as agent:
+        os.kill(guard_of(agent), signal.SIGKILL)
+        assert agent.wait(10) == 3
+    assert line.count(STOPPED) >= 1
+    assert "the process that guards the arm has ended" in why_stopped(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["file", "signal"])
+def test_a_stop_ends_the_motion_under_way(tmp_path: Path, line: Recorder, how: str):
+    with moving_arm(tmp_path, line, motion_s=600) as agent:
+        if how == "file":
+            (tmp_path / "STOP").touch()
+        else:
+            agent.send_signal(signal.SIGUSR1)
+        assert agent.wait(10) == 3
+    told = [one for _, one in line.lines]
+    assert SET_POINT not in told[told.index(STOPPED) + 2 :]
+    assert told[-1] == CLOSED
+    words = {"file": "by the file STOP in its state folder", "signal": "by the signal SIGUSR1"}
+    assert why_stopped(tmp_path) == words[how]
