@@ -89,7 +89,7 @@ class Robotiq2F85:
         parsed = from_table(
             dict(options), RobotiqOptions, name=f"{site.name}: Robotiq options", folder=Path()
         )
-        port = SerialPort(parsed.port, baud=parsed.baud)
+        port = SerialPort(parsed.port, baud=parsed.baud, monotonic_s=clock.monotonic_s)
         registers = ModbusPort(port, slave=parsed.slave, name=site.name)
         registers.open()
         gripper = cls(registers, parsed, site, clock)

@@ -135,6 +135,22 @@ class SerialPort:
             except OSError as error:
                 raise self._gone(error) from error
 
+    def listen(self, reply: Reply, *, timeout_s: float) -> bool:
+        """Feed what comes, asked for or not, to ``reply``; False if it was not whole in time.
+
+        For devices whose answers take long: between two calls another thread gets its turn.
+
+        Raises:
+            PortGoneError: the port vanished; the next use opens it again.
+            ConfigurationError: as for ``open``.
+        """
+        with self._lock:
+            self._be_open()
+            try:
+                return self._receive(b"", reply, time.monotonic() + timeout_s)
+            except OSError as error:
+                raise self._gone(error) from error
+
     def wire_s(self, count: int) -> float:
         """Return how long ``count`` bytes take on the wire, start and stop bits included."""
         return count * 10 / self.baud
