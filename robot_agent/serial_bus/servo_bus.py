@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from protocol.errors import NoAnswerError, RobotError
+from protocol.errors import NoAnswerError
 from robot_agent.serial_bus.packet_stream import PacketStream, StatusPacket
 from robot_agent.serial_bus.port import BusCounters, SerialPort
 
@@ -110,6 +110,12 @@ class ServoBus(ABC):
         """
         self.write(servo_id, register.address, register.encode(value))
 
+    def sync_write_register(self, register: Register, values: Mapping[int, int]) -> None:
+        """Write one number to several motors at once, by id; nobody answers."""
+        self.sync_write(
+            register.address, {one: register.encode(value) for one, value in values.items()}
+        )
+
     def found(self, servo_ids: Sequence[int]) -> list[int]:
         """Return those that answer."""
         return [servo_id for servo_id in servo_ids if self._answers(servo_id)]
@@ -141,7 +147,9 @@ class ServoBus(ABC):
         reply_bytes = len(servo_ids) * (parameters + 16)  # no header is longer, with some stuffing
         for again in range(self._tries):
             self.counters.retries += again > 0
-            reply = _Replies(self._stream(parameters), missing, parameters)
+            reply = _Replies(
+                self._stream(parameters), missing, lambda p: self._is_answer(p, parameters)
+            )
             data = request(missing)
             timeout_s = self._reply_timeout_s + self.port.wire_s(len(data) + reply_bytes)
             if not self.port.exchange(data, reply, timeout_s=timeout_s):
@@ -156,6 +164,10 @@ class ServoBus(ABC):
             f"{self._tries} tries: check its cable, its supply and its id"
         )
 
+    def _is_answer(self, packet: StatusPacket, parameters: int) -> bool:
+        """Whether a packet is what was asked for."""
+        return len(packet.parameters) == parameters
+
     def _count(self, stream: PacketStream) -> None:
         self.counters.checksum_errors += stream.checksum_errors
         self.counters.garbage_bytes += stream.garbage_bytes
@@ -164,11 +176,16 @@ class ServoBus(ABC):
 class _Replies:
     """The answers of several motors to one request."""
 
-    def __init__(self, stream: PacketStream, servo_ids: Sequence[int], parameters: int) -> None:
+    def __init__(
+        self,
+        stream: PacketStream,
+        servo_ids: Sequence[int],
+        is_answer: Callable[[StatusPacket], bool],
+    ) -> None:
         self.stream = stream
         self.packets: dict[int, StatusPacket] = {}
         self._awaited = set(servo_ids)
-        self._parameters = parameters
+        self._is_answer = is_answer
 
     def feed(self, data: bytes) -> bool:
         """Take what arrived; True once all have answered."""
@@ -181,9 +198,7 @@ class _Replies:
 
     def _take(self, packets: list[StatusPacket]) -> None:
         for packet in packets:
-            # One that is refused comes without what was asked for: the bus says why.
-            fits = len(packet.parameters) == self._parameters or packet.error
-            if packet.servo_id in self._awaited and fits:
+            if packet.servo_id in self._awaited and self._is_answer(packet):
                 self._awaited.discard(packet.servo_id)
                 self.packets[packet.servo_id] = packet
             else:
@@ -198,8 +213,3 @@ def check_fits(value: int, low: int, high: int) -> None:
     """
     if not low <= value <= high:
         raise ValueError(f"{value} is not within {low} and {high}")
-
-
-def refused(port: SerialPort, packet: StatusPacket, why: str) -> RobotError:
-    """Return the error of a motor that would not do what it was asked."""
-    return RobotError(f"{port.path}: servo {packet.servo_id} refused the request: {why}")
