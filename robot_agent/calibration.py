@@ -24,6 +24,7 @@ from protocol.episode import GripperPose, ImageArray
 from protocol.errors import HandEyeError
 from protocol.hand_eye import HandEyeMap
 from protocol.key_files import PUBLIC_MODE, write_over
+from robot_agent.arms.joint_calibration import JointCalibration
 from robot_agent.cameras.base import Camera
 from robot_agent.config import AgentConfig, CameraDescription
 from robot_agent.robots.base import GripperModel, Robot
@@ -59,9 +60,12 @@ class Calibration:
 
     hand_eye_map: HandEyeMap
     residual: float
-    """Share of the changed pixels left unexplained, less what was explained wrongly; 0 is best."""
+    """Share of the changed pixels left unexplained, less what was explained wrongly; 0 is best,
+    and of a map that a marker board gave."""
     trusted: bool
     """False: no camera explains the pictures; ``hand_eye_map`` is the description's."""
+    board_rms_px: float | None = None
+    """Of a map that a marker board gave: how far its corners are from where the map puts them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +108,7 @@ def fit_camera(
     """Fit a pinhole camera to silhouettes by cross-entropy search, wide first, then fine."""
     height, width = views[0].evidence.shape
     aspect = width / height
-    start = best = _parameters(description)
+    start = best = described_parameters(description)
     best_score = 0.0
     for candidates, iterations, share, every in ROUNDS:
         silhouettes = _Silhouettes(views[::every], gripper)
@@ -132,7 +136,8 @@ def fit_camera(
 
 def described_map(description: CameraDescription, aspect: float = 1.0) -> HandEyeMap:
     """Return the map of the camera exactly as it is described; aspect is width by height."""
-    return HandEyeMap(matrix=camera_matrix(_parameters(description), aspect).astype(np.float32))
+    matrix = camera_matrix(described_parameters(description), aspect)
+    return HandEyeMap(matrix=matrix.astype(np.float32))
 
 
 def camera_matrix(parameters: NDArray[np.float64], aspect: float) -> NDArray[np.float64]:
@@ -159,7 +164,8 @@ def camera_matrix(parameters: NDArray[np.float64], aspect: float) -> NDArray[np.
     return np.concatenate([rows, -(rows @ np.array([x, y, z]))[:, None]], axis=1)
 
 
-def _parameters(description: CameraDescription) -> NDArray[np.float64]:
+def described_parameters(description: CameraDescription) -> NDArray[np.float64]:
+    """Return the camera's parameters, float64[7], as ``camera_matrix`` takes them."""
     position = np.array(description.position_m)
     dx, dy, dz = np.array(description.look_at_m) - position
     pan, tilt = np.arctan2(dy, dx), np.arctan2(dz, np.hypot(dx, dy))
@@ -256,6 +262,7 @@ class _Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     description_sha256: str
     matrix: Annotated[list[float], msgspec.Meta(min_length=12, max_length=12)]
     residual: float
+    board_rms_px: float | None = None
 
 
 def load_or_find(
@@ -278,13 +285,23 @@ def load_or_find(
     if not found.trusted:
         # Not kept: the next start tries again, perhaps with the camera put right.
         return found
-    fresh = _Saved(
-        description_sha256=description_digest(config),
-        matrix=[float(value) for value in found.hand_eye_map.matrix.ravel()],
-        residual=found.residual,
-    )
-    write_over(_path(config), msgspec.json.encode(fresh), mode=PUBLIC_MODE)
+    keep(found, config)
     return found
+
+
+def keep(calibration: Calibration, config: AgentConfig) -> None:
+    """Save a calibration for the starts to come.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    saved = _Saved(
+        description_sha256=description_digest(config),
+        matrix=[float(value) for value in calibration.hand_eye_map.matrix.ravel()],
+        residual=calibration.residual,
+        board_rms_px=calibration.board_rms_px,
+    )
+    write_over(_path(config), msgspec.json.encode(saved), mode=PUBLIC_MODE)
 
 
 def saved_calibration(config: AgentConfig) -> Calibration | None:
@@ -294,7 +311,10 @@ def saved_calibration(config: AgentConfig) -> Calibration | None:
         return None
     matrix = np.array(saved.matrix, np.float32).reshape(3, 4)
     return Calibration(
-        hand_eye_map=HandEyeMap(matrix=matrix), residual=saved.residual, trusted=True
+        hand_eye_map=HandEyeMap(matrix=matrix),
+        residual=saved.residual,
+        trusted=True,
+        board_rms_px=saved.board_rms_px,
     )
 
 
@@ -313,9 +333,17 @@ def _load(path: Path) -> _Saved | None:
 
 
 def description_digest(config: AgentConfig) -> str:
-    """Return sha256 hex of all that a calibration depends on; another digest, another map."""
+    """Return sha256 hex of all that a calibration depends on; another digest, another map.
+
+    Raises:
+        ConfigurationError: the calibration of the joints is damaged.
+    """
     robot, camera = config.robot, config.camera
     options = {key: value for key, value in robot.options.items() if key not in SCENE_OPTIONS}
     facts = (config.camera_description, dataclasses.replace(robot, options=options), camera)
     encoded = msgspec.json.encode(facts, order="sorted")
+    joints = JointCalibration.read(config.state_folder)
+    if joints is not None:
+        # Where the hand is believed to be depends on it.
+        encoded += joints.digest.encode()
     return hashlib.sha256(encoded).hexdigest()
