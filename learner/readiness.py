@@ -111,7 +111,7 @@ def _check_software(places: set[str], head: Head) -> None:
         node_id: _versions_on(node_id) for node_id in nodes if node_id != own
     }  # all are under way before the first is waited for
     for node_id, answer in answers.items():
-        _compare(name_of(nodes[node_id]), head, answer)
+        _compare(nodes[node_id], head, answer)
 
 
 def _versions_on(node_id: str) -> Any:  # noqa: ANN401 - Ray's reference
@@ -120,13 +120,19 @@ def _versions_on(node_id: str) -> Any:  # noqa: ANN401 - Ray's reference
     return task.remote()
 
 
-def _compare(node: str, head: Head, answer: Any) -> None:  # noqa: ANN401
+def _compare(node: Node, head: Head, answer: Any) -> None:  # noqa: ANN401 - Ray's reference
+    name = name_of(node)
     try:
         there: dict[str, str] = head.answer(answer, _ANSWER_S)
     except ray.exceptions.RayError as error:
+        if node["NodeID"] not in {one["NodeID"] for one in live_nodes()}:
+            # It had gone before, which Ray notices only after several seconds. What runs there
+            # waits for it, and looks again when it is back.
+            logger.warning("node %s is gone: what runs there starts when it is back", name)
+            return
         reason = str(error).strip().splitlines()[-1]
-        raise ConfigurationError(f"node {node} cannot run the learner: {reason}") from error
-    check_versions(there, package_versions(), node=node)
+        raise ConfigurationError(f"node {name} cannot run the learner: {reason}") from error
+    check_versions(there, package_versions(), node=name)
 
 
 def _described() -> str:

@@ -36,6 +36,8 @@ RETENTION_IDLE_S = 30.0
 _RETENTION_PAUSE_S = 60.0
 """How long retention rests after it failed."""
 _MAX_ACKED = 4096
+_GROUPS_READY = 1
+"""As many groups as may wait for the disk while more is received."""
 _ENTRY_BYTES = 128
 """What an entry of the store takes beside a record or a reason."""
 
@@ -113,8 +115,9 @@ class Committer:
         self._retention_due_s = self._resting_until_s = 0.0
         self._next = _Group(deliveries=[])
         self._groups: queue.SimpleQueue[_Group | None] = queue.SimpleQueue()
-        self._finished: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._written: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._under_way = 0
+        self._is_writing = False
         self._answers: deque[Answer] = deque()
         self._submitted_bytes = 0
         self._done_bytes = 0
@@ -149,16 +152,17 @@ class Committer:
             self._hand_over()
 
     def commit_submitted(self, patience_s: float = 0.0) -> None:
-        """Have what was submitted stored, and wait for it up to ``patience_s``.
+        """Have what was submitted stored; wait up to ``patience_s`` for the group before it.
 
-        Who would go on meanwhile would fight with the committer's thread for the interpreter, which
-        the binding of LMDB lets go of at every call: a record cost a tenth more CPU.
+        Whoever goes on while groups are written fights with the committer's thread for the
+        interpreter, which the binding of LMDB lets go of at every call: a record cost a tenth more
+        CPU. So one receives while the disk syncs, with one more group ready for it.
         """
         self._hand_over()
         end_s = time.monotonic() + patience_s
-        while self._under_way:
+        while self._under_way > _GROUPS_READY:
             try:
-                self._finished.get(timeout=max(0.0, end_s - time.monotonic()))
+                self._written.get(timeout=max(0.0, end_s - time.monotonic()))
             except queue.Empty:
                 return
             self._under_way -= 1
@@ -196,6 +200,7 @@ class Committer:
 
     def _take(self, group: _Group) -> None:
         deliveries = group.deliveries
+        self._is_writing = True
         try:
             self._answers.extend(self._commit(deliveries))
         except Exception:
@@ -203,7 +208,13 @@ class Committer:
             logger.exception("a group of %d deliveries could not be stored", len(deliveries))
         self._done_bytes += group.written_bytes
         self._on_answers()
-        self._finished.put(None)
+        self._note_written()
+
+    def _note_written(self) -> None:
+        """Say once of each group that what is left of it is the disk's work, or nothing."""
+        if self._is_writing:
+            self._is_writing = False
+            self._written.put(None)
 
     def _retire_some(self) -> None:
         if time.monotonic() < self._resting_until_s:
@@ -220,7 +231,7 @@ class Committer:
     def _commit(self, group: list[Delivery]) -> list[Answer]:
         began_s = time.monotonic()
         try:
-            verdicts = self._store.commit([delivery.item for delivery in group])
+            verdicts = self._store.commit([delivery.item for delivery in group], self._note_written)
         except (StoreFullError, StoreError) as error:
             robots = {delivery.sender.robot_id for delivery in group}
             if isinstance(error, StoreError) and len(robots) > 1:

@@ -114,9 +114,11 @@ class GatewayHandle:
 
     def __init__(self, config: LearnerConfig, gateway: GatewayConfig) -> None:
         """Start the actor, on the node whose disk holds the store."""
-        options = actor_options(gateway.place)
-        actor_class: Any = ray.remote(max_task_retries=3, **options)(GatewayActor)
+        # Without max_task_retries, calls fail within seconds while the actor is started anew or its
+        # node is away. With any, Ray keeps them until it is back, whatever the call itself says.
+        actor_class: Any = ray.remote(**actor_options(gateway.place))(GatewayActor)
         self._actor: Any = actor_class.remote(config, gateway, package_versions())
+        self.place = gateway.place
         self._listening: Any = self._actor.endpoint.remote()
         """Ready once the gateway has listened for the first time."""
         self._stopping: Any = None
@@ -125,24 +127,18 @@ class GatewayHandle:
         self._complaint = ""
         """Why there is no report, as it was logged last."""
 
-    def await_endpoint(self) -> str:
-        """Wait until the gateway listens; return where.
-
-        Raises:
-            ConfigurationError, StoreError: a key file is missing, the port is in use, the store
-                is damaged (as the cause of Ray's own error).
-        """
-        endpoint: str = ray.get(self.ask_endpoint())
-        return endpoint
-
     def ask_endpoint(self) -> Any:  # noqa: ANN401 - Ray's reference
-        """Return what becomes the endpoint, or an error, once the gateway listens or cannot."""
+        """Return what becomes the endpoint once the gateway listens.
+
+        Or an error, with the ConfigurationError or StoreError as its cause: a key file is missing,
+        the port is in use, the store is damaged. ActorUnavailableError while it is started anew.
+        """
         return self._actor.endpoint.remote()
 
     def ask_report(self) -> None:
         """Ask this gateway what it tells the others, unless it is still to answer."""
         if self._asked is None:
-            self._asked = _at_once(self._actor.report).remote()
+            self._asked = self._actor.report.remote()
 
     def report(self, timeout_s: float) -> GatewayReport | None:
         """Return what it answered; None when it does not in time."""
@@ -171,14 +167,14 @@ class GatewayHandle:
 
     def hear(self, others: Sequence[HeardReport]) -> None:
         """Tell this gateway what the others said last."""
-        _at_once(self._actor.hear).remote(others)
+        self._actor.hear.remote(others)
 
     def kept_digests(
         self, robot_id: str, spool_id: bytes, sequences: Sequence[int]
     ) -> dict[int, bytes]:
         """See EpisodeStore.kept_digests; TransientError when the gateway does not answer."""
         digests: dict[int, bytes] = _answer(
-            _at_once(self._actor.kept_digests).remote(robot_id, spool_id, sequences)
+            self._actor.kept_digests.remote(robot_id, spool_id, sequences)
         )
         return digests
 
@@ -186,9 +182,7 @@ class GatewayHandle:
         self, robot_id: str, spool_id: bytes, digests: Mapping[int, bytes]
     ) -> list[int]:
         """See EpisodeStore.retire_copies; TransientError when the gateway does not answer."""
-        gone: list[int] = _answer(
-            _at_once(self._actor.retire_copies).remote(robot_id, spool_id, digests)
-        )
+        gone: list[int] = _answer(self._actor.retire_copies.remote(robot_id, spool_id, digests))
         return gone
 
     def status(self, timeout_s: float) -> StatusReply | None:
@@ -198,8 +192,7 @@ class GatewayHandle:
             ray.exceptions.RayError: it is gone for good.
         """
         with suppress(ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
-            asked = _at_once(self._actor.status).remote()
-            status: StatusReply = ray.get(asked, timeout=timeout_s)
+            status: StatusReply = ray.get(self._actor.status.remote(), timeout=timeout_s)
             return status
         return None
 
@@ -211,6 +204,8 @@ class GatewayHandle:
     def release_published(self, version: int, pinned: Collection[str]) -> None:
         """Say that a release is there; the gateway measures when the robots use it.
 
+        One that is being started anew misses it.
+
         Args:
             version: of the release.
             pinned: robots that shall not use it; "" for all of them.
@@ -219,16 +214,16 @@ class GatewayHandle:
 
     def note_pins(self, pinned: Collection[str]) -> None:
         """Say who is pinned now; a gateway that is being started anew misses it."""
-        _at_once(self._actor.note_pins).remote(pinned)
+        self._actor.note_pins.remote(pinned)
 
     def note_training(self, report: TrainingReport) -> None:
         """Say how training goes; a gateway that is being started anew misses it."""
-        _at_once(self._actor.note_training).remote(report)
+        self._actor.note_training.remote(report)
 
     def ask_to_stop(self) -> None:
         """Ask it to store and ack what was received; one that never listened has nothing."""
         if ray.wait([self._listening], timeout=0.0)[0]:
-            self._stopping = _at_once(self._actor.stop).remote()
+            self._stopping = self._actor.stop.remote()
 
     def close(self, name: str, timeout_s: float) -> None:
         """End the actor once it has done what ``ask_to_stop`` asked, or is not there to do it.
@@ -259,8 +254,3 @@ def _answer(asked: Any) -> Any:  # noqa: ANN401 - Ray's reference, and each call
         raise
     except ray.exceptions.RayError as error:
         raise TransientError(f"a gateway does not answer: {error}") from error
-
-
-def _at_once(method: Any) -> Any:  # noqa: ANN401 - Ray's methods
-    """Return a method whose calls fail while the actor is started anew, instead of waiting."""
-    return method.options(max_task_retries=0)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Collection
 from contextlib import ExitStack
+from typing import Any
 
 import ray
 
@@ -28,7 +29,6 @@ class Gateways:
     def __init__(self, config: LearnerConfig) -> None:
         """Start the actors, each on the node whose disk holds its store."""
         self._names = [one.name for one in config.gateways]
-        self._places = [one.place for one in config.gateways]
         self._handles = [GatewayHandle(config, one) for one in config.gateways]
 
     def await_endpoint(self) -> str:
@@ -37,30 +37,29 @@ class Gateways:
         The others follow when their nodes are there.
 
         Raises:
-            ConfigurationError, StoreError: see GatewayHandle.await_endpoint.
+            ConfigurationError, StoreError: see GatewayHandle.ask_endpoint.
         """
-        asked = [handle.ask_endpoint() for handle in self._handles]
-        ready, _ = ray.wait(asked, num_returns=1)
-        endpoint: str = ray.get(ready[0])
-        return endpoint
+        waiting = self._ask_endpoints()
+        while not (endpoints := _take_answer(waiting, None)):
+            pass  # the one that answered is being started anew
+        return endpoints[0]
 
     def await_endpoints(self, head: Head) -> list[str]:
         """Wait until every one listens whose node is there; return where.
 
         Raises:
             ClusterLostError: the head went meanwhile.
-            ConfigurationError, StoreError: see GatewayHandle.await_endpoint.
+            ConfigurationError, StoreError: see GatewayHandle.ask_endpoint.
         """
-        asked = [handle.ask_endpoint() for handle in self._handles]
-        waiting = dict(zip(asked, self._places, strict=True))
+        waiting = self._ask_endpoints()
         endpoints: list[str] = []
-        while not endpoints or any(nodes_in(place) for place in waiting.values()):
-            ready, _ = ray.wait(list(waiting), timeout=_POLL_S)
-            endpoints += ray.get(ready)
-            for one in ready:
-                del waiting[one]
+        while not endpoints or any(nodes_in(handle.place) for handle in waiting.values()):
+            endpoints += _take_answer(waiting, _POLL_S)
             head.check()
         return endpoints
+
+    def _ask_endpoints(self) -> dict[Any, GatewayHandle]:
+        return {handle.ask_endpoint(): handle for handle in self._handles}
 
     def exchange(self) -> Exchange:
         """Return what tells them of each other; to be run in one process."""
@@ -111,6 +110,22 @@ class Gateways:
         with ExitStack() as ending:
             for name, handle in zip(self._names, self._handles, strict=True):
                 ending.callback(_close, handle, name, end_s)
+
+
+def _take_answer(waiting: dict[Any, GatewayHandle], timeout_s: float | None) -> list[str]:
+    """Take one answer to ``ask_endpoint`` out of those that are waited for; return what it says.
+
+    Nothing if none came in time, or the gateway is being started anew: then it is asked anew.
+    """
+    ready, _ = ray.wait(list(waiting), timeout=timeout_s)
+    endpoints: list[str] = []
+    for one in ready:
+        handle = waiting.pop(one)
+        try:
+            endpoints.append(ray.get(one))
+        except ray.exceptions.ActorUnavailableError:
+            waiting[handle.ask_endpoint()] = handle
+    return endpoints
 
 
 def _close(handle: GatewayHandle, name: str, end_s: float) -> None:

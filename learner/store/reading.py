@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol
 
 import ray
@@ -15,6 +17,7 @@ from learner.store.stored_episode import StoredEpisode
 from protocol.errors import StoreError
 
 _ANSWER_S = 20.0
+_LOOK_S = 0.5
 
 
 class StoreReader(Protocol):
@@ -42,8 +45,12 @@ class StoreReader(Protocol):
         """Read no more."""
 
 
-def open_to_read(config: GatewayConfig) -> StoreReader:
+def open_to_read(config: GatewayConfig, stopping: Event) -> StoreReader:
     """Return the gateway's store: its file, or a process beside it where that is another node.
+
+    Args:
+        config: of the gateway.
+        stopping: ends a question that waits for another node, by StoreError.
 
     Raises:
         StoreError: it is cut short, of another format, or not there. Of a store on another node
@@ -51,13 +58,14 @@ def open_to_read(config: GatewayConfig) -> StoreReader:
     """
     if is_here(config.place):
         return EpisodeStore(config.store, config.max_store_bytes, readonly=True)
-    return _StoreElsewhere(config)
+    return _StoreElsewhere(config, stopping)
 
 
 class _StoreElsewhere:
     """An EpisodeStore in a Ray actor, which ends with the process that asks."""
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, stopping: Event) -> None:
+        self._stopping = stopping
         self._where = f"episode store {config.store} in place {config.place}"
         options = actor_options(config.place)
         # Not tried again: whoever reads several stores must not wait for one whose node is gone.
@@ -92,8 +100,14 @@ class _StoreElsewhere:
         ray.kill(self._actor)
 
     def _ask(self, what: str, *arguments: object) -> Any:  # noqa: ANN401 - each caller knows
+        asked = getattr(self._actor, what).remote(*arguments)
+        end_s = time.monotonic() + _ANSWER_S
+        # Not all at once: training shall not end the later for a node that is away.
+        while not ray.wait([asked], timeout=_LOOK_S)[0] and time.monotonic() < end_s:
+            if self._stopping.is_set():
+                raise StoreError(f"{self._where} does not answer, and is not waited for")
         try:
-            return ray.get(getattr(self._actor, what).remote(*arguments), timeout=_ANSWER_S)
+            return ray.get(asked, timeout=0)
         except StoreError:
             raise
         except ray.exceptions.RayError as error:

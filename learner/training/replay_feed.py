@@ -57,7 +57,8 @@ class ReplayFeed:
         counted: Counted | None = None,
         team: Team | None = None,
     ) -> None:
-        self._tails = [StoreTail(config) for config in stores]
+        self._stopping = threading.Event()
+        self._tails = [StoreTail(config, self._stopping) for config in stores]
         self._replay = replay
         self._refiner = refiner
         self._counted = counted or Counted()
@@ -74,7 +75,6 @@ class ReplayFeed:
         """Set once enough of the newest attempts are there to go on with, or all there is."""
         self.caught_up = threading.Event()
         """Set once everything stored before the start has been read, or as much as fits."""
-        self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._threads = [
             threading.Thread(target=self._run, args=(tail,), name="replay-feed", daemon=True)
@@ -136,6 +136,8 @@ class ReplayFeed:
             found = tail.new(_AT_ONCE)
             older = [] if found else tail.older(_AT_ONCE)
         except StoreError as error:
+            if self._stopping.is_set():
+                return False
             # Training goes on with what it has; robots hear of it from the gateway.
             tail.note_trouble(error)
             self._note_progress()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from threading import Event
 
 from learner.config import GatewayConfig
 from learner.store.reading import open_to_read
@@ -18,13 +19,13 @@ Piece = list[tuple[int, StoredEpisode]]
 class StoreTail:
     """A place in a store that moves both ways. Belongs to one thread."""
 
-    def __init__(self, config: GatewayConfig) -> None:
-        """Open the store.
+    def __init__(self, config: GatewayConfig, stopping: Event) -> None:
+        """Open the store; once ``stopping`` is set, none on another node is waited for.
 
         Raises:
             StoreError: it cannot be read; of a store on another node the first reading says so.
         """
-        self._store = open_to_read(config)
+        self._store = open_to_read(config, stopping)
         self._older_than = -1
         self._said = ""
         self.newest = -1
