@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import select
-import termios
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +16,9 @@ from typing import Protocol
 
 import serial
 
-from protocol.errors import ConfigurationError, PortGoneError
+from protocol.errors import PortGoneError
+from robot_agent.serial_bus.echo import EchoFilter
+from robot_agent.serial_bus.opening import open_alone
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class SerialPort:
         self._serial: serial.Serial | None = None
         self._fd = -1
         self._poll = select.poll()
-        self._echoes: bool | None = None  # None: not known yet
+        self._echo = EchoFilter()
         self._sent = b""
         self._is_disturbed = False
         self._backoff_s = FIRST_BACKOFF_S
@@ -112,9 +112,12 @@ class SerialPort:
             try:
                 self._drain()
                 self._write(request)
-                is_whole = self._receive(request, reply, time.monotonic() + timeout_s)
+                self._echo.expect(request)
+                is_whole = self._receive(reply, time.monotonic() + timeout_s)
             except OSError as error:
                 raise self._gone(error) from error
+            if is_whole:
+                self._echo.answered()
             self._is_disturbed = not is_whole
             self.counters.timeouts += not is_whole
             return is_whole
@@ -147,7 +150,7 @@ class SerialPort:
         with self._lock:
             self._be_open()
             try:
-                return self._receive(b"", reply, time.monotonic() + timeout_s)
+                return self._receive(reply, time.monotonic() + timeout_s)
             except OSError as error:
                 raise self._gone(error) from error
 
@@ -170,14 +173,14 @@ class SerialPort:
                 f"{self._look_again_s - now_s:.1f} s: is the cable in?"
             )
         try:
-            self._serial = _open(self.path, self.baud)
+            self._serial = open_alone(self.path, self.baud)
         except PortGoneError:
             self._look_again_s = now_s + self._backoff_s
             self._backoff_s = min(2 * self._backoff_s, LAST_BACKOFF_S)
             raise
         self._fd = self._serial.fileno()
         self._poll.register(self._fd, select.POLLIN)
-        self._echoes = None
+        self._echo = EchoFilter()
         self._backoff_s = FIRST_BACKOFF_S
         if self._look_again_s is not None:
             self._look_again_s = None
@@ -206,26 +209,13 @@ class SerialPort:
                     raise OSError(errno.ETIMEDOUT, f"took no bytes for {WRITE_TIMEOUT_S} s")
                 select.select([], [self._fd], [], WRITE_TIMEOUT_S)
 
-    def _receive(self, request: bytes, reply: Reply, end_s: float) -> bool:
-        echo = b"" if self._echoes is False else request
-        head = b""
+    def _receive(self, reply: Reply, end_s: float) -> bool:
         while (left_s := end_s - time.monotonic()) > 0:
-            data = self._read(left_s)
-            if not data:
-                continue
-            if echo:
-                head += data
-                if len(head) < len(echo) and echo.startswith(head):
-                    continue
-                is_echo = head.startswith(echo)
-                data, echo, head = head.removeprefix(echo), b"", b""
-                self._echoes = True if is_echo else self._echoes
+            data = self._echo.strip(self._read(left_s))
             if data and reply.feed(data):
-                # One answer tells what the adapter does; from then on nothing is compared.
-                self._echoes = bool(self._echoes)
                 return True
-        # The beginning of an echo may as well be the beginning of an answer.
-        return bool(head) and reply.feed(head)
+        held = self._echo.held_back()
+        return bool(held) and reply.feed(held)
 
     def _read(self, timeout_s: float) -> bytes:
         """Return what is there, waiting at most ``timeout_s``; b"" if nothing came."""
@@ -257,40 +247,3 @@ class SerialPort:
         with suppress(OSError):
             self._serial.close()
         self._serial, self._fd = None, -1
-
-
-def _open(path: Path, baud: int) -> serial.Serial:
-    try:
-        port = serial.Serial(str(path), baud, exclusive=True, timeout=0)
-    except (OSError, termios.error) as error:
-        raise _why_not(path, error) from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path}: {baud} baud: {error}") from error
-    # Some adapters collect bytes for 16 ms unless told not to; others have no such setting.
-    with suppress(ValueError, OSError):
-        port.set_low_latency_mode(True)
-    with suppress(OSError):
-        # Programs that do not ask for the lock are kept out as well.
-        fcntl.ioctl(port.fileno(), termios.TIOCEXCL)
-    return port
-
-
-def _why_not(path: Path, error: Exception) -> ConfigurationError | PortGoneError:
-    """Return what to raise when a port cannot be opened: pyserial tells much in words only."""
-    cause = error.__context__ if isinstance(error.__context__, termios.error) else error
-    number = cause.args[0] if cause.args else None
-    if number in (errno.EAGAIN, errno.EBUSY):
-        return ConfigurationError(
-            f"{path}: another process has this port: is another agent running on it?"
-        )
-    if number in (errno.EACCES, errno.EPERM):
-        return ConfigurationError(
-            f"{path}: may not be opened by this user: add it to the group that owns the port, "
-            "often `dialout`"
-        )
-    if number in (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO):
-        return PortGoneError(
-            f"{path}: there is no such port: is the cable in, and the adapter's path right? "
-            "`ls /dev/serial/by-id` lists those that are there"
-        )
-    return ConfigurationError(f"{path}: cannot be used as a serial port: {error}")

@@ -11,6 +11,7 @@ import select
 import threading
 import time
 import tty
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -111,7 +112,13 @@ class PtyPort:
                 served = self._serve_once()
             if not served:
                 # Outside the lock, so that unplugging gets its turn.
-                time.sleep(TICK_S)
+                self._wait()
+
+    def _wait(self) -> None:
+        """Wait for bytes, but no longer than until the device's next tick."""
+        ends = self._ends
+        with suppress(OSError):  # unplugged meanwhile
+            select.select(ends[:1] if ends else [], [], [], TICK_S)
 
     def _serve_once(self) -> bool:
         if self._ends is None:
