@@ -77,22 +77,30 @@ class EpisodeStore(StoreAccounts):
         self._writer = threading.Lock()
         """Held by who writes: what is removed is looked at first, without LMDB."""
 
-    def commit(self, batch: Sequence[Arrival | Burial]) -> list[Verdict]:
+    def commit(
+        self, batch: Sequence[Arrival | Burial], on_written: Callable[[], None] = lambda: None
+    ) -> list[Verdict]:
         """Store a batch in one transaction; when this returns, it is on disk.
+
+        Args:
+            batch: what is stored.
+            on_written: called when all that is left is the disk's work.
 
         Raises:
             StoreFullError: the disk or the size limit is reached; nothing of the batch was stored.
             StoreError: the disk failed or the store is damaged; nothing of the batch was stored.
         """
         try:
-            return self._commit(batch)
+            return self._commit(batch, on_written)
         except StoreFullError:
             # A reader that was killed holds pages until somebody looks whether it lives.
             if not self._file.environment.reader_check():
                 raise
-        return self._commit(batch)
+        return self._commit(batch, on_written)
 
-    def _commit(self, batch: Sequence[Arrival | Burial]) -> list[Verdict]:
+    def _commit(
+        self, batch: Sequence[Arrival | Burial], on_written: Callable[[], None]
+    ) -> list[Verdict]:
         needed_bytes = sum(len(item.record) for item in batch if isinstance(item, Arrival))
         with (
             self._writing(needed_bytes),
@@ -103,6 +111,7 @@ class EpisodeStore(StoreAccounts):
             writer.finish()
             if self._age.is_mark_due:
                 self._age.mark(transaction, writer.last_number)
+            on_written()
         return verdicts
 
     def retire_some(self) -> bool:
