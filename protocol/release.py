@@ -118,10 +118,16 @@ def head_bytes(data: bytes) -> int:
     return _HEAD_BYTES + len(encoded)
 
 
-def policy_digest(release: Release, hand_eye_map: HandEyeMap) -> str:
-    """Return sha256 hex over graphs, preprocessing, search settings and the map in use.
+def policy_digest(release: Release, hand_eye_map: HandEyeMap, joint_calibration: str = "") -> str:
+    """Return sha256 hex over graphs, preprocessing, search settings and the calibration in use.
 
     Two attempts with the same digest were decided by the same function of what was seen.
+
+    Args:
+        release: what decides.
+        hand_eye_map: in use, refined or not.
+        joint_calibration: sha256 hex of what was measured of joints and gripper; "" for a robot
+            that needs no such thing.
     """
     manifest = release.manifest
     preprocessing = {"height_px": manifest.image_height_px, "width_px": manifest.image_width_px}
@@ -132,6 +138,8 @@ def policy_digest(release: Release, hand_eye_map: HandEyeMap) -> str:
         bytes.fromhex(hand_eye_map.digest()),
         msgspec.json.encode(manifest.search, order="sorted"),
     ]
+    if joint_calibration:
+        parts.append(bytes.fromhex(joint_calibration))
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))

@@ -16,6 +16,7 @@ from protocol.errors import OutboxFullError, RejectedEpisodeError, RobotError, S
 from protocol.messages import Heartbeat, RobotHealth
 from protocol.release_manifest import CollectionSettings
 from protocol.security import load_curve_keys, load_release_public
+from robot_agent.arms.joint_calibration import JointCalibration
 from robot_agent.calibration import Calibration, load_or_find
 from robot_agent.camera_shift import CameraShift
 from robot_agent.closing import ClosingStack
@@ -32,6 +33,7 @@ from robot_agent.release_receiver import ReleaseReceiver
 from robot_agent.robots.base import Robot
 from robot_agent.safety.emergency_stop import EmergencyStop
 from robot_agent.safety.stop_latch import StopLatch
+from robot_agent.safety.stop_orders import StopOrders
 from robot_agent.safety.watchdog import Watchdog
 from robot_agent.safety.watched_parts import Watch
 from robot_agent.safety.workspace import held_still_after_a_fault
@@ -97,6 +99,7 @@ class Agent:
                 learner_keys=self._learner_keys,
                 outbox=self._outbox,
                 heartbeat=self.heartbeat,
+                obey_stop=StopOrders(config.state_folder, emergency).obey,
             )
             parts.closes("uplink", self._drain)
             watchdog = Watchdog.start(config)
@@ -133,6 +136,7 @@ class Agent:
                 calibration=self._calibration.hand_eye_map,
                 height_px=config.camera.height_px,
                 width_px=config.camera.width_px,
+                joint_calibration=JointCalibration.digest_in(config.state_folder),
             )
             parts.closes("release receiver", self._receiver.close)
             self._metrics: AgentMetrics | None = None

@@ -25,11 +25,19 @@ class QFunction:
     Belongs to one thread at a time.
     """
 
-    def __init__(self, release: Release, *, robot_id: str, calibration: HandEyeMap) -> None:
+    def __init__(
+        self,
+        release: Release,
+        *,
+        robot_id: str,
+        calibration: HandEyeMap,
+        joint_calibration: str = "",
+    ) -> None:
         """Load the graphs and try them on random input.
 
         The release's refined map of this robot is used if it was refined from ``calibration``;
-        otherwise the calibration itself.
+        otherwise the calibration itself. ``joint_calibration``, sha256 hex or "", only goes into
+        the policy's identity.
 
         Raises:
             RejectedReleaseError: a graph cannot be loaded, has another signature, or gives
@@ -45,7 +53,7 @@ class QFunction:
         self._image_shape = (release.manifest.image_height_px, release.manifest.image_width_px, 3)
         self.policy = PolicyIdentity(
             release_version=release.manifest.version,
-            digest=policy_digest(release, self.hand_eye_map),
+            digest=policy_digest(release, self.hand_eye_map, joint_calibration),
         )
         self._warm_up()
 

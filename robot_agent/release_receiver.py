@@ -65,6 +65,7 @@ class ReleaseReceiver:
         calibration: HandEyeMap,
         height_px: int,
         width_px: int,
+        joint_calibration: str = "",
         chunk_bytes: int = 256 * 2**10,
         subscribe_every_s: float = 2.0,
     ) -> None:
@@ -81,6 +82,8 @@ class ReleaseReceiver:
             calibration: the robot's own hand-eye map.
             height_px: height of the camera's pictures.
             width_px: their width.
+            joint_calibration: sha256 hex of joints and gripper as they were calibrated, for the
+                policy's identity; "" where there is no such thing.
             chunk_bytes: bytes asked for at once, at most MAX_CHUNK_BYTES.
             subscribe_every_s: time between keep-alives.
         """
@@ -97,6 +100,7 @@ class ReleaseReceiver:
         self._orders = ReleaseOrders(state_folder / "release-order", verify_key, robot_id)
         self._robot_id = robot_id
         self._calibration = calibration
+        self._joint_calibration = joint_calibration
         self._fetcher = ReleaseFetcher(
             self._connection,
             verify_key=verify_key,
@@ -305,7 +309,12 @@ class ReleaseReceiver:
 
     def _load(self, release: Release) -> QFunction:
         self._check_image_size(release)
-        return QFunction(release, robot_id=self._robot_id, calibration=self._calibration)
+        return QFunction(
+            release,
+            robot_id=self._robot_id,
+            calibration=self._calibration,
+            joint_calibration=self._joint_calibration,
+        )
 
     def _check_image_size(self, release: Release) -> None:
         manifest = release.manifest

@@ -101,6 +101,16 @@ class JointCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 f"{path}: damaged: {error}; remove it and run `robot-agent calibrate`"
             ) from error
 
+    @classmethod
+    def digest_in(cls, state_folder: Path) -> str:
+        """Return the digest of what was measured on this robot; "" if nothing was.
+
+        Raises:
+            ConfigurationError: see ``read``.
+        """
+        found = cls.read(state_folder)
+        return "" if found is None else found.digest
+
     def write(self, state_folder: Path) -> None:
         """Keep the calibration in the robot's state folder, whole or not at all.
 

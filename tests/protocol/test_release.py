@@ -113,8 +113,8 @@ def test_a_manifest_out_of_range_is_refused_before_it_is_signed(changes: dict[st
 
 
 def test_the_policy_digest_names_all_that_decides_and_nothing_else():
-    def digest(data: bytes, hand_eye_map=CALIBRATION) -> str:
-        return policy_digest(unpack_release(data, VERIFY_KEY), hand_eye_map)
+    def digest(data: bytes, hand_eye_map=CALIBRATION, joints="") -> str:
+        return policy_digest(unpack_release(data, VERIFY_KEY), hand_eye_map, joints)
 
     same = digest(make_release(version=1))
     digests = {
@@ -123,8 +123,10 @@ def test_the_policy_digest_names_all_that_decides_and_nothing_else():
         digest(make_release(), refined_map()),
         digest(make_release(search=SearchSettings(samples=65))),
         digest(make_release(image_height_px=9)),
+        digest(make_release(), joints="ab" * 32),
+        digest(make_release(), joints="ac" * 32),
         RANDOM_POLICY_DIGEST,
     }
 
-    assert len(digests) == 6
+    assert len(digests) == 8
     assert digest(make_release(version=2, metrics={"auc": 0.9})) == same
