@@ -37,9 +37,9 @@ class ArmOptions:
     port: str
     """Path of the serial port, best one in ``/dev/serial/by-id``: it survives replugging."""
     baud: PositiveInt = 1_000_000
-    mount: Mount = field(default_factory=lambda: Mount(x_m=-0.24))
+    mount: Mount = field(default_factory=lambda: Mount(x_m=-0.20, z_m=0.10))
     """Where the arm's foot stands in the base frame, upright on the height z_m."""
-    parking: Parking = Parking(x_m=-0.16, y_m=0.20, z_m=0.20)
+    parking: Parking = Parking(x_m=-0.20, y_m=0.20, z_m=0.17)
     clearance_m: PositiveFloat = 0.12
     """Height of the finger tips above which the hand may leave the bin sideways."""
     min_voltage_v: PositiveFloat

@@ -1,19 +1,22 @@
-"""JawGripper: a motor on the arm's own bus that turns one jaw about a hinge."""
+"""JawGripper: a motor on the arm's own bus that opens and closes the fingers by a linkage."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from protocol.errors import ConfigurationError
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.joint_calibration import GripperScale
+from robot_agent.arms.linkage import Linkage
 from robot_agent.arms.motion_gate import MotionGate
+from robot_agent.arms.servo_checks import check_servos
 from robot_agent.arms.servo_group import ServoGroup, ServoReadings
 from robot_agent.arms.servo_watch import ServoWatch
+from robot_agent.checks.result import CheckResult
 from robot_agent.config import SafetyConfig
 from robot_agent.robots.base import GripperModel
 
@@ -37,7 +40,7 @@ class JawGripper:
         scale: GripperScale | None,
         *,
         model: GripperModel,
-        jaw_length_m: float,
+        linkage: Linkage,
         safety: SafetyConfig,
         watch: ServoWatch,
         gate: MotionGate,
@@ -50,7 +53,7 @@ class JawGripper:
             servos: a group of one.
             scale: what it reads closed and open; None before it is calibrated.
             model: the gripper's data sheet; it opens to its ``max_opening_m``, not further.
-            jaw_length_m: from the hinge to the finger tip.
+            linkage: what is between motor and finger tips.
             safety: the site's limits.
             watch: judges the readings.
             gate: the arm's.
@@ -60,12 +63,17 @@ class JawGripper:
         self._servos = servos
         self._scale = scale
         self._model = model
-        self._jaw_length_m = jaw_length_m
+        self._linkage = linkage
         self._safety = safety
         self._watch = watch
         self._gate = gate
         self._clock = clock
         self._beat = beat
+
+    @property
+    def servos(self) -> ServoGroup:
+        """The motor, for who calibrates it."""
+        return self._servos
 
     @property
     def model(self) -> GripperModel:
@@ -75,7 +83,7 @@ class JawGripper:
     def open_fully(self) -> float:
         """Open until the fingers stop; return the measured opening in metres."""
         scale = self._calibrated()
-        turn_rad = 2 * math.asin(min(1.0, self._model.max_opening_m / (2 * self._jaw_length_m)))
+        turn_rad = self._linkage.turn_rad(self._model.max_opening_m)
         way_rad = scale.open_rad - scale.closed_rad
         return self._drive(scale.closed_rad + math.copysign(min(turn_rad, abs(way_rad)), way_rad))
 
@@ -87,17 +95,22 @@ class JawGripper:
         return self._drive(scale.closed_rad - math.copysign(SQUEEZE_RAD, self._opens))
 
     def opening_m(self) -> float:
-        """Measure the opening now, metres; the jaw's tip moves on a circle."""
+        """Measure the opening now, metres."""
         return self._opening_at(self._read())
 
     def hold(self) -> None:
         """Keep the fingers as they are; what is gripped stays gripped."""
         with self._gate.stopping():
+            # Before it is switched on anew, which may take its goal from it.
             readings = self._servos.read()
             self._servos.set_torque(True, self._safety.max_grip)
-            closing = -self._opens
-            if closing * readings.loads[0] > GRIPPING_LOAD:
-                self._command(float(readings.positions_rad[0]) + closing * SQUEEZE_RAD)
+            is_gripping = -self._opens * readings.loads[0] > GRIPPING_LOAD
+            squeeze_rad = -self._opens * SQUEEZE_RAD if is_gripping else 0.0
+            self._command(float(readings.positions_rad[0]) + squeeze_rad)
+
+    def checks(self) -> Iterator[CheckResult]:
+        """Say what the motor measures of itself; nothing moves."""
+        return check_servos(self._servos, self._watch)
 
     def temperature_c(self) -> float:
         """Return the motor's temperature, degrees Celsius."""
@@ -139,7 +152,7 @@ class JawGripper:
 
     def _opening_at(self, readings: ServoReadings) -> float:
         turn_rad = self._opens * (float(readings.positions_rad[0]) - self._calibrated().closed_rad)
-        return 2 * self._jaw_length_m * math.sin(turn_rad / 2)
+        return self._linkage.opening_m(turn_rad)
 
     @property
     def _opens(self) -> float:

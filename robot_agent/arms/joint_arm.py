@@ -23,15 +23,20 @@ from protocol.errors import ConfigurationError, RobotError, SafetyFault
 from robot_agent.arms.arm_options import ArmOptions
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.hand_path import HandPaths
+from robot_agent.arms.holding import hold_still
 from robot_agent.arms.joint_drive import JointDrive
 from robot_agent.arms.joint_path import straight_in_joints
 from robot_agent.arms.motion_gate import MotionGate
+from robot_agent.arms.servo_checks import check_servos
 from robot_agent.arms.servo_group import GripperMotor, ServoGroup
+from robot_agent.arms.servo_watch import ServoWatch
+from robot_agent.checks.result import CheckResult
 from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.robots.base import (
     GripperModel,
     RobotSite,
     RobotState,
+    SelfCheckingRobot,
     ThermometerRobot,
 )
 
@@ -59,7 +64,8 @@ class CalibratedArm:
 
 
 class JointArm:
-    """Satisfies Robot, ReachLimitedRobot and ThermometerRobot; a driver opens it.
+    """Satisfies Robot, ReachLimitedRobot, ThermometerRobot and SelfCheckingRobot, but for ``open``
+    and ``hold``, which a driver adds.
 
     Motions from one thread; ``stop`` from any.
     """
@@ -72,6 +78,7 @@ class JointArm:
         servos: ServoGroup,
         gripper: GripperMotor,
         calibrated: CalibratedArm | None,
+        watch: ServoWatch,
         gate: MotionGate,
         clock: Clock,
         shuffle: Callable[[JointArm], bool] | None = None,
@@ -84,6 +91,7 @@ class JointArm:
             servos: the joints' motors.
             gripper: whatever opens and closes the fingers.
             calibrated: None before the arm was calibrated; it then refuses to move.
+            watch: what the drive's readings are judged by.
             gate: shared by all that moves.
             clock: for every wait.
             shuffle: stirs the bin; see ``ArmOptions.shuffle``.
@@ -93,6 +101,7 @@ class JointArm:
         self._servos = servos
         self._gripper = gripper
         self._arm = calibrated
+        self._watch = watch
         self._gate = gate
         self._clock = clock
         self._shuffle = shuffle
@@ -179,6 +188,12 @@ class JointArm:
             celsius = max(celsius, self._gripper.temperature_c())
         return celsius
 
+    def checks(self) -> Iterator[CheckResult]:
+        """Say what every motor measures of itself; nothing moves."""
+        yield from check_servos(self._servos, self._watch)
+        if isinstance(self._gripper, SelfCheckingRobot):
+            yield from self._gripper.checks()
+
     def stop(self) -> None:
         """Hold still where the arm is with limited torque, from any state and any thread."""
         self._is_ready = False
@@ -186,7 +201,7 @@ class JointArm:
         with self._gate.stopping(), ExitStack() as both:
             # The gripper too, when the arm's own motors do not answer.
             both.callback(self._gripper.hold)
-            self._servos.set_torque(True, self._site.safety.hold_torque)
+            hold_still(self._servos, self._site.safety.hold_torque)
 
     def close(self) -> None:
         """Park gently, then hold with limited torque: the arm never drops. May be called twice.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_agent.arms.clock import Clock
+from robot_agent.arms.holding import stay_at
 from robot_agent.arms.joint_calibration import JointCalibration
 from robot_agent.arms.joint_path import JointPath
 from robot_agent.arms.motion_gate import MotionGate
@@ -84,11 +85,13 @@ class JointDrive:
 
     def engage(self, torque: float) -> None:
         """Switch the motors on where the joints stand, with ``torque`` as the limit."""
-        before_rad = self.read().joints_rad
+        before = self._servos.read()
         with self._gate.passing():
             self._servos.set_torque(True, torque)
+            stay_at(self._servos, before.positions_rad)
         self._torque = torque
-        self._sag_rad = np.clip(before_rad - self.settle(), -MAX_SAG_RAD, MAX_SAG_RAD)
+        sag_rad = self._judged(before).joints_rad - self.settle()
+        self._sag_rad = np.clip(sag_rad, -MAX_SAG_RAD, MAX_SAG_RAD)
 
     def follow(self, path: JointPath) -> bool:
         """Go along ``path``, which begins where the joints are, and wait until they are still.
@@ -160,8 +163,10 @@ class JointDrive:
 
     def _command(self, goal_rad: NDArray[np.float64]) -> None:
         safety, scale = self._safety, np.ones_like(goal_rad)
-        limits_rad = self._calibration.limits_rad
-        goal_rad = np.clip(goal_rad + self._sag_rad, limits_rad[:, 0], limits_rad[:, 1])
+        # An arm that was folded beyond its limits by hand comes back along its path, not at once.
+        lowest_rad = np.minimum(self._calibration.limits_rad[:, 0], goal_rad)
+        highest_rad = np.maximum(self._calibration.limits_rad[:, 1], goal_rad)
+        goal_rad = np.clip(goal_rad + self._sag_rad, lowest_rad, highest_rad)
         with self._gate.passing():
             self._servos.command(
                 self._calibration.motors_from_joints(goal_rad),

@@ -6,7 +6,9 @@
 | the motor itself says overheated           | SafetyFault                                   |
 | angle sensor or hardware fault             | SafetyFault                                   |
 | supply above what the motors bear          | SafetyFault                                   |
-| supply below what they need (brown-out)    | RobotError                                    |
+| supply below what they need (brown-out),   | RobotError                                    |
+| or the motor itself says out of range      |                                               |
+| a motor that held has switched itself off  | SafetyFault (by the ServoGroup)               |
 | overload or overcurrent                    | RobotError; SafetyFault the third time in     |
 |                                            | succession without a motion that succeeded    |
 
@@ -52,9 +54,9 @@ class ServoWatch:
             voltage_v: lowest and highest supply with which they work.
         """
         self._robot = robot
-        self._motors = motors
-        self._max_temperature_c = max_temperature_c
-        self._voltage_v = voltage_v
+        self.motors = motors
+        self.max_temperature_c = max_temperature_c
+        self.voltage_v = voltage_v
         self._seen: Counter[str] = Counter()
         self._overloads = 0
 
@@ -85,17 +87,17 @@ class ServoWatch:
     def _complaints(self, readings: ServoReadings) -> Iterator[tuple[str, RobotError]]:
         """Yield what is wrong, the worst first, at most one of a kind."""
         hottest = int(np.argmax(readings.temperatures_c))
-        if (celsius := readings.temperatures_c[hottest]) > self._max_temperature_c:
+        if (celsius := readings.temperatures_c[hottest]) > self.max_temperature_c:
             yield (
                 "temperature",
                 SafetyFault(
                     f"{self._of(hottest)} is at {celsius:.0f} degrees C, more than "
-                    f"{self._max_temperature_c:.0f}; let it cool down and find out what it strains "
+                    f"{self.max_temperature_c:.0f}; let it cool down and find out what it strains "
                     "against"
                 ),
             )
         yield from self._faults(readings)
-        low_v, high_v = self._voltage_v
+        low_v, high_v = self.voltage_v
         if (highest := readings.voltages_v.max()) > high_v:
             yield (
                 "high voltage",
@@ -120,6 +122,8 @@ class ServoWatch:
         for index, faults in enumerate(readings.faults):
             if overload := sorted(faults & _OVERLOADS):
                 yield "overload", RobotError(f"{self._of(index)} reports: {overload[0]}")
+            if ServoFault.VOLTAGE in faults:
+                yield "voltage", RobotError(f"{self._of(index)} reports: {ServoFault.VOLTAGE}")
 
     def _of(self, index: int) -> str:
-        return f"{self._robot}: motor {self._motors[index]}"
+        return f"{self._robot}: motor {self.motors[index]}"

@@ -1,0 +1,56 @@
+"""Holding still: what every stop does to motors, whatever they were doing."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.errors import RobotError
+from robot_agent.arms.servo_group import ServoGroup
+from robot_agent.config import SafetyConfig
+
+SPEED_RAD_S, ACCELERATION_RAD_S2 = 1.0, 20.0
+"""Slow: the goal is where the motor is, or was a moment ago."""
+
+
+def hold_still(servos: ServoGroup, torque: float) -> None:
+    """Make where the motors are their goal, with ``torque`` (share) as the limit.
+
+    Raises:
+        RobotError: they do not answer.
+    """
+    # Before anything else, and once more when those that had let go hold again.
+    with suppress(RobotError):
+        stay_at(servos, servos.read().positions_rad)
+    servos.set_torque(True, torque)
+    stay_at(servos, servos.read().positions_rad)
+
+
+def hold_arm(joints: ServoGroup, jaw: ServoGroup | None, safety: SafetyConfig) -> None:
+    """Hold an arm and its jaw still, then let go of their bus: what a guard does.
+
+    The jaw is held first: what it grips must not fall while the arm is on its way to rest.
+
+    Raises:
+        RobotError: a motor does not answer.
+    """
+    with ExitStack() as both:
+        both.callback(joints.close)
+        both.callback(hold_still, joints, safety.hold_torque)
+        if jaw is not None:
+            jaw.set_torque(True, safety.max_grip)
+
+
+def stay_at(servos: ServoGroup, positions_rad: NDArray[np.float64]) -> None:
+    """Make positions_rad float64[N], where the motors are, their goal.
+
+    Raises:
+        RobotError: they do not answer.
+    """
+    servos.command(
+        positions_rad,
+        speeds_rad_s=np.full_like(positions_rad, SPEED_RAD_S),
+        accelerations_rad_s2=np.full_like(positions_rad, ACCELERATION_RAD_S2),
+    )

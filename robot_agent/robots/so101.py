@@ -1,0 +1,103 @@
+"""SO-101 and SO-100: five Feetech STS3215 on one line, and a sixth for the jaw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from protocol.configuration import PositiveFloat, from_table
+from robot_agent.arms.arm_options import ArmOptions
+from robot_agent.arms.assembly import ArmHardware, assemble, check_models
+from robot_agent.arms.clock import Clock, SystemClock
+from robot_agent.arms.feetech_servos import FeetechServos
+from robot_agent.arms.holding import hold_arm
+from robot_agent.arms.joint_arm import JointArm
+from robot_agent.arms.linkage import HingedJaw
+from robot_agent.robots.base import GripperModel, RobotSite
+from robot_agent.serial_bus.feetech import FeetechBus
+from robot_agent.serial_bus.named_errors import named_errors
+from robot_agent.serial_bus.port import SerialPort
+
+JOINT_IDS = (1, 2, 3, 4, 5)
+"""Shoulder pan and lift, elbow flex, wrist flex and roll, as the makers number them."""
+JAW_ID = 6
+JAW_LENGTH_M = 0.080
+"""From the jaw's hinge to its tip, by the makers' model (see kinematics/models/so101.urdf)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SO101Options(ArmOptions):
+    """``[robot.options]``; the voltages suit the 7.4 V servos on a supply of 5 to 7.4 V."""
+
+    min_voltage_v: PositiveFloat = 4.6
+    max_voltage_v: PositiveFloat = 8.4
+    max_opening_m: PositiveFloat = 0.080
+    """To which the jaw opens; it could open further, into the walls of a bin."""
+
+
+class SO101(JointArm):
+    """A driver; see JointArm for what it does."""
+
+    @classmethod
+    def open(cls, options: Mapping[str, Any], site: RobotSite, clock: Clock | None = None) -> Self:
+        """Connect to the servos; nothing moves yet.
+
+        Raises:
+            ConfigurationError: an option or the calibration is unusable, the port is in use, or a
+                servo is of another model.
+            RobotError: a servo does not answer.
+        """
+        parsed = _parse(options, site)
+        joints, jaw = _servos(parsed)
+        with named_errors(site.name):
+            check_models(joints, jaw, is_jaw_used=parsed.gripper is None)
+        hardware = ArmHardware(
+            arm="so101",
+            servos=joints,
+            jaw=jaw,
+            linkage=HingedJaw(length_m=JAW_LENGTH_M),
+            gripper=gripper_model(parsed.max_opening_m),
+        )
+        return assemble(cls, hardware, parsed, site, clock or SystemClock())
+
+    @classmethod
+    def hold(cls, options: Mapping[str, Any], site: RobotSite) -> None:
+        """Hold still with limited torque where the arm is, after its agent is gone.
+
+        Raises:
+            ConfigurationError: an option is unusable, or the port is in use.
+            RobotError: a servo does not answer.
+        """
+        parsed = _parse(options, site)
+        joints, jaw = _servos(parsed)
+        with named_errors(site.name):
+            hold_arm(joints, jaw if parsed.gripper is None else None, site.safety)
+
+
+def gripper_model(max_opening_m: float) -> GripperModel:
+    """Return the shape of the jaws and the wrist's motor above them, by the makers' drawing."""
+    return GripperModel(
+        max_opening_m=max_opening_m,
+        body_boxes=np.array(
+            [
+                [[-0.020, -0.030, 0.065], [0.020, 0.040, 0.105]],
+                [[-0.020, -0.028, 0.105], [0.020, 0.028, 0.160]],
+            ]
+        ),
+        finger_box=np.array([[-0.012, 0.0, 0.0], [0.012, 0.012, 0.065]]),
+    )
+
+
+def _parse(options: Mapping[str, Any], site: RobotSite) -> SO101Options:
+    return from_table(
+        dict(options), SO101Options, name=f"{site.name}: SO-101 options", folder=Path()
+    )
+
+
+def _servos(options: SO101Options) -> tuple[FeetechServos, FeetechServos]:
+    bus = FeetechBus(SerialPort(options.port, baud=options.baud))
+    return FeetechServos(bus, JOINT_IDS), FeetechServos(bus, [JAW_ID])
