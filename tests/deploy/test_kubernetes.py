@@ -18,6 +18,7 @@ from protocol.configuration import load_toml
 from protocol.registry import Registry
 from protocol.security import load_curve_keys, load_release_secret
 
+GATEWAYS = ["ingestion-1", "ingestion-2"]
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 KUBERNETES = "1.34"
 Table = dict[str, Any]
@@ -57,13 +58,13 @@ def test_kubernetes_accepts_the_core_objects():
         kubernetes_validate.validate(one, KUBERNETES, strict=True)
 
 
-@pytest.mark.parametrize("name", ["head", "ingestion", "training"])
+@pytest.mark.parametrize("name", ["head", *GATEWAYS, "training"])
 def test_kubernetes_accepts_the_pods(name: str):
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}}
     kubernetes_validate.validate(pod | {"spec": pod_of(groups()[name])}, KUBERNETES, strict=True)
 
 
-@pytest.mark.parametrize("name", ["head", "ingestion", "training"])
+@pytest.mark.parametrize("name", ["head", *GATEWAYS, "training"])
 def test_what_a_pod_mounts_is_a_volume_of_it(name: str):
     pod = pod_of(groups()[name])
     volumes = {one["name"] for one in pod["volumes"]}
@@ -99,22 +100,48 @@ def test_each_part_finds_its_folders_on_a_disk_that_lasts(config: LearnerConfig)
         for name, group in groups().items()
     }
     for place, folder in [
-        (config.gateway.place, config.gateway.store),
+        *((gateway.place, gateway.store) for gateway in config.gateways),
         (config.releases.place, config.releases.folder),
         (config.training.place, config.run_folder),
     ]:
         assert any(folder.is_relative_to(path) for path in claimed[place])
 
 
-def test_robots_reach_both_ports_of_the_pods_that_listen(config: LearnerConfig):
-    service = one_of("Service")["spec"]
-    assert service["selector"]["ray.io/group"] == config.gateway.place == config.releases.place
+def test_no_two_pods_write_to_one_disk():
+    claims = [
+        volume["persistentVolumeClaim"]["claimName"]
+        for group in groups().values()
+        for volume in pod_of(group)["volumes"]
+        if "persistentVolumeClaim" in volume
+    ]
+    assert len(set(claims)) == len(claims) == len(GATEWAYS) + 1
+
+
+@pytest.mark.parametrize("place", GATEWAYS)
+def test_robots_reach_every_gateway_and_the_releases_by_a_service_of_their_place(
+    place: str, config: LearnerConfig
+):
+    (service,) = (
+        one["spec"]
+        for one in documents("graspfleet.yaml")
+        if one["kind"] == "Service" and one["spec"]["selector"]["ray.io/group"] == place
+    )
     assert service["selector"]["ray.io/cluster"] == one_of("RayCluster")["metadata"]["name"]
-    ports = [str(port["targetPort"]) for port in service["ports"]]
-    binds = [config.gateway.bind, config.releases.bind]
-    assert ports == [bind.rpartition(":")[2] for bind in binds]
-    container = pod_of(groups()["ingestion"])["containers"][0]
+    binds = [one.bind for one in (*config.gateways, config.releases) if one.place == place]
+    ports = [bind.rpartition(":")[2] for bind in binds]
+    assert [str(port["targetPort"]) for port in service["ports"]] == ports
+    container = pod_of(groups()[place])["containers"][0]
     assert [str(port["containerPort"]) for port in container["ports"]] == ports
+
+
+def test_every_gateway_has_a_name_of_its_own_under_which_robots_reach_its_service(
+    config: LearnerConfig,
+):
+    assert [one.place for one in config.gateways] == GATEWAYS
+    services = [one["spec"] for one in documents("graspfleet.yaml") if one["kind"] == "Service"]
+    reached = [service["ports"][0]["port"] for service in services]
+    assert [int(one.advertise.rpartition(":")[2]) for one in config.gateways] == reached
+    assert len({one.advertise for one in config.gateways}) == len(GATEWAYS)
 
 
 def test_ray_is_the_version_that_is_installed():
@@ -132,7 +159,7 @@ def test_the_job_runs_the_learner_with_a_file_that_its_head_mounts():
     assert cluster == one_of("RayCluster")["metadata"]["name"]
 
 
-@pytest.mark.parametrize("place", ["ingestion", "training"])
+@pytest.mark.parametrize("place", [*GATEWAYS, "training"])
 def test_secrets_as_kubernetes_mounts_them_become_what_the_learner_accepts(
     place: str, config: LearnerConfig, tmp_path: Path
 ):
@@ -150,13 +177,15 @@ def test_secrets_as_kubernetes_mounts_them_become_what_the_learner_accepts(
         script = script.replace(f"/srv/graspfleet/{mounted}", str(here))
     subprocess.run([*shell, script], check=True)
 
-    load_release_secret(within(private, config.keys.release_secret))
-    if place == config.gateway.place:
+    if place in (config.releases.place, config.training.place):
+        load_release_secret(within(private, config.keys.release_secret))
+    if place in GATEWAYS:
         load_curve_keys(within(private, config.keys.server_secret))
 
 
-def test_training_has_no_key_but_the_one_that_it_signs_with(config: LearnerConfig):
+def test_no_pod_has_a_key_that_it_does_not_need(config: LearnerConfig):
     assert keys_of(config.training.place) == [config.keys.release_secret.name]
+    assert keys_of("ingestion-2") == [config.keys.server_secret.name]
 
 
 def keys_of(place: str) -> list[str]:
