@@ -49,6 +49,15 @@ def write_over(path: Path, content: bytes, *, mode: int) -> None:
         raise ConfigurationError(f"file {path} cannot be written: {error.strerror}") from error
 
 
+def credential_of(path: Path) -> Path:
+    """Return where this process reads a secret: at ``path``, or its copy among the credentials that
+    systemd gave to the service (``LoadCredential=``), under the same name.
+    """
+    folder = _credentials()
+    copy = path if folder is None else folder / path.name
+    return copy if copy.exists() else path
+
+
 def read_secret(path: Path) -> bytes:
     """Read a secret that only its owner may read.
 
@@ -80,7 +89,9 @@ def _read(path: Path, *, secret: bool) -> bytes:
         ) from error
     except OSError as error:
         raise ConfigurationError(f"key file {path} cannot be read: {error.strerror}") from error
-    if secret and mode & 0o077:
+    # systemd lets the service's user read by an ACL, which shows as a right of the group.
+    others = 0o037 if path.parent == _credentials() else 0o077
+    if secret and mode & others:
         raise ConfigurationError(
             f"secret key {path}: mode {mode:04o} lets others read it; run: chmod 600 {path}"
         )
@@ -89,6 +100,11 @@ def _read(path: Path, *, secret: bool) -> bytes:
     if len(content) > MAX_KEY_FILE_BYTES:
         raise ConfigurationError(f"key file {path}: larger than {MAX_KEY_FILE_BYTES} bytes")
     return content
+
+
+def _credentials() -> Path | None:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(folder) if folder else None
 
 
 def _check_folder(folder: Path) -> None:

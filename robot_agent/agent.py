@@ -13,6 +13,7 @@ import numpy as np
 from protocol.codec import encode_episode
 from protocol.episode import Episode, Mode
 from protocol.errors import OutboxFullError, RejectedEpisodeError, RobotError, SafetyFault
+from protocol.key_files import credential_of
 from protocol.messages import Heartbeat, RobotHealth
 from protocol.release_manifest import CollectionSettings
 from protocol.security import load_curve_keys, load_release_public
@@ -75,7 +76,7 @@ class Agent:
             HandEyeError: the camera does not see the gripper.
         """
         StopLatch(config.state_folder).check(config.name)
-        keys = load_curve_keys(config.secret_key)
+        keys = load_curve_keys(credential_of(config.secret_key))
         verify_key = load_release_public(config.learner.release_key)
         self._learner_keys = LearnerKeys.of_bundle(
             config.learner.public_key, verify_key=verify_key, state_folder=config.state_folder

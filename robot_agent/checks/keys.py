@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from protocol.errors import AuthenticationError, ConfigurationError
+from protocol.key_files import credential_of
 from protocol.key_notice import notice_beside, read_key_notice, verify_key_notice
 from protocol.security import load_curve_keys, load_curve_public, load_release_public
 from robot_agent.checks.result import CheckResult, fail, ok, warn
@@ -24,7 +25,7 @@ def check_keys(config: AgentConfig) -> Iterator[CheckResult]:
 def _secret(config: AgentConfig) -> CheckResult:
     subject = "key of the robot"
     try:
-        keys = load_curve_keys(config.secret_key)
+        keys = load_curve_keys(credential_of(config.secret_key))
     except ConfigurationError as error:
         return fail(subject, str(error), _BUNDLE)
     beside = config.secret_key.with_suffix(".public")
@@ -62,6 +63,6 @@ def _of_releases(config: AgentConfig) -> CheckResult:
 
 def _own_public(secret_key: Path) -> bytes:
     try:
-        return load_curve_keys(secret_key).public
+        return load_curve_keys(credential_of(secret_key)).public
     except ConfigurationError:
         return b""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from protocol.codec import decode_message
 from protocol.errors import ConfigurationError, RejectedMessageError
+from protocol.key_files import credential_of
 from protocol.limits import MAX_HEADER_BYTES
 from protocol.messages import WIRE_VERSION, FromGateway, Hello, Refusal, Welcome
 from protocol.refusal_code import RefusalCode
@@ -36,7 +37,7 @@ def check_network(config: AgentConfig) -> Iterator[CheckResult]:
     The greeting is the agent's own: the learner counts the robot as seen.
     """
     try:
-        keys = load_curve_keys(config.secret_key)
+        keys = load_curve_keys(credential_of(config.secret_key))
         learner_keys = LearnerKeys.of_bundle(
             config.learner.public_key,
             verify_key=load_release_public(config.learner.release_key),

@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 from protocol.errors import ConfigurationError
-from protocol.key_files import write_over
+from protocol.key_files import credential_of, write_over
 from protocol.security import (
     create_curve_keys,
     create_release_keys,
@@ -51,6 +51,27 @@ def test_a_secret_that_others_may_read_is_refused_with_the_remedy(tmp_path: Path
         path.chmod(mode)
         with pytest.raises(ConfigurationError, match=f"chmod 600 {path}"):
             load(path)
+
+
+def test_a_service_reads_the_copy_of_its_secret_that_systemd_made_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = create_curve_keys(tmp_path / "given" / "robot.secret", tmp_path / "robot.key")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "given"))
+    found = credential_of(tmp_path / "bundle" / "robot.secret")
+    # The mask of the ACL that names the service's user.
+    found.chmod(0o440)
+    assert load_curve_keys(found).secret == made.secret
+    found.chmod(0o444)
+    with pytest.raises(ConfigurationError, match="lets others read it"):
+        load_curve_keys(found)
+
+
+def test_a_secret_that_is_no_credential_is_read_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "given"))
+    assert credential_of(tmp_path / "robot.secret") == tmp_path / "robot.secret"
 
 
 def test_a_secret_that_others_may_replace_is_refused_with_the_remedy(tmp_path: Path):
