@@ -1,0 +1,160 @@
+"""Arms whose motors are emulated, byte for byte, behind a pseudo-terminal, in simulated time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robot_agent.arms.joint_arm import JointArm
+from robot_agent.arms.joint_calibration import GripperScale, JointCalibration, JointScale
+from robot_agent.config import SafetyConfig
+from robot_agent.kinematics.arm_model import ArmModel
+from robot_agent.robots.base import RobotSite
+from robot_agent.robots.dynamixel_x import DynamixelX
+from robot_agent.robots.so101 import SO101
+from tests.emulators.dynamixel_servos import DynamixelLine, DynamixelServo
+from tests.emulators.feetech_servos import FeetechLine, FeetechServo
+from tests.emulators.pty_port import PtyPort
+from tests.emulators.servo_line import EmulatedLine
+from tests.emulators.servo_mechanics import FreeShafts, Shaft
+
+STEP_S = 0.01
+FOLDED_RAD = {"so101": (0.3, -1.7, 1.65, 1.2, 0.1), "wx200": (0.3, -1.3, 1.5, 0.8, 0.1)}
+"""As the arms lie when nobody holds them."""
+JAW_OPEN_RAD = 1.7
+IDS = {"so101": (1, 2, 3, 4, 5, 6), "wx200": (1, 2, 4, 5, 6, 7)}
+
+
+class LineClock:
+    """Time that passes when somebody sleeps, and takes a line of motors along."""
+
+    def __init__(self, line: EmulatedLine[Any]) -> None:
+        self._line = line
+        self._now_s = 0.0
+        self.events: list[tuple[float, Callable[[], None]]] = []
+        """Moments, and what is called then, once."""
+
+    def monotonic_s(self) -> float:
+        return self._now_s
+
+    def sleep(self, duration_s: float) -> None:
+        left_s = max(0.0, duration_s)
+        while left_s > 0:
+            self._line.step(min(left_s, STEP_S))
+            self._now_s += min(left_s, STEP_S)
+            left_s -= STEP_S
+            due = [event for event in self.events if event[0] <= self._now_s]
+            self.events = [event for event in self.events if event not in due]
+            for _, happen in due:
+                happen()
+
+    def in_s(self, delay_s: float, happen: Callable[[], None]) -> None:
+        self.events.append((self._now_s + delay_s, happen))
+
+
+@dataclass(kw_only=True)
+class EmulatedArm:
+    """What is at both ends of the cable."""
+
+    driver: type[JointArm]
+    arm: str
+    site: RobotSite
+    line: EmulatedLine[Any]
+    port: PtyPort
+    mechanics: FreeShafts
+    clock: LineClock
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def open(self, **options: object) -> Any:
+        both = {"port": str(self.port.path), **self.options, **options}
+        return self.driver.open(both, self.site, self.clock)
+
+    def hold(self) -> None:
+        self.driver.hold({"port": str(self.port.path), **self.options}, self.site)
+
+    @property
+    def positions_rad(self) -> list[float]:
+        return [self.mechanics.shafts[one].position_rad for one in IDS[self.arm]]
+
+    @property
+    def goals_rad(self) -> list[float]:
+        return [self.line.servos[one].drive().goal_rad for one in IDS[self.arm]]
+
+    @property
+    def torques(self) -> list[float]:
+        """Of each motor, the limit; 0 where it is off."""
+        drives = [self.line.servos[one].drive() for one in IDS[self.arm]]
+        return [drive.max_torque if drive.is_on else 0.0 for drive in drives]
+
+
+def calibration_of(arm: str) -> JointCalibration:
+    """Return what ``calibrate`` would measure: the model as it is, one joint turning the other
+    way, one with another zero.
+    """
+    joints = ArmModel.load(arm).joints
+    scales = [
+        JointScale(
+            name=joint.name,
+            direction=-1 if index == 1 else 1,
+            zero_rad=0.05 if index == 2 else 0.0,
+            lower_rad=max(joint.lower_rad, -2.9),
+            upper_rad=min(joint.upper_rad, 2.9),
+        )
+        for index, joint in enumerate(joints)
+    ]
+    gripper = GripperScale(closed_rad=0.1, open_rad=0.1 + JAW_OPEN_RAD)
+    return JointCalibration(arm=arm, joints=tuple(scales), gripper=gripper)
+
+
+@contextmanager
+def emulated_so101(folder: Path, **options: Any) -> Iterator[EmulatedArm]:
+    servos = [FeetechServo(servo_id=one) for one in IDS["so101"]]
+    with _emulated(SO101, "so101", folder, servos, FeetechLine, 7.4, options) as arm:
+        yield arm
+
+
+@contextmanager
+def emulated_dynamixel(folder: Path, **options: Any) -> Iterator[EmulatedArm]:
+    servos = [DynamixelServo(servo_id=one) for one in IDS["wx200"]]
+    with _emulated(DynamixelX, "wx200", folder, servos, DynamixelLine, 12.0, options) as arm:
+        yield arm
+
+
+@contextmanager
+def _emulated(
+    driver: type[JointArm],
+    arm: str,
+    folder: Path,
+    servos: list[Any],
+    line_class: type[EmulatedLine[Any]],
+    supply_v: float,
+    options: dict[str, Any],
+) -> Iterator[EmulatedArm]:
+    folder.mkdir(parents=True, exist_ok=True)
+    mechanics = FreeShafts()
+    calibration = calibration_of(arm)
+    calibration.write(folder)
+    folded_rad = [*calibration.motors_from_joints(np.array(FOLDED_RAD[arm])), 0.6]
+    for servo, position_rad in zip(servos, folded_rad, strict=True):
+        mechanics.shafts[servo.servo_id] = Shaft(position_rad=float(position_rad))
+    jaw = calibration.gripper
+    assert jaw is not None
+    mechanics.blocks[servos[-1].servo_id] = (jaw.closed_rad, jaw.open_rad)
+    line = line_class(servos, mechanics=mechanics, supply_v=supply_v, is_real_time=False)
+    site = RobotSite(name="robot-7", state_folder=folder, safety=SafetyConfig())
+    with PtyPort(line, folder / "port") as port:
+        yield EmulatedArm(
+            driver=driver,
+            arm=arm,
+            site=site,
+            line=line,
+            port=port,
+            mechanics=mechanics,
+            clock=LineClock(line),
+            options=options,
+        )
