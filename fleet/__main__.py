@@ -15,6 +15,7 @@ from fleet.commands.keys import rotate_key
 from fleet.commands.output import EXIT_CONFIGURATION, EXIT_ERROR
 from fleet.commands.releases import releases
 from fleet.commands.robots import enrol, revoke
+from fleet.commands.stops import stop
 from fleet.commands.trials import demo, evaluate_release
 from protocol.errors import ConfigurationError, GraspFleetError
 
@@ -22,6 +23,7 @@ app = SubcommandApp()
 app.command(demo)
 app.command(enrol)
 app.command(revoke)
+app.command(stop)
 app.command(status)
 app.command(top)
 app.command(rotate_key, name="rotate-key", help="Change the learner's key; no robot is locked out.")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from fleet.concern import Concern, critical, warning
 from fleet.words import counted, duration
-from protocol.messages import RobotHealth, RobotStatus
+from protocol.messages import RobotHealth, RobotStatus, StopState
 
 MOST_SHIFT_PX = 2.0
 MOST_ZERO_DRIFT_M = 0.002
@@ -19,7 +20,9 @@ ALMOST_FULL_OUTBOX_SHARE = 0.9
 
 def ailments(robot: RobotStatus) -> Iterator[Concern]:
     """Yield what is wrong with a robot itself, whatever becomes of its episodes."""
-    if robot.health is not None and robot.health.safety_stops:
+    if robot.stop is not None:
+        yield _stopped(robot.stop)
+    elif robot.health is not None and robot.health.safety_stops:
         yield critical(
             robot.robot_id,
             "it has stopped for safety",
@@ -29,6 +32,18 @@ def ailments(robot: RobotStatus) -> Iterator[Concern]:
         yield from _measured(robot.robot_id, robot.health)
         yield from _outbox(robot, robot.health.outbox_limit_bytes)
     yield from _unlike_before(robot)
+
+
+def _stopped(stop: StopState) -> Concern:
+    ordered = datetime.fromtimestamp(stop.ordered_at_ns / 1e9, UTC)
+    done = "and holds still" if stop.confirmed_at_ns else "but has not said that it holds still"
+    return critical(
+        stop.robot_id,
+        f"it was stopped by {stop.by} at {ordered:%Y-%m-%d %H:%M:%S} UTC, {done}",
+        "it stands until a person has looked at it and runs 'robot-agent resume' there"
+        if stop.confirmed_at_ns
+        else "it stops when it connects; until then go there",
+    )
 
 
 def _measured(name: str, health: RobotHealth) -> Iterator[Concern]:

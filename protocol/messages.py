@@ -16,7 +16,7 @@ import msgspec
 
 from protocol.limits import MAX_GATEWAYS
 
-WIRE_VERSION = 4
+WIRE_VERSION = 5
 OLDEST_WIRE_VERSION = 1
 """The oldest version that is still served."""
 
@@ -24,6 +24,8 @@ SpoolId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Sha256 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 CurvePublic = Annotated[str, msgspec.Meta(min_length=40, max_length=40)]
 """A CURVE public key in Z85."""
+OrderId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+"""Drawn at random by the operator's command."""
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 """Ed25519, by the key that signs releases."""
 WireVersion = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -136,6 +138,26 @@ class KeyNotice(_Message, frozen=True, kw_only=True, tag="key_notice"):
     """Over ``b"graspfleet next server key\\0"`` and the key's 40 characters."""
 
 
+class Stop(_Message, frozen=True, kw_only=True, tag="stop"):
+    """Gateway to robot: an operator has stopped it. Since version 5.
+
+    The robot holds still at once and stays stopped until a person who stands beside it resumes it.
+    Comes again with every heartbeat until the robot has answered that a person has.
+    """
+
+    order_id: OrderId
+    by: Name
+    """Which operator."""
+
+
+class StopConfirmation(_Message, frozen=True, kw_only=True, tag="stop_confirmation"):
+    """Robot to gateway, for every stop that comes. Since version 5."""
+
+    order_id: OrderId
+    resumed: bool = False
+    """False: the robot holds still. True: it did, and a person has resumed it since."""
+
+
 class RobotHealth(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
@@ -193,6 +215,38 @@ class Heartbeat(_Message, frozen=True, kw_only=True, tag="heartbeat"):
 
 class StatusRequest(_Message, frozen=True, kw_only=True, tag="status_request"):
     """Operator to gateway."""
+
+
+class StopRequest(_Message, frozen=True, kw_only=True, tag="stop_request"):
+    """Operator to gateway: stop robots; answered with a StopReply or a Refusal. Since version 5.
+
+    The gateway keeps the order until each robot has obeyed and was resumed, whenever it is reached.
+    The same order may be sent again, to ask who has obeyed, and to several gateways.
+    """
+
+    order_id: OrderId
+    robot_id: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """One robot; "" for the whole fleet."""
+
+
+class StopState(msgspec.Struct, frozen=True, kw_only=True):
+    """How far an order to stop has come with one robot."""
+
+    robot_id: str
+    ordered_at_ns: int
+    """UTC, by the learner's clock."""
+    by: str
+    """Which operator."""
+    confirmed_at_ns: int = 0
+    """When the robot said that it holds still; 0 while it has not."""
+    trouble: str = ""
+    """Why it has not, in words, as far as the learner knows."""
+
+
+class StopReply(_Message, frozen=True, kw_only=True, tag="stop_reply"):
+    """Gateway to operator: one state for each robot that shall stop. Since version 5."""
+
+    robots: list[StopState]
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,6 +310,8 @@ class RobotStatus(msgspec.Struct, frozen=True, kw_only=True):
     Since version 4."""
     conflicts_yesterday: int = 0
     """The same of ``conflicts``. Since version 4."""
+    stop: StopState | None = None
+    """None unless an operator has stopped it and no person has resumed it. Since version 5."""
 
 
 class LearnerCondition(msgspec.Struct, frozen=True, kw_only=True):
@@ -420,8 +476,16 @@ class ReleaseList(_Message, frozen=True, kw_only=True, tag="release_list"):
     """What keeps a robot from using what it is pinned to, in words."""
 
 
-ToGateway = Hello | EpisodeSubmission | Tombstone | Heartbeat | StatusRequest
-FromGateway = Welcome | Redirect | Ack | Refusal | KeyNotice | StatusReply
+ToGateway = (
+    Hello
+    | EpisodeSubmission
+    | Tombstone
+    | Heartbeat
+    | StopConfirmation
+    | StatusRequest
+    | StopRequest
+)
+FromGateway = Welcome | Redirect | Ack | Refusal | KeyNotice | Stop | StatusReply | StopReply
 ToReleaseServer = ReleaseSubscription | ChunkRequest | ReleaseListRequest | ReleasePin
 FromReleaseServer = ReleaseAnnouncement | Chunk | Refusal | ReleaseList
 

@@ -15,6 +15,7 @@ class RefusalCode(StrEnum):
     TWO_AGENTS = "two-agents"
     NOT_A_ROBOT = "not-a-robot"
     NOT_AN_OPERATOR = "not-an-operator"
+    NO_SUCH_ROBOT = "no-such-robot"
     RATE = "rate"
     MALFORMED = "malformed"
     TOMBSTONE = "tombstone"

@@ -27,6 +27,8 @@ from protocol.messages import (
     KeyNotice,
     Redirect,
     Refusal,
+    Stop,
+    StopConfirmation,
     Welcome,
 )
 from protocol.refusal_code import RefusalCode
@@ -91,6 +93,7 @@ class Uplink:
         learner_keys: LearnerKeys,
         outbox: Outbox,
         heartbeat: Callable[[], Heartbeat],
+        obey_stop: Callable[[Stop], StopConfirmation],
     ) -> None:
         """Prepare to deliver; ``start`` begins.
 
@@ -101,11 +104,13 @@ class Uplink:
             learner_keys: the learner's public keys.
             outbox: what is to be delivered.
             heartbeat: says how the robot is; called on the uplink's thread every second.
+            obey_stop: stops the robot; called on the uplink's thread.
         """
         self._name = name
         self._gateways = gateways
         self._outbox = outbox
         self._heartbeat = heartbeat
+        self._obey_stop = obey_stop
         self._learner_keys = learner_keys
         self._process_id = os.urandom(16)
         self._wakeup = Wakeup()
@@ -357,6 +362,8 @@ class Uplink:
         elif isinstance(message, KeyNotice):
             self._learner_keys.take(message)
             self.wake_heartbeat()
+        elif isinstance(message, Stop):
+            self._connection.send(self._obey_stop(message), is_answered=False)
 
     def _follow(self, redirect: Redirect) -> None:
         left = self._gateways.current

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from learner.config import GatewayConfig
 from learner.ingestion.gateway import Gateway
 from protocol.codec import encode_episode
-from protocol.messages import Heartbeat
+from protocol.messages import Heartbeat, Stop, StopConfirmation
 from protocol.registry import Registry, Role
 from protocol.security import (
     CurveKeys,
@@ -42,6 +42,11 @@ from tests.episodes import make_episode
 
 ROOT = Path(__file__).parent.parent
 STORE_BYTES = 2 * 10**9
+
+
+def confirm_stop(stop: Stop) -> StopConfirmation:
+    """Answer as a robot that holds still."""
+    return StopConfirmation(order_id=stop.order_id)
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ class DeliverySite:
         keys: CurveKeys | None = None,
         heartbeat: Callable[[], Heartbeat] | None = None,
         gateways: Sequence[str] = (),
+        obey_stop: Callable[[Stop], StopConfirmation] = confirm_stop,
     ) -> Uplink:
         return Uplink(
             name=name,
@@ -118,6 +124,7 @@ class DeliverySite:
             learner_keys=self.learner_keys(name),
             outbox=outbox,
             heartbeat=heartbeat or make_heartbeat,
+            obey_stop=obey_stop,
         )
 
     def start(self, *arguments: str, within: Sequence[str] = ()) -> subprocess.Popen[bytes]:

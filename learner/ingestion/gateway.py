@@ -25,6 +25,7 @@ from learner.ingestion.gateway_report import GatewayReport, HeardReport, Session
 from learner.ingestion.neighbours import Neighbours
 from learner.ingestion.observer import FleetObserver
 from learner.ingestion.reception import Envelope, Reception
+from learner.ingestion.stop_orders import STOPS_FILE, StopOrders
 from learner.monitoring.attempt_counts import AttemptCounts
 from learner.monitoring.drift_file import DRIFT_FILE
 from learner.monitoring.drift_watch import DriftWatch
@@ -34,13 +35,13 @@ from learner.monitoring.training_report import TrainingReport
 from learner.monitoring.yesterday import Yesterday
 from learner.store.episode_store import EpisodeStore
 from learner.store.holdings import SpoolHoldings
-from learner.store.ledger import EMPTY_LEDGER
+from learner.store.ledger import EMPTY_LEDGER, RobotLedger
 from learner.store.retention import RetentionLimits
 from protocol.authentication import RegistryAuthenticator
 from protocol.codec import encode_message
 from protocol.errors import ConfigurationError, StoreError
 from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES, MAX_QUEUED_BYTES
-from protocol.messages import Ack, LearnerCondition, StatusReply
+from protocol.messages import Ack, LearnerCondition, RobotStatus, StatusReply
 from protocol.process_memory import keep_freed
 from protocol.refusal_log import RefusalLog
 from protocol.registry import Registry
@@ -117,6 +118,7 @@ class Gateway:
             attempts := AttemptCounts(),
             self._drift,
         )
+        self._stops = StopOrders(config.store / STOPS_FILE)
         self._observer = FleetObserver(
             config,
             registry=self._registry,
@@ -141,6 +143,8 @@ class Gateway:
             neighbours=self._neighbours,
             own_endpoint=lambda: self.advertised,
             is_connected=self._is_connected,
+            send=self._send,
+            stops=self._stops,
             image_size_px=image_size_px,
         )
         self._host = f"[{host}]" if ":" in host else host
@@ -296,14 +300,16 @@ class Gateway:
             release_latency_ms=self._fleet.release_latencies_ms(),
             episodes_stored=account.episodes,
             robots=[
-                self._drift.added_to(
-                    self._fleet.status_of(name, account.robots.get(name, EMPTY_LEDGER))
-                )
+                self._own_view(name, account.robots.get(name, EMPTY_LEDGER))
                 for name in sorted(names)
             ],
             warnings=warnings,
             conditions=conditions,
         )
+
+    def _own_view(self, robot_id: str, ledger: RobotLedger) -> RobotStatus:
+        view = self._drift.added_to(self._fleet.status_of(robot_id, ledger))
+        return msgspec.structs.replace(view, stop=self._stops.state(robot_id))
 
     def _of_itself(self, damage: str) -> tuple[list[str], list[LearnerCondition]]:
         """Return what this gateway has to say of its own, in words and in figures."""

@@ -12,6 +12,8 @@ from learner.ingestion.admission import ImageSize, Refused, admit
 from learner.ingestion.committer import Committer, Delivery, Sender
 from learner.ingestion.neighbours import Neighbours
 from learner.ingestion.sessions import Session, Sessions
+from learner.ingestion.stop_desk import StopDesk
+from learner.ingestion.stop_orders import StopOrders
 from learner.monitoring.attempt_facts import AttemptFacts
 from learner.monitoring.fleet_state import FleetState
 from learner.store.episode_store import EpisodeStore
@@ -31,6 +33,8 @@ from protocol.messages import (
     Refusal,
     StatusReply,
     StatusRequest,
+    StopConfirmation,
+    StopRequest,
     ToGateway,
     Tombstone,
     Welcome,
@@ -88,6 +92,8 @@ class Reception:
         refusals: RefusalLog,
         status: Callable[[], StatusReply],
         is_connected: Callable[[bytes], bool],
+        send: Callable[[bytes, FromGateway], None],
+        stops: StopOrders,
         neighbours: Neighbours,
         own_endpoint: Callable[[], str],
         image_size_px: ImageSize | None = None,
@@ -104,6 +110,8 @@ class Reception:
             refusals: where refusals are logged.
             status: what operators are told.
             is_connected: says whether a routing id still has a connection.
+            send: sends a message that answers nothing to a routing id.
+            stops: which robots shall stand still.
             neighbours: the fleet's other gateways.
             own_endpoint: where robots reach this one.
             image_size_px: height and width that pictures must have; None admits any.
@@ -117,6 +125,7 @@ class Reception:
         self._refusals = refusals
         self._status = status
         self._is_connected = is_connected
+        self._send = send
         self._image_size_px = image_size_px
         self._neighbours = neighbours
         self._own_endpoint = own_endpoint
@@ -125,6 +134,7 @@ class Reception:
         self._rate = MessageRate()
         self.sessions = Sessions()
         """Every robot's connection to this gateway."""
+        self._stops = StopDesk(stops, registry, self.sessions)
 
     def look_up_anew(self) -> None:
         """Forget who holds which key; to be called every few milliseconds."""
@@ -179,26 +189,33 @@ class Reception:
                 RefusalCode.MALFORMED,
                 f"{type(message).__name__} with {len(envelope.bodies)} bodies",
             )
-        if isinstance(message, StatusRequest):
-            return self._answer_operator(member)
+        if isinstance(message, StatusRequest | StopRequest):
+            return self._answer_operator(member, message)
         if member.role != "robot":
             return self._refuse(
                 member, RefusalCode.NOT_A_ROBOT, f"the key of {member.name} is no robot's"
             )
         return self._answer_robot(member, envelope, message)
 
-    def _answer_operator(self, member: Member) -> FromGateway:
+    def _answer_operator(self, member: Member, message: StatusRequest | StopRequest) -> FromGateway:
         if member.role != "operator":
             return self._refuse(
                 member, RefusalCode.NOT_AN_OPERATOR, "only an operator's key may ask this"
             )
-        return self._status()
+        if isinstance(message, StatusRequest):
+            return self._status()
+        reply = self._stops.take(member, message)
+        if isinstance(reply, str):
+            return self._refuse(member, RefusalCode.NO_SUCH_ROBOT, reply)
+        for routing_id, stop in self._stops.stops_to_send(reply):
+            self._send(routing_id, stop)
+        return reply
 
     def _answer_robot(
         self,
         member: Member,
         envelope: Envelope,
-        message: Hello | EpisodeSubmission | Tombstone | Heartbeat,
+        message: Hello | EpisodeSubmission | Tombstone | Heartbeat | StopConfirmation,
     ) -> FromGateway | None:
         if isinstance(message, Hello):
             return self._greet(member, envelope, message)
@@ -209,6 +226,9 @@ class Reception:
         if isinstance(message, Heartbeat):
             return self._take_heartbeat(member, session, message)
         self._fleet.seen(member.name)
+        if isinstance(message, StopConfirmation):
+            self._stops.confirm(member.name, message)
+            return None
         if isinstance(message, Tombstone):
             return self._take_tombstone(member, envelope, message)
         return self._take_record(member, envelope, message)
@@ -217,6 +237,9 @@ class Reception:
         self, member: Member, session: Session, message: Heartbeat
     ) -> FromGateway | None:
         self._fleet.beat(member.name, message)
+        stop = self._stops.stop_for(member.name, session)
+        if stop is not None:
+            return stop
         if session.gateways != self._gateways(session):
             # Its welcome came before this gateway had heard of all others. Were this one gone, the
             # robot would wait for it for ever.

@@ -45,8 +45,8 @@ class StopOrders:
             self._orders = {}
         except (OSError, msgspec.DecodeError) as error:
             raise ConfigurationError(
-                f"orders to stop robots {file}: {error}; mend the file, or remove it and stop again "
-                "who shall be stopped"
+                f"orders to stop robots {file}: {error}; mend the file, or remove it and stop "
+                "again whoever shall be stopped"
             ) from error
 
     def of(self, robot_id: str) -> StopOrder | None:

@@ -18,6 +18,7 @@ from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox, SpooledEpisode
 from robot_agent.release_receiver import ReleaseReceiver
 from robot_agent.uplink import Uplink, UplinkStats
+from tests.delivery_site import confirm_stop
 
 MAP = pinhole_map(position_m=(-0.3, 0.0, 0.4), look_at_m=(0.0, 0.0, 0.0), vertical_fov_deg=40.0)
 
@@ -119,6 +120,7 @@ class EmulatedRobot:
             learner_keys=learner_keys,
             outbox=self.outbox,
             heartbeat=self._heartbeat,
+            obey_stop=confirm_stop,
         )
         self._receiver: ReleaseReceiver | None = None
         if fetches_releases:

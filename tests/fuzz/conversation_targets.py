@@ -15,6 +15,7 @@ import zmq
 from learner.ingestion.committer import Answer, Committer, Delivery, Sender
 from learner.ingestion.neighbours import Neighbours
 from learner.ingestion.reception import Envelope, Reception
+from learner.ingestion.stop_orders import STOPS_FILE, StopOrders
 from learner.monitoring.fleet_state import FleetState
 from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Burial
@@ -72,6 +73,8 @@ class _Learner:
             refusals=self._refusals,
             status=self._status,
             is_connected=lambda _: True,
+            send=lambda _, __: None,
+            stops=StopOrders(self._folder / STOPS_FILE),
             neighbours=Neighbours(),
             own_endpoint=lambda: "",
         )

@@ -29,7 +29,7 @@ from robot_agent.learner_keys import LearnerKeys
 from robot_agent.outbox import Outbox
 from robot_agent.release_receiver import ReleaseReceiver
 from robot_agent.uplink import Uplink
-from tests.delivery_site import STORE_BYTES, free_port, make_heartbeat, wait_until
+from tests.delivery_site import STORE_BYTES, confirm_stop, free_port, make_heartbeat, wait_until
 from tests.episodes import make_episode
 from tests.releases import CALIBRATION, SIZE_PX, make_release
 
@@ -57,6 +57,7 @@ class Robot:
             learner_keys=self.learner_keys,
             outbox=self.outbox,
             heartbeat=lambda: make_heartbeat(next_server_key=self.learner_keys.next),
+            obey_stop=confirm_stop,
         )
         self.receiver = ReleaseReceiver(
             endpoint=lab.address.releases,
