@@ -101,6 +101,7 @@ def assemble(
             calibrated = _calibrated(model, drive, options, site)
         undo.pop_all()
     return driver(
+        arm=hardware.arm,
         site=site,
         options=options,
         servos=hardware.servos,

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 RAD_PER_COUNT = 2 * math.pi / registers.COUNTS_PER_TURN
 ACCELERATION_STEP = 100  # counts/s^2
+MAKE_MIDDLE = 128
+"""Written to the torque switch: see feetech_registers."""
 FULL_LOAD = 1000
 
 _MODEL = RegisterSpan(registers.MODEL, registers.MODEL)
@@ -118,6 +120,13 @@ class FeetechServos:
         self._see_to(measured, registers.TORQUE_LIMIT, limit)
         self._see_to(measured, registers.TORQUE_ENABLE, int(enabled))
         self._is_held = enabled
+
+    def make_middle(self) -> None:
+        """Let every motor read zero where it stands now; the motors go limp, and keep it."""
+        for servo_id in self._ids:
+            self._bus.write_register(servo_id, registers.TORQUE_ENABLE, MAKE_MIDDLE)
+            self._bus.write_register(servo_id, registers.TORQUE_ENABLE, 0)
+        self._is_held = False
 
     def close(self) -> None:
         """Let go of the bus; the motors stay as they are. May be called twice."""

@@ -73,6 +73,7 @@ class JointArm:
     def __init__(
         self,
         *,
+        arm: str,
         site: RobotSite,
         options: ArmOptions,
         servos: ServoGroup,
@@ -86,6 +87,7 @@ class JointArm:
         """Take what a driver has opened; nothing moves.
 
         Args:
+            arm: of the kinematic models.
             site: its name and limits.
             options: the driver's.
             servos: the joints' motors.
@@ -96,6 +98,8 @@ class JointArm:
             clock: for every wait.
             shuffle: stirs the bin; see ``ArmOptions.shuffle``.
         """
+        self.arm = arm
+        """Name of its kinematic model."""
         self._site = site
         self._options = options
         self._servos = servos
