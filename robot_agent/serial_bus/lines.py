@@ -7,9 +7,11 @@ lines are sealed by a checksum, ``…*5A``. What a device says unasked begins wi
 
 from __future__ import annotations
 
-import logging
 import re
+import time
 from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,14 +19,17 @@ from protocol.errors import RobotError
 from robot_agent.serial_bus.named_errors import named_errors
 from robot_agent.serial_bus.port import SerialPort
 
-logger = logging.getLogger(__name__)
-
 MAX_LINE_BYTES = 256
 """Longer ones are noise, or a device at another baud rate."""
-MAX_EVENTS = 64
+MAX_UNASKED = 64
 TRIES = 3
+SLICE_S = 0.02
+"""A wait for an answer is interrupted so often."""
+HEAR_S = 0.001
 
 _LAST_NUMBER = 9999
+_NOBODY = -1
+"""The number of no request."""
 _NUMBERED = re.compile(r"\$(\d{1,6}) +(.*)")
 _OK = re.compile(r"ok\b:? *(.*)", re.IGNORECASE)
 _ERROR = re.compile(r"(E\d{1,3}\b.*|error\b.*)", re.IGNORECASE)
@@ -104,43 +109,51 @@ def parse_line(text: str) -> Line:
 class LineReply:
     """Collects lines until one ends the request."""
 
-    def __init__(self, *, number: int | None, is_sealed: bool) -> None:
-        """Args: ``number`` of the request, None where requests have none."""
+    def __init__(self, *, number: int | None, is_sealed: bool, rest: bytes = b"") -> None:
+        """Wait for the answer to one request.
+
+        Args:
+            number: of the request, None where requests have none.
+            is_sealed: whether lines carry a checksum; others are refused then.
+            rest: the beginning of a line that arrived before.
+        """
         self._number = number
         self._is_sealed = is_sealed
-        self._rest = b""
         self._notes: list[str] = []
+        self.rest = rest
         self.answer: Answer | None = None
-        self.events: list[Line] = []
+        self.unasked: list[Line] = []
+        """Events, and alarms that answered nothing."""
         self.garbage_bytes = 0
         self.checksum_errors = 0
 
     def feed(self, data: bytes) -> bool:
         """Take what arrived; True once the answer is there."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
             self._take(line.rstrip(b"\r"))
-        if len(self._rest) > MAX_LINE_BYTES:
-            self.garbage_bytes += len(self._rest)
-            self._rest = b""
+        if len(self.rest) > MAX_LINE_BYTES:
+            self.garbage_bytes += len(self.rest)
+            self.rest = b""
         return self.answer is not None
 
     def _take(self, data: bytes) -> None:
         text = self._text_of(data)
-        if not text:
+        if text is None:
             return
         line = parse_line(text)
-        if line.kind == LineKind.EVENT:
-            self.events.append(line)
-        elif line.kind == LineKind.ALARM:
-            # Whoever is asked, the device has stopped.
+        # Whoever is asked, a device that says ALARM has stopped.
+        ends = line.kind == LineKind.ALARM or (
+            line.kind in (LineKind.OK, LineKind.ERROR) and self._is_for_us(line)
+        )
+        if ends and self.answer is None:
             self.answer = Answer(kind=line.kind, text=line.text, notes=tuple(self._notes))
-        elif not self._is_for_us(line):
-            self.garbage_bytes += len(data)
-        elif line.kind == LineKind.NOTE:
+        elif line.kind in (LineKind.EVENT, LineKind.ALARM):
+            self.unasked.append(line)
+        elif line.kind == LineKind.NOTE and self._is_for_us(line):
             self._notes.append(line.text)
-        elif self.answer is None:
-            self.answer = Answer(kind=line.kind, text=line.text, notes=tuple(self._notes))
+        else:
+            self.garbage_bytes += len(data)
 
     def _text_of(self, data: bytes) -> str | None:
         """Return the line's text; None for what is empty, damaged or no text at all."""
@@ -176,43 +189,51 @@ class LinePort:
         self._is_numbered = is_numbered
         self._is_sealed = is_sealed
         self._number = 0
-        self.events: deque[Line] = deque(maxlen=MAX_EVENTS)
-        """What the device said unasked during requests, oldest first; the reader removes it."""
+        self._rest = b""
+        self._unasked: deque[Line] = deque(maxlen=MAX_UNASKED)
 
     def open(self) -> None:
         """Open the port. Raises ConfigurationError or PortGoneError as SerialPort does."""
         with named_errors(self._name):
             self._port.open()
 
-    def ask(self, command: str, *, timeout_s: float, tries: int = TRIES) -> Answer:
+    def ask(
+        self,
+        command: str,
+        *,
+        timeout_s: float,
+        tries: int = TRIES,
+        passing: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> Answer:
         """Send a command and return its answer.
 
         Args:
+            command: without number, checksum and end of line.
             timeout_s: for each try.
             tries: 1 for a command that must not be carried out twice.
+            passing: entered to send, and often while waiting; what it raises ends the wait.
 
         Raises:
             RobotError: no answer, or the port is gone.
         """
         counters = self._port.counters
-        reply = LineReply(number=None, is_sealed=self._is_sealed)
         for attempt in range(tries):
             counters.retries += attempt > 0
-            number = self._next_number() if self._is_numbered else None
-            reply = LineReply(number=number, is_sealed=self._is_sealed)
-            with named_errors(self._name):
-                self._port.exchange(self._written(command, number), reply, timeout_s=timeout_s)
-            counters.garbage_bytes += reply.garbage_bytes
-            counters.checksum_errors += reply.checksum_errors
-            self.events.extend(reply.events)
+            with passing():
+                self._hear()
+                reply = self._send(command)
+            self._await(reply, timeout_s, passing)
             if reply.answer is not None:
                 return reply.answer
-        heard = f"{reply.garbage_bytes} bytes that are no answer" if reply.garbage_bytes else "none"
-        raise RobotError(
-            f"{self._name}: the device on {self._port.path} gave no answer to {command!r} within "
-            f"{tries} x {timeout_s:.1f} s (heard: {heard}, {reply.checksum_errors} lines with a "
-            "wrong checksum): check its supply, the baud rate and its firmware"
-        )
+            counters.timeouts += 1
+        raise self._silence(command, tries * timeout_s, reply)
+
+    def unasked(self) -> list[Line]:
+        """Return, once, what the device said unasked until now: events, alarms, lone errors."""
+        self._hear()
+        lines = list(self._unasked)
+        self._unasked.clear()
+        return lines
 
     def send_now(self, data: bytes) -> None:
         """Send bytes that act at once and that nobody answers.
@@ -227,10 +248,53 @@ class LinePort:
         """Let go of the port. May be called twice."""
         self._port.close()
 
-    def _next_number(self) -> int:
-        self._number = self._number % _LAST_NUMBER + 1
-        return self._number
+    def _hear(self) -> None:
+        """Take what came since the last request, so that it is no part of the next answer."""
+        reply = LineReply(number=_NOBODY, is_sealed=self._is_sealed, rest=self._rest)
+        with named_errors(self._name):
+            self._port.listen(reply, timeout_s=HEAR_S)
+        self._note(reply)
+        if reply.answer is not None and reply.answer.kind != LineKind.OK:
+            self._unasked.append(Line(kind=reply.answer.kind, text=reply.answer.text))
 
-    def _written(self, command: str, number: int | None) -> bytes:
+    def _send(self, command: str) -> LineReply:
+        number = None
+        if self._is_numbered:
+            self._number = number = self._number % _LAST_NUMBER + 1
         text = command if number is None else f"#{number} {command}"
-        return (sealed(text) if self._is_sealed else text).encode("ascii") + b"\n"
+        with named_errors(self._name):
+            self._port.send((sealed(text) if self._is_sealed else text).encode("ascii") + b"\n")
+        return LineReply(number=number, is_sealed=self._is_sealed, rest=self._rest)
+
+    def _await(
+        self,
+        reply: LineReply,
+        timeout_s: float,
+        passing: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        end_s = time.monotonic() + timeout_s
+        try:
+            while (left_s := end_s - time.monotonic()) > 0:
+                with named_errors(self._name):
+                    if self._port.listen(reply, timeout_s=min(left_s, SLICE_S)):
+                        return
+                # Not while listening: who wants to stop the robot would wait for the port.
+                with passing():
+                    pass
+        finally:
+            self._note(reply)
+
+    def _note(self, reply: LineReply) -> None:
+        self._rest = reply.rest
+        self._unasked.extend(reply.unasked)
+        self._port.counters.garbage_bytes += reply.garbage_bytes
+        self._port.counters.checksum_errors += reply.checksum_errors
+
+    def _silence(self, command: str, waited_s: float, reply: LineReply) -> RobotError:
+        heard = f"{reply.garbage_bytes} bytes that are no answer"
+        if reply.checksum_errors:
+            heard += f", {reply.checksum_errors} lines with a wrong checksum"
+        return RobotError(
+            f"{self._name}: the device on {self._port.path} gave no answer to {command!r} within "
+            f"{waited_s:.1f} s (heard: {heard}): check its supply, the baud rate and its firmware"
+        )

@@ -1,0 +1,347 @@
+"""GcodeArm: an arm whose controller does its own kinematics and takes G-code, as uArm Swift does.
+
+What the first motion does: the motors are switched on where the arm is, an arm that must look for
+its zero does so, and the hand rises straight to ``clearance_m`` and goes slowly to its parking
+place.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from protocol.configuration import from_table
+from protocol.episode import GripperPose
+from protocol.errors import RobotError, SafetyFault
+from robot_agent.arms.arm_options import load_shuffle, open_gripper_device
+from robot_agent.arms.clock import Clock, SystemClock
+from robot_agent.arms.motion_gate import MotionGate
+from robot_agent.arms.servo_group import GripperMotor
+from robot_agent.checks.result import CheckResult, fail, ok
+from robot_agent.robots.base import GripperModel, RobotSite, RobotState
+from robot_agent.robots.gcode_controller import GcodeController
+from robot_agent.robots.gcode_dialect import DIALECTS
+from robot_agent.robots.gcode_options import GcodeOptions
+from robot_agent.robots.gcode_reach import WRIST_CENTRE_DEG, GcodePose, GcodeReach
+from robot_agent.robots.switched_tool import TOOLS, SwitchedTool
+from robot_agent.serial_bus.lines import LinePort
+from robot_agent.serial_bus.port import SerialPort
+
+logger = logging.getLogger(__name__)
+
+FIRST_SLOWDOWN, CLOSING_SLOWDOWN = 4.0, 2.0
+WRIST_CYCLE_S = 0.05
+PARKED_M = 0.01
+STILL_M, STILL_S, STILL_LIMIT_S, READING_S = 0.0003, 0.3, 2.0, 0.05
+"""The fingers are still when their opening changed by less for so long."""
+
+
+class GcodeArm:
+    """Satisfies Robot, ReachLimitedRobot, GuardedRobot and SelfCheckingRobot.
+
+    Motions from one thread; ``stop`` from any.
+    """
+
+    def __init__(
+        self,
+        *,
+        site: RobotSite,
+        options: GcodeOptions,
+        controller: GcodeController,
+        gripper: GripperMotor | SwitchedTool,
+        gate: MotionGate,
+        clock: Clock,
+        shuffle: Callable[[GcodeArm], bool] | None,
+    ) -> None:
+        """Take what ``open`` has opened; nothing moves."""
+        self._site = site
+        self._options = options
+        self._controller = controller
+        self._gripper = gripper
+        self._gate = gate
+        self._clock = clock
+        self._shuffle = shuffle
+        self._reach = GcodeReach(options)
+        self._wrist_deg = WRIST_CENTRE_DEG
+        self._asked_yaw_rad = 0.0
+        self._is_ready = self._is_homed = self._is_closed = self._has_moved = False
+        self._fault: SafetyFault | None = None
+
+    @classmethod
+    def open(cls, options: Mapping[str, Any], site: RobotSite, clock: Clock | None = None) -> Self:
+        """Connect to the controller; nothing moves yet.
+
+        Raises:
+            ConfigurationError: an option is unknown or unusable, the port is in use, or the
+                firmware is another one.
+            RobotError: the controller or the gripper does not answer.
+        """
+        parsed = _parse(options, site)
+        clock = clock or SystemClock()
+        gate = MotionGate(site.name)
+        controller = _controller(parsed, site, gate, clock)
+        with ExitStack() as undo:
+            undo.callback(controller.close)
+            logger.info("firmware", extra={"robot": site.name, "says": controller.identify()})
+            arm = cls(
+                site=site,
+                options=parsed,
+                controller=controller,
+                gripper=_gripper(parsed, controller, site, clock),
+                gate=gate,
+                clock=clock,
+                shuffle=load_shuffle(parsed.shuffle) if parsed.shuffle else None,
+            )
+            arm._wrist_deg = controller.wrist_deg() or WRIST_CENTRE_DEG
+            undo.pop_all()
+        return arm
+
+    @classmethod
+    def hold(cls, options: Mapping[str, Any], site: RobotSite) -> None:
+        """Hold still where the arm is, after its agent is gone.
+
+        Raises:
+            ConfigurationError: an option is unusable, or the port is in use.
+            RobotError: the controller does not answer.
+        """
+        parsed, clock = _parse(options, site), SystemClock()
+        with ExitStack() as parts:
+            if parsed.gripper is not None:
+                parts.callback(_hold_gripper, parsed.gripper, site, clock)
+            controller = _controller(parsed, site, MotionGate(site.name), clock)
+            parts.callback(controller.close)
+            controller.stop()
+
+    @property
+    def gripper(self) -> GripperModel:
+        """The gripper's data sheet."""
+        return self._gripper.model
+
+    def state(self) -> RobotState:
+        """Measure position and opening now; the wrist is where it was told to go.
+
+        Of the two yaws that close alike it says the one nearer to what was asked for last.
+        """
+        return RobotState(
+            pose=self._reach.to_base(self._here(), near_yaw_rad=self._asked_yaw_rad),
+            opening_m=self._gripper.opening_m(),
+            measured_at_ns=time.time_ns(),
+        )
+
+    def move_to(self, pose: GripperPose) -> RobotState:
+        """Move in a straight line to ``pose``, or the nearest place that can be had.
+
+        Raises:
+            RobotError: refused, stopped, not done in time, or no answer.
+            SafetyFault: the controller has stopped by itself.
+        """
+        with self._motion():
+            self._asked_yaw_rad = pose.yaw_rad
+            self._go(self._reach.to_controller(pose))
+        return self.state()
+
+    def open_gripper(self) -> float:
+        """Open fully; return the measured opening in metres."""
+        with self._motion():
+            return self._gripper.open_fully()
+
+    def close_gripper(self) -> float:
+        """Close until the fingers stop; return the measured opening in metres."""
+        with self._motion():
+            return self._gripper.close()
+
+    def retreat(self) -> RobotState:
+        """Rise, then go to the parking place; return when the fingers are still.
+
+        Raises:
+            RobotError: it did not get there: the hand would be in the picture.
+        """
+        with self._motion():
+            self._park()
+            self._await_still_fingers()
+        return self.state()
+
+    def prepare_attempt(self) -> bool:
+        """Stir the bin if ``shuffle`` is configured; True if it was. Nobody refills a real bin."""
+        return self._shuffle(self) if self._shuffle is not None else False
+
+    def nearest_reachable(self, pose: GripperPose) -> GripperPose:
+        """Return ``pose`` where it can be had, else a pose near it that can; nothing moves."""
+        return self._reach.nearest(pose)
+
+    def checks(self) -> Iterator[CheckResult]:
+        """Ask the controller for its firmware and its motors' supply."""
+        try:
+            yield ok("controller", f"firmware {self._controller.identify()}")
+            if self._controller.has_power() is False:
+                yield fail("motor supply", "off", "plug in the power brick and press its switch")
+            else:
+                yield ok("motor supply", "on, or not told by this firmware")
+        except RobotError as error:
+            yield fail("controller", str(error), "check cable, supply and robot.options.firmware")
+
+    def stop(self) -> None:
+        """Hold still where the arm is, from any state and any thread."""
+        self._is_ready = False
+        with self._gate.stopping(), ExitStack() as both:
+            # The gripper too, when the controller does not answer.
+            both.callback(self._gripper.hold)
+            self._controller.stop()
+
+    def close(self) -> None:
+        """Park gently and let go of the port; the motors stay on. May be called twice.
+
+        After a fault, an error or a stop it only holds; an arm that never moved is left alone.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with ExitStack() as parts:
+            parts.callback(self._controller.close)
+            parts.callback(self._gripper.disconnect)
+            try:
+                if self._is_ready and self._fault is None:
+                    with self._motion():
+                        self._park(CLOSING_SLOWDOWN)
+                elif self._has_moved:
+                    self.stop()
+            except RobotError as error:
+                logger.warning("%s: not parked: %s", self._site.name, error)
+
+    @contextmanager
+    def _motion(self) -> Iterator[None]:
+        """Make sure that the arm may move and can, and know how a motion ended."""
+        if self._fault is not None:
+            raise SafetyFault(
+                f"{self._site.name}: does not move since a fault: {self._fault}; once a person has "
+                "seen to it, start the agent again"
+            )
+        self._gate.start_motion()
+        try:
+            self._make_ready()
+            yield
+        except SafetyFault as error:
+            self._fault = error
+            self._is_ready = False
+            raise
+        except RobotError:
+            self._is_ready = False
+            raise
+
+    def _make_ready(self) -> None:
+        if self._is_ready:
+            return
+        self._controller.prepare()
+        self._has_moved = True
+        if not self._is_homed:
+            if self._controller.needs_homing:
+                self._controller.home()
+            self._turn_wrist(WRIST_CENTRE_DEG)
+            self._park(FIRST_SLOWDOWN)
+            self._is_homed = True
+        self._is_ready = True
+
+    def _here(self) -> GcodePose:
+        x_m, y_m, z_m = self._controller.position_m()
+        return GcodePose(x_m=x_m, y_m=y_m, z_m=z_m, wrist_deg=self._wrist_deg)
+
+    def _go(self, goal: GcodePose, slowdown: float = 1.0) -> None:
+        """Turn the wrist, then go straight to a pose of the controller's frame."""
+        self._turn_wrist(goal.wrist_deg)
+        here = self._here()
+        length_m = math.dist((here.x_m, here.y_m, here.z_m), (goal.x_m, goal.y_m, goal.z_m))
+        self._controller.move(
+            (goal.x_m, goal.y_m, goal.z_m),
+            speed_m_s=self._site.safety.max_speed_m_s / slowdown,
+            length_m=length_m,
+        )
+
+    def _turn_wrist(self, goal_deg: float) -> None:
+        """Lead the wrist's servo, which knows no speed, no faster than a joint may turn."""
+        step_deg = math.degrees(self._site.safety.max_joint_speed_rad_s) * WRIST_CYCLE_S
+        while self._wrist_deg != goal_deg:
+            left_deg = goal_deg - self._wrist_deg
+            next_deg = goal_deg
+            if abs(left_deg) > step_deg:
+                next_deg = self._wrist_deg + math.copysign(step_deg, left_deg)
+            self._controller.turn_wrist(next_deg)
+            self._wrist_deg = next_deg
+            self._clock.sleep(WRIST_CYCLE_S)
+
+    def _park(self, slowdown: float = 1.0) -> None:
+        """Rise to ``clearance_m`` if the hand is lower, then go to the parking place.
+
+        Raises:
+            RobotError: it is not there afterwards.
+        """
+        here = self._here()
+        rise_to_m = self._options.clearance_m - self._options.mount.z_m
+        if here.z_m < rise_to_m:
+            self._go(replace(here, z_m=rise_to_m), slowdown)
+        goal = replace(
+            self._reach.to_controller(self._options.parking.pose), wrist_deg=self._wrist_deg
+        )
+        self._go(goal, slowdown)
+        here = self._here()
+        off_m = math.dist((here.x_m, here.y_m, here.z_m), (goal.x_m, goal.y_m, goal.z_m))
+        if off_m > PARKED_M:
+            raise RobotError(
+                f"{self._site.name}: {off_m * 1e3:.0f} mm from its parking place, at most "
+                f"{PARKED_M * 1e3:.0f} allowed: is something in the arm's way?"
+            )
+
+    def _await_still_fingers(self) -> None:
+        """Wait until the opening no longer changes: what slips out must not read as held."""
+        now_s = still_since_s = self._clock.monotonic_s()
+        end_s, seen_m = now_s + STILL_LIMIT_S, self._gripper.opening_m()
+        while now_s < end_s and now_s - still_since_s < STILL_S:
+            self._site.beat()
+            self._clock.sleep(READING_S)
+            now_s, opening_m = self._clock.monotonic_s(), self._gripper.opening_m()
+            if abs(opening_m - seen_m) > STILL_M:
+                still_since_s, seen_m = now_s, opening_m
+
+
+def _parse(options: Mapping[str, Any], site: RobotSite) -> GcodeOptions:
+    return from_table(
+        dict(options), GcodeOptions, name=f"{site.name}: G-code arm options", folder=Path()
+    )
+
+
+def _controller(
+    options: GcodeOptions, site: RobotSite, gate: MotionGate, clock: Clock
+) -> GcodeController:
+    dialect = DIALECTS[options.firmware]
+    port = SerialPort(options.port, baud=options.baud, monotonic_s=clock.monotonic_s)
+    lines = LinePort(port, name=site.name, is_numbered=dialect.is_numbered)
+    return GcodeController(lines, dialect, site=site, gate=gate, clock=clock)
+
+
+def _gripper(
+    options: GcodeOptions, controller: GcodeController, site: RobotSite, clock: Clock
+) -> GripperMotor | SwitchedTool:
+    if options.gripper is not None:
+        return open_gripper_device(options.gripper, site, clock)
+    return SwitchedTool(
+        controller,
+        TOOLS[options.tool],
+        site=site,
+        clock=clock,
+        max_opening_m=options.tool_opening_m,
+        held_opening_m=options.tool_held_opening_m,
+        travel_s=options.tool_travel_s,
+    )
+
+
+def _hold_gripper(table: dict[str, Any], site: RobotSite, clock: Clock) -> None:
+    gripper = open_gripper_device(table, site, clock)
+    try:
+        gripper.hold()
+    finally:
+        gripper.disconnect()
