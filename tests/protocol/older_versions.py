@@ -13,7 +13,7 @@ DEFINITIONS: dict[int, dict[str, Any]] = {
     version: json.loads(
         (Path(__file__).parent / f"golden/wire-v{version}-definitions.json").read_text()
     )
-    for version in (1, 2, 3)
+    for version in (1, 2, 3, 4)
 }
 """By wire version, oldest first."""
 _KINDS = {

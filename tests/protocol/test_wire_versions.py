@@ -17,7 +17,7 @@ from tests.protocol.protocol_document import name_of, readable, reference_decode
 DIRECTIONS = ("ToGateway", "FromGateway", "ToReleaseServer", "FromReleaseServer")
 GOLDEN = {
     version: json.loads((Path(__file__).parent / f"golden/wire-v{version}.json").read_text())
-    for version in (1, 2, 3, 4)
+    for version in (1, 2, 3, 4, 5)
 }
 EVERY_MESSAGE = [(version, name) for version in GOLDEN for name in GOLDEN[version]["messages"]]
 
@@ -100,6 +100,8 @@ def test_what_holds_nothing_new_is_written_so_that_an_older_version_reads_it(
         (3, "welcome", "welcome.gateways is unknown"),
         (3, "redirect", "no message 'redirect'"),
         (3, "heartbeat", "heartbeat.health is unknown"),
+        (4, "stop", "no message 'stop'"),
+        (4, "stop_confirmation", "no message 'stop_confirmation'"),
     ],
 )
 def test_an_older_version_would_refuse_what_is_new(version: int, name: str, complaint: str):
