@@ -37,6 +37,9 @@ class ArmOptions:
     port: str
     """Path of the serial port, best one in ``/dev/serial/by-id``: it survives replugging."""
     baud: PositiveInt = 1_000_000
+    model: str = ""
+    """Path of a kinematic model of one's own (.urdf), where the arm is not as its maker built it:
+    with another gripper, or longer links. "" for the maker's."""
     mount: Mount = field(default_factory=lambda: Mount(x_m=-0.20, z_m=0.10))
     """Where the arm's foot stands in the base frame, upright on the height z_m."""
     parking: Parking = Parking(x_m=-0.20, y_m=0.20, z_m=0.17)

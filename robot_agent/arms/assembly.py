@@ -32,7 +32,7 @@ class ArmHardware:
     """What a driver knows of its arm."""
 
     arm: str
-    """Of the kinematic models."""
+    """The kinematic model, unless the options name another."""
     servos: ServoGroup
     jaw: ServoGroup
     """The gripper's motor on the same bus."""
@@ -82,8 +82,9 @@ def assemble(
         shuffle = load_shuffle(options.shuffle) if options.shuffle else None
         calibration = JointCalibration.read(site.state_folder)
         limits_rad = calibration.limits_rad if calibration is not None else None
-        _check(calibration, hardware.arm, site)
-        model = ArmModel.load(hardware.arm, mount=options.mount, limits_rad=limits_rad)
+        arm = options.model or hardware.arm
+        _check(calibration, ArmModel.load(arm), site)
+        model = ArmModel.load(arm, mount=options.mount, limits_rad=limits_rad)
         motors = [joint.name for joint in model.joints]
         gate, watch = MotionGate(site.name), _watch(motors, options, site)
         gripper = _gripper(hardware, options, calibration, site, gate=gate, clock=clock)
@@ -114,14 +115,14 @@ def assemble(
     )
 
 
-def _check(calibration: JointCalibration | None, arm: str, site: RobotSite) -> None:
+def _check(calibration: JointCalibration | None, model: ArmModel, site: RobotSite) -> None:
     if calibration is None:
         return
-    names = [joint.name for joint in ArmModel.load(arm).joints]
-    if calibration.arm != arm or [joint.name for joint in calibration.joints] != names:
+    names = [joint.name for joint in model.joints]
+    if calibration.arm != model.name or [joint.name for joint in calibration.joints] != names:
         raise ConfigurationError(
             f"{site.name}: the calibration in {site.state_folder} is of the arm "
-            f"{calibration.arm!r}, this is a {arm!r}; run `robot-agent calibrate`"
+            f"{calibration.arm!r}, this is a {model.name!r}; run `robot-agent calibrate`"
         )
 
 

@@ -77,6 +77,21 @@ class EmulatedArm:
     def hold(self) -> None:
         self.driver.hold({"port": str(self.port.path), **self.options}, self.site)
 
+    def block_here(self, joint: int) -> None:
+        """From now on this joint cannot leave where it is."""
+        here_rad = self.positions_rad[joint]
+        self.mechanics.blocks[IDS[self.arm][joint]] = (here_rad - 1e-3, here_rad + 1e-3)
+
+    def is_held(self) -> bool:
+        """Return whether the joints hold with limited torque where they are."""
+        apart = np.abs(np.subtract(self.goals_rad, self.positions_rad)[:-1])
+        torques = np.array(self.torques[:-1])
+        limit = self.site.safety.hold_torque + 0.001
+        return bool((apart < 0.005).all() and (torques > 0).all() and (torques <= limit).all())
+
+    def uncalibrate(self) -> None:
+        (self.site.state_folder / "joint_calibration.json").unlink()
+
     @property
     def positions_rad(self) -> list[float]:
         return [self.mechanics.shafts[one].position_rad for one in IDS[self.arm]]
