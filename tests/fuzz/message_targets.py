@@ -28,6 +28,11 @@ from protocol.messages import (
     SignedOrder,
     StatusReply,
     StatusRequest,
+    Stop,
+    StopConfirmation,
+    StopReply,
+    StopRequest,
+    StopState,
     ToGateway,
     Tombstone,
     ToReleaseServer,
@@ -53,6 +58,8 @@ TO_GATEWAY = [
     Tombstone(spool_id=SPOOL, sequence=2, last_sequence=9, reason="the disk was full"),
     msgspec.structs.replace(make_heartbeat(4), warnings=["camera"], next_server_key="k" * 40),
     StatusRequest(),
+    StopRequest(order_id=SPOOL, robot_id="arm"),
+    StopConfirmation(order_id=SPOOL, resumed=True),
 ]
 _ROBOT = RobotStatus(
     robot_id="arm",
@@ -82,6 +89,8 @@ FROM_GATEWAY = [
     Refusal(code="digest", reason="differs", spool_id=SPOOL, sequence=4),
     Refusal(code="say-hello", reason=""),
     KeyNotice(next_public_key="k" * 40, signature=bytes(64)),
+    Stop(order_id=SPOOL, by="operator"),
+    StopReply(robots=[StopState(robot_id="arm", ordered_at_ns=1, by="operator", trouble="away")]),
     StatusReply(
         uptime_s=1.0,
         release_version=3,

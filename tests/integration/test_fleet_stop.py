@@ -1,0 +1,209 @@
+"""An operator stops robots from afar, and what becomes of the order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from fleet.robot_stops import StopOrder, StopOutcome
+from learner.ingestion.gateway import Gateway
+from protocol.codec import encode_message
+from protocol.errors import ConfigurationError, RejectedMessageError, TransientError
+from protocol.messages import Refusal, RobotStatus, Stop, StopConfirmation, StopReply, StopRequest
+from robot_agent.safety.emergency_stop import EmergencyStop
+from robot_agent.safety.stop_latch import StopLatch
+from robot_agent.safety.stop_orders import StopOrders
+from tests.delivery_site import DeliverySite, free_port, make_heartbeat, make_site, wait_until
+from tests.peer import Peer
+from tests.robot_agent.drawn_robot import DrawnRobot
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> DeliverySite:
+    site = make_site(tmp_path)
+    site.enrol("operator", role="operator")
+    for name in ("arm", "leg"):
+        site.enrol(name)
+    return site
+
+
+@pytest.fixture
+def gateway(site: DeliverySite) -> Iterator[Gateway]:
+    with running(site) as gateway:
+        yield gateway
+
+
+@contextmanager
+def running(site: DeliverySite) -> Iterator[Gateway]:
+    gateway = site.gateway()
+    gateway.start()
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
+
+
+class HeldRobot(DrawnRobot):
+    stops = 0
+
+    def stop(self) -> None:
+        self.stops += 1
+
+
+@contextmanager
+def agent(site: DeliverySite, name: str) -> Iterator[EmergencyStop]:
+    """Run what an agent obeys orders with: its uplink, its orders, its emergency stop."""
+    state = site.outbox_folder(name)
+    emergency = EmergencyStop(name, StopLatch(state))
+    with closing(site.outbox(name)) as outbox, emergency:
+        uplink = site.uplink(name, outbox, obey_stop=StopOrders(state, emergency).obey)
+        uplink.start()
+        try:
+            wait_until(lambda: uplink.stats.is_welcome, "the robot is connected")
+            yield emergency
+        finally:
+            uplink.close(0.0)
+
+
+def order_stop(site: DeliverySite, robot_id: str, within_s: float = 5.0) -> StopOutcome:
+    return StopOrder(
+        [site.endpoint], site.keys_of("operator"), site.server_public(), robot_id=robot_id
+    ).give(within_s)
+
+
+def status_of(gateway: Gateway, name: str) -> RobotStatus:
+    return next(robot for robot in gateway.status().robots if robot.robot_id == name)
+
+
+def resume(site: DeliverySite, name: str) -> None:
+    StopLatch(site.outbox_folder(name)).release()
+
+
+def test_a_connected_robot_stops_and_says_so(site: DeliverySite, gateway: Gateway):
+    robot = HeldRobot()
+    with agent(site, "arm") as emergency:
+        emergency.protect(robot)
+        outcome = order_stop(site, "arm")
+    assert outcome.is_done
+    assert robot.stops == 1
+    assert StopLatch(site.outbox_folder("arm")).read().why == "by operator, over the learner"
+    assert status_of(gateway, "arm").stop.confirmed_at_ns > 0
+    assert status_of(gateway, "leg").stop is None
+
+
+def test_a_robot_that_is_away_stops_when_it_connects_also_to_a_learner_that_was_restarted(
+    site: DeliverySite,
+):
+    with running(site):
+        outcome = order_stop(site, "", within_s=1.0)
+    assert [robot.robot_id for robot in outcome.robots] == ["arm", "leg"]
+    assert not outcome.is_done
+    assert "stops when it connects" in outcome.robots[0].trouble
+    with running(site), agent(site, "arm") as emergency:
+        wait_until(lambda: emergency.pulled is not None, "it stops")
+
+
+def test_a_robot_that_a_person_resumed_goes_on_and_the_order_is_forgotten(
+    site: DeliverySite, gateway: Gateway
+):
+    with agent(site, "arm"):
+        assert order_stop(site, "arm").is_done
+    resume(site, "arm")
+    with agent(site, "arm") as emergency:
+        wait_until(lambda: status_of(gateway, "arm").stop is None, "the order is settled")
+        assert emergency.pulled is None
+        assert order_stop(site, "arm").is_done  # another order counts again
+        assert emergency.pulled is not None
+
+
+def test_a_robot_that_obeys_one_gateways_order_obeys_no_copy_of_it(
+    site: DeliverySite, gateway: Gateway
+):
+    order = StopOrder(
+        [site.endpoint], site.keys_of("operator"), site.server_public(), robot_id="arm"
+    )
+    with agent(site, "arm"):
+        assert order.give().is_done
+    resume(site, "arm")
+    with agent(site, "arm") as emergency:
+        wait_until(lambda: status_of(gateway, "arm").stop is None, "the order is settled")
+        order.give(1.0)
+        wait_until(lambda: status_of(gateway, "arm").stop is None, "and again")
+        assert emergency.pulled is None
+
+
+def test_nobody_but_an_operator_stops_anybody(site: DeliverySite, gateway: Gateway):
+    peer = Peer(site, site.keys_of("arm"))
+    peer.hello("arm")
+    answer = peer.ask(encode_message(StopRequest(order_id=os.urandom(16), robot_id="leg")))
+    peer.close()
+    assert isinstance(answer, Refusal)
+    assert answer.code == "not-an-operator"
+    assert status_of(gateway, "leg").stop is None
+
+
+def test_a_robot_that_is_not_enrolled_is_named_with_those_that_are(
+    site: DeliverySite, gateway: Gateway
+):
+    with pytest.raises(RejectedMessageError, match=r"'arms' is not an enrolled robot.*arm, leg"):
+        order_stop(site, "arms")
+
+
+def test_an_older_agent_is_not_told_what_it_does_not_know(site: DeliverySite, gateway: Gateway):
+    peer = Peer(site, site.keys_of("arm"))
+    peer.hello("arm", wire_version=4)
+    outcome = order_stop(site, "arm")
+    assert "speaks wire version 4" in outcome.robots[0].trouble
+    peer.send(encode_message(make_heartbeat()))
+    # The next answer is to the next question, not a stop.
+    assert not isinstance(peer.hello("arm", wire_version=4), Stop)
+    peer.close()
+
+
+def test_a_robots_word_counts_for_its_own_order_alone(site: DeliverySite, gateway: Gateway):
+    peer = Peer(site, site.keys_of("arm"))
+    peer.hello("arm")
+    assert not order_stop(site, "leg", within_s=0.5).is_done
+    assert not order_stop(site, "arm", within_s=0.5).is_done
+    stop = peer.receive()
+    assert isinstance(stop, Stop)
+    peer.send(encode_message(StopConfirmation(order_id=os.urandom(16))))
+    again = peer.ask(encode_message(make_heartbeat()))
+    assert again == stop
+    peer.send(encode_message(StopConfirmation(order_id=stop.order_id)))
+    wait_until(lambda: status_of(gateway, "arm").stop.confirmed_at_ns > 0, "it has stopped")
+    assert status_of(gateway, "leg").stop.confirmed_at_ns == 0
+    peer.close()
+
+
+def test_a_gateway_that_is_gone_is_named_and_the_others_are_told(
+    site: DeliverySite, gateway: Gateway
+):
+    gone = f"tcp://127.0.0.1:{free_port()}"
+    keys, public = site.keys_of("operator"), site.server_public()
+    with agent(site, "arm"):
+        outcome = StopOrder([gone, site.endpoint], keys, public, robot_id="arm").give(1.0)
+        assert outcome.is_done
+        assert outcome.silent_gateways == [gone]
+        with pytest.raises(TransientError, match="nobody was stopped; go to the robots"):
+            StopOrder([gone], keys, public, robot_id="arm").give(0.5)
+
+
+def test_orders_that_cannot_be_read_keep_the_learner_from_starting(site: DeliverySite):
+    with running(site):
+        order_stop(site, "arm", within_s=0.5)
+    (site.store / "stops.json").write_text("{")
+    with pytest.raises(ConfigurationError, match=r"stops\.json.*mend the file"):
+        site.gateway()
+
+
+def test_every_reply_names_who_ordered_it(site: DeliverySite, gateway: Gateway):
+    peer = Peer(site, site.keys_of("operator"))
+    reply = peer.ask(encode_message(StopRequest(order_id=os.urandom(16))))
+    assert isinstance(reply, StopReply)
+    assert {robot.by for robot in reply.robots} == {"operator"}
+    peer.close()
