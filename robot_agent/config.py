@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -71,27 +71,40 @@ class WorkspaceConfig:
 class SafetyConfig:
     """What no motion may exceed, and when a robot is stopped. Kept by the drivers of real arms.
 
-    The defaults suit a small table-top arm with people around it.
+    The defaults suit a small table-top arm with people around it. What no such arm should do is
+    refused, whatever is written.
     """
 
-    max_speed_m_s: PositiveFloat = 0.25
+    max_speed_m_s: Annotated[float, msgspec.Meta(gt=0, le=2)] = 0.25
     """Of the finger tips along their line."""
-    max_acceleration_m_s2: PositiveFloat = 1.0
+    max_acceleration_m_s2: Annotated[float, msgspec.Meta(gt=0, le=20)] = 1.0
     """Of the finger tips along their line."""
-    max_joint_speed_rad_s: PositiveFloat = 2.0
+    max_joint_speed_rad_s: Annotated[float, msgspec.Meta(gt=0, le=10)] = 2.0
     """Of each joint; a faster motion is made slower as a whole."""
-    max_joint_acceleration_rad_s2: PositiveFloat = 8.0
+    max_joint_acceleration_rad_s2: Annotated[float, msgspec.Meta(gt=0, le=100)] = 8.0
     """Of each joint."""
     max_torque: Share = 0.7
     """Of each motor of the arm, as a share of what it can do."""
     max_grip: Share = 0.5
     """Of the gripper's motor, as a share of what it can do."""
-    hold_torque: Share = 0.4
-    """With which an arm holds still after a stop: enough not to drop onto the table."""
-    max_temperature_c: PositiveFloat = 60.0
+    hold_torque: Annotated[float, msgspec.Meta(ge=0.1, le=1)] = 0.4
+    """With which an arm holds still after a stop: enough not to drop onto the table, and not more
+    than ``max_torque``."""
+    max_temperature_c: Annotated[float, msgspec.Meta(ge=30, le=90)] = 60.0
     """Of any motor; a hotter one is a safety fault."""
-    stall_s: PositiveFloat = 5.0
-    """An agent whose loop makes no progress for so long is ended and the arm held still."""
+    stall_s: Annotated[float, msgspec.Meta(ge=0.5, le=60)] = 5.0
+    """An agent that gives no sign of life for so long, while its robot is at work, is ended and the
+    arm held still."""
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            if math.isnan(getattr(self, one.name)):
+                raise ConfigurationError(f"safety.{one.name}: nan is no limit")
+        if self.hold_torque > self.max_torque:
+            raise ConfigurationError(
+                f"safety.hold_torque: {self.hold_torque:g} is more than max_torque, "
+                f"{self.max_torque:g}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
