@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from protocol.episode import GripperPose
 from robot_agent.robots.gcode_options import GcodeOptions
 
 WRIST_CENTRE_DEG = 90.0
+SAME = 1e-6
+"""Metres and radians."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +62,9 @@ class GcodeReach:
 
     def nearest(self, pose: GripperPose) -> GripperPose:
         """Return ``pose`` where it can be had, else the nearest place that can."""
-        return self.to_base(self.to_controller(pose), near_yaw_rad=pose.yaw_rad)
+        found = self.to_base(self.to_controller(pose), near_yaw_rad=pose.yaw_rad)
+        # What is merely computed twice is the same pose.
+        return pose if np.allclose(found.as_array(), pose.as_array(), atol=SAME) else found
 
     def _local(self, pose: GripperPose) -> tuple[float, float]:
         dx, dy = pose.x_m - self._mount.x_m, pose.y_m - self._mount.y_m

@@ -8,6 +8,7 @@ lines are sealed by a checksum, ``…*5A``. What a device says unasked begins wi
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -178,7 +179,11 @@ class LineReply:
 
 
 class LinePort:
-    """Requests and answers in lines. One request at a time."""
+    """Requests and answers in lines, one at a time.
+
+    Threads take turns, but for requests with ``passing``: who may end those from another thread
+    must not have to wait for them.
+    """
 
     def __init__(
         self, port: SerialPort, *, name: str, is_numbered: bool, is_sealed: bool = False
@@ -188,6 +193,7 @@ class LinePort:
         self._name = name
         self._is_numbered = is_numbered
         self._is_sealed = is_sealed
+        self._turn = threading.Lock()
         self._number = 0
         self._rest = b""
         self._unasked: deque[Line] = deque(maxlen=MAX_UNASKED)
@@ -203,7 +209,7 @@ class LinePort:
         *,
         timeout_s: float,
         tries: int = TRIES,
-        passing: Callable[[], AbstractContextManager[None]] = nullcontext,
+        passing: Callable[[], AbstractContextManager[None]] | None = None,
     ) -> Answer:
         """Send a command and return its answer.
 
@@ -216,17 +222,10 @@ class LinePort:
         Raises:
             RobotError: no answer, or the port is gone.
         """
-        counters = self._port.counters
-        for attempt in range(tries):
-            counters.retries += attempt > 0
-            with passing():
-                self._hear()
-                reply = self._send(command)
-            self._await(reply, timeout_s, passing)
-            if reply.answer is not None:
-                return reply.answer
-            counters.timeouts += 1
-        raise self._silence(command, tries * timeout_s, reply)
+        if passing is not None:
+            return self._ask(command, timeout_s, tries, passing)
+        with self._turn:
+            return self._ask(command, timeout_s, tries, nullcontext)
 
     def unasked(self) -> list[Line]:
         """Return, once, what the device said unasked until now: events, alarms, lone errors."""
@@ -247,6 +246,25 @@ class LinePort:
     def close(self) -> None:
         """Let go of the port. May be called twice."""
         self._port.close()
+
+    def _ask(
+        self,
+        command: str,
+        timeout_s: float,
+        tries: int,
+        passing: Callable[[], AbstractContextManager[None]],
+    ) -> Answer:
+        counters = self._port.counters
+        for attempt in range(tries):
+            counters.retries += attempt > 0
+            with passing():
+                self._hear()
+                reply = self._send(command)
+            self._await(reply, timeout_s, passing)
+            if reply.answer is not None:
+                return reply.answer
+            counters.timeouts += 1
+        raise self._silence(command, tries * timeout_s, reply)
 
     def _hear(self) -> None:
         """Take what came since the last request, so that it is no part of the next answer."""

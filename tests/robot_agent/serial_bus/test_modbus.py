@@ -112,9 +112,7 @@ def test_an_answer_is_found_behind_noise_and_in_any_pieces(
         assert reply.values == tuple(values)
 
 
-@given(
-    values=st.lists(words, min_size=1, max_size=8), at=st.integers(0, 20), bit=st.integers(0, 7)
-)
+@given(values=st.lists(words, min_size=1, max_size=8), at=st.integers(0, 20), bit=st.integers(0, 7))
 def test_one_flipped_bit_is_never_taken_for_an_answer(values: list[int], at: int, bit: int):
     answer = bytes([9, 4, 2 * len(values)]) + struct.pack(f">{len(values)}H", *values)
     frame = bytearray(answer + crc16(answer))

@@ -1,0 +1,192 @@
+"""The servo gripper's driver against an emulated board."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.errors import ConfigurationError, RobotError
+from robot_agent.arms.clock import SystemClock
+from robot_agent.config import SafetyConfig
+from robot_agent.robots.base import RobotSite
+from robot_agent.robots.servo_gripper import ServoGripper, parse_readings
+from tests.emulators.arduino_gripper import EmulatedServoGripper
+from tests.emulators.pty_port import PtyPort
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> RobotSite:
+    return RobotSite(name="arm-1", state_folder=tmp_path, safety=SafetyConfig(max_grip=0.5))
+
+
+@pytest.fixture
+def board() -> EmulatedServoGripper:
+    return EmulatedServoGripper()
+
+
+@pytest.fixture
+def line(tmp_path: Path, board: EmulatedServoGripper) -> Iterator[PtyPort]:
+    with PtyPort(board, tmp_path / "gripper") as line:
+        yield line
+
+
+def open_gripper(line: PtyPort, site: RobotSite, **options: object) -> ServoGripper:
+    return ServoGripper.open({"port": str(line.path)} | options, site, SystemClock())
+
+
+@pytest.fixture
+def gripper(line: PtyPort, site: RobotSite) -> Iterator[ServoGripper]:
+    gripper = open_gripper(line, site)
+    yield gripper
+    gripper.disconnect()
+
+
+def test_opening_the_port_moves_nothing(gripper: ServoGripper, board: EmulatedServoGripper):
+    assert gripper.opening_m() == pytest.approx(0.030)
+    assert board.goals == []
+
+
+def test_openings_are_metres_between_the_measured_ends(gripper: ServoGripper):
+    assert gripper.open_fully() == pytest.approx(0.060, abs=0.001)
+    assert gripper.close() == pytest.approx(0.0, abs=0.001)
+    assert gripper.opening_m() == pytest.approx(0.0, abs=0.001)
+
+
+def test_what_is_held_shows_as_an_opening_and_stops_the_squeeze(
+    gripper: ServoGripper, board: EmulatedServoGripper
+):
+    gripper.open_fully()
+    board.object_at_us = 1600.0
+    assert gripper.close() == pytest.approx(0.024, abs=0.001)
+    # 0.5 of 1.2 A: the pulse went only as far beyond the object as that current takes.
+    assert board.pulse_us == pytest.approx(1600 + (600 - 60) / 20, abs=15)
+    assert gripper.opening_m() == pytest.approx(0.024, abs=0.001)
+
+
+def test_a_servo_that_runs_the_other_way_is_a_matter_of_its_ends(
+    line: PtyPort, site: RobotSite, board: EmulatedServoGripper
+):
+    ends = {"open_us": 2000, "closed_us": 1000, "open_reading": 550, "closed_reading": 150}
+    gripper = open_gripper(line, site, **ends)
+    assert gripper.open_fully() == pytest.approx(0.060, abs=0.001)
+    assert board.goals[-1][0] == 2000
+    gripper.disconnect()
+
+
+def test_speed_and_current_come_from_options_and_safety(
+    line: PtyPort, site: RobotSite, board: EmulatedServoGripper
+):
+    gripper = open_gripper(line, site, travel_s=2.0, stall_current_a=2.0)
+    gripper.close()
+    assert board.goals == [(2000, 500, 1000)]
+    gripper.disconnect()
+
+
+def test_holding_stops_fingers_in_the_air_and_the_motion_says_so(
+    gripper: ServoGripper, board: EmulatedServoGripper
+):
+    gripper.open_fully()
+    board.hurry = 1.0
+    failures: list[RobotError] = []
+
+    def close() -> None:
+        try:
+            gripper.close()
+        except RobotError as error:
+            failures.append(error)
+
+    motion = threading.Thread(target=close)
+    motion.start()
+    while board.pulse_us < 1200:
+        pass
+    # Another thread may ask only between two questions of the first.
+    gripper.hold()
+    motion.join(10)
+    assert "arm-1: the gripper ended its motion" in str(failures[0])
+    assert 1200 <= board.pulse_us < 2000
+
+
+def test_holding_keeps_the_grip(gripper: ServoGripper, board: EmulatedServoGripper):
+    board.object_at_us = 1600.0
+    gripper.close()
+    before = board.pulse_us
+    gripper.hold()
+    assert gripper.opening_m() == pytest.approx(0.024, abs=0.001)
+    assert board.pulse_us == before
+
+
+def test_a_damaged_line_is_asked_for_again_and_counted(
+    gripper: ServoGripper, line: PtyPort, board: EmulatedServoGripper
+):
+    line.faults.garbled = 1
+    assert gripper.opening_m() == pytest.approx(0.030)
+    counters = gripper._lines._port.counters
+    assert (counters.retries, counters.checksum_errors) == (1, 1)
+
+
+def test_a_board_that_restarts_in_a_motion_ends_it(
+    gripper: ServoGripper, board: EmulatedServoGripper
+):
+    gripper.open_fully()
+    board.hurry = 1.0
+    timer = threading.Timer(0.2, board.restart)
+    timer.start()
+    with pytest.raises(RobotError, match="restarted"):
+        gripper.close()
+
+
+def test_a_cable_pulled_out_is_named_and_the_next_use_finds_it_again(
+    gripper: ServoGripper, line: PtyPort
+):
+    line.unplug()
+    with pytest.raises(RobotError, match=r"arm-1: .*gone"):
+        gripper.close()
+    line.plug()
+    assert gripper.close() == pytest.approx(0.0, abs=0.001)
+
+
+def test_two_agents_on_one_gripper_are_refused(
+    gripper: ServoGripper, line: PtyPort, site: RobotSite
+):
+    with pytest.raises(ConfigurationError, match=r"arm-1: .*another agent"):
+        open_gripper(line, site)
+
+
+def test_another_firmware_is_refused(line: PtyPort, site: RobotSite, board: EmulatedServoGripper):
+    board.says = "servo-gripper 7"
+    with pytest.raises(ConfigurationError, match=r"'servo-gripper 7', not 'servo-gripper 1'"):
+        open_gripper(line, site)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"prot": "x"}, "did you mean 'port'"),
+        ({"port": "/dev/x", "open_us": 1950}, "open_us 1950 and gripper.closed_us 2000 are less"),
+        ({"port": "/dev/x", "closed_reading": 140}, "closed_reading 140 are less than 50 apart"),
+        ({}, "port"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, object], words: str, site: RobotSite):
+    with pytest.raises(ConfigurationError, match=words):
+        ServoGripper.open(options, site, SystemClock())
+
+
+@given(
+    st.integers(0, 1023), st.integers(0, 99999), st.integers(500, 2500), st.sampled_from([0, 1, 2])
+)
+def test_readings_are_taken_apart(feedback: int, current_ma: int, pulse_us: int, motion: int):
+    readings = parse_readings(f"F{feedback} A{current_ma} P{pulse_us} M{motion}")
+    assert readings is not None
+    assert (readings.feedback, readings.pulse_us, readings.motion) == (feedback, pulse_us, motion)
+    assert readings.current_a == current_ma / 1000
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_readings_or_none(text: str):
+    assert parse_readings(text) is None or text.startswith("F")
