@@ -24,6 +24,9 @@ LEAVE_AFTER_S = 5.0
 merely started anew, on a node that lives, is back by then."""
 LONGEST_STAY_S = 60.0
 """The wait is doubled after each round in which no gateway let the robot in, up to this."""
+LONGEST_ROUND_S = 120.0
+"""And up to where a round takes this long, unless LEAVE_AFTER_S at each gateway takes longer: so
+long may it take to find the only one of many that is there."""
 
 
 class _Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,12 +75,11 @@ class Gateways:
         """Choose the next one, because the current one does not answer; return it."""
         if not self._untried:
             if not self._is_first_round:
-                self._stay_s = min(2 * self._stay_s, LONGEST_STAY_S)
+                longest_s = min(LONGEST_STAY_S, LONGEST_ROUND_S / len(self._all))
+                self._stay_s = max(LEAVE_AFTER_S, min(2 * self._stay_s, longest_s))
             self._is_first_round = False
-            # In an order of its own: the robots of a gateway that is gone shall spread.
-            others = [one for one in self._all if one != self.current]
-            self._untried = [self.current, *random.sample(others, len(others))]
-        return self._go_to(self._untried.pop())
+            self._untried = self._next_round()
+        return self._go_to(self._untried.pop(0))
 
     def redirect(self, endpoint: str, gateways: Sequence[str]) -> str:
         """Go where the current one says; return where that is.
@@ -99,6 +101,14 @@ class Gateways:
         self._is_first_round = True
         self._learn(gateways)
         self._keep()
+
+    def _next_round(self) -> list[str]:
+        """Return all, first those that a person wrote down, the current one last."""
+        others = [one for one in self._all if one != self.current]
+        # Otherwise in an order of its own: the robots of a gateway that is gone shall spread.
+        random.shuffle(others)
+        others.sort(key=lambda one: one not in self._given)
+        return [*others, self.current]
 
     def _go_to(self, endpoint: str) -> str:
         self.was_sent_on = self.was_sent_on or endpoint != self.current

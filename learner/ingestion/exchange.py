@@ -90,12 +90,13 @@ class Exchange:
         self._reconciliation.step(answering)
 
     def _run(self) -> None:
-        while not self._stopping.wait(INTERVAL_S):
+        while not self._stopping.is_set():
             try:
                 self.step()
             except Exception:
                 # Robots deliver without it; the next second may be better.
                 logger.exception("the gateways could not be told of each other")
+            self._stopping.wait(INTERVAL_S)
 
     def _note_answer(self, place: int, *, is_there: bool) -> None:
         endpoint = self._heard[place][0].endpoint

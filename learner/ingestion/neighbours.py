@@ -71,21 +71,27 @@ class Neighbours:
         One that has the spool already, or else the one with the fewest robots, if it has fewer than
         this one. None when the robot may as well stay.
         """
-        live = [
+        for report in self._live():
+            if spool_id in report.holdings.get(robot_id, {}):
+                return report.endpoint
+        fewest = self.fewest()
+        if fewest is None or fewest[1] >= own_robots:
+            return None
+        self._sent[fewest[0]] += 1
+        return fewest[0]
+
+    def fewest(self) -> tuple[str, int] | None:
+        """Return which other gateway that is there has the fewest robots, and how many."""
+        robots = {
+            report.endpoint: self._sent[report.endpoint]
+            + sum(robot.connected for robot in report.status.robots)
+            for report in self._live()
+        }
+        return min(robots.items(), key=lambda one: one[1], default=None)
+
+    def _live(self) -> list[GatewayReport]:
+        return [
             one.report
             for one in self.reports()
             if one.age_s <= GONE_AFTER_S and not one.report.is_unheard
         ]
-        for report in live:
-            if spool_id in report.holdings.get(robot_id, {}):
-                return report.endpoint
-        robots = {
-            report.endpoint: self._sent[report.endpoint]
-            + sum(robot.connected for robot in report.status.robots)
-            for report in live
-        }
-        fewest = min(robots, key=robots.__getitem__, default=None)
-        if fewest is None or robots[fewest] >= own_robots:
-            return None
-        self._sent[fewest] += 1
-        return fewest

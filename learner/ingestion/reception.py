@@ -9,6 +9,7 @@ import msgspec
 import zmq
 
 from learner.ingestion.admission import ImageSize, Refused, admit
+from learner.ingestion.balance import Balance
 from learner.ingestion.committer import Committer, Delivery, Sender
 from learner.ingestion.neighbours import Neighbours
 from learner.ingestion.sessions import Session, Sessions
@@ -128,6 +129,7 @@ class Reception:
         self._send = send
         self._image_size_px = image_size_px
         self._neighbours = neighbours
+        self._balance = Balance(neighbours)
         self._own_endpoint = own_endpoint
         self._holders: dict[str, tuple[Member | None, str]] = {}
         """Who holds a key, or why nobody does; see ``look_up_anew``."""
@@ -244,6 +246,8 @@ class Reception:
             # Its welcome came before this gateway had heard of all others. Were this one gone, the
             # robot would wait for it for ever.
             return _SAY_HELLO_AGAIN
+        if elsewhere := self._roomier_place(member, session, message):
+            return Redirect(endpoint=elsewhere, gateways=session.gateways)
         must_be_told = self._key.note_confirmed(member.name, message.next_server_key)
         return self._key.notice if must_be_told and session.wire_version >= 2 else None
 
@@ -346,6 +350,16 @@ class Reception:
             return None
         own_robots = len(self.sessions.live().keys() - {member.name})
         return self._neighbours.better_place(member.name, hello.spool_id, own_robots)
+
+    def _roomier_place(self, member: Member, session: Session, message: Heartbeat) -> str | None:
+        """Return where a robot shall move that has nothing under way, if this gateway is crowded.
+
+        Where it has put an episode into its outbox since, and that comes to both gateways, one copy
+        goes later, as after a crash.
+        """
+        if not session.gateways or message.outbox_episodes:
+            return None
+        return self._balance.better_place(member.name, lambda: len(self.sessions.live()))
 
     def _note_greeting(self, name: str, address: str, hello: Hello, known_through: int) -> None:
         # A robot may greet as often as it likes.

@@ -104,9 +104,13 @@ class Robot:
         self.uplink: Uplink = site.uplink(name, self.outbox, gateways=gateways)
         self.uplink.start()
 
+    @property
+    def written(self) -> int:
+        return self.outbox.counts().written
+
     def put(self, count: int) -> None:
         for _ in range(count):
-            seed = self.outbox.counts().written + 1
+            seed = self.written + 1
             self.outbox.put(encode_episode(make_episode(self.name, seed)))
         self.uplink.notify()
 
@@ -324,6 +328,43 @@ def test_new_robots_are_spread_over_the_gateways(pair: Pair):
     for robot in robots:
         robot.close()
     assert [stored(seat) for seat in pair.seats] == [3, 3]
+
+
+def test_some_robots_of_a_crowded_gateway_move_and_nothing_is_lost_or_doubled(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("learner.ingestion.balance.PATIENCE_S", 1.0)
+    monkeypatch.setattr("learner.ingestion.balance.BETWEEN_S", 0.5)
+    first, second = pair.seats
+    second.stop()
+    names = [f"arm-{number}" for number in range(6)]
+    for name in names:
+        pair.site.enrol(name)
+    robots = [pair.robot(name) for name in names]
+    for robot in robots:
+        robot.deliver(5)
+    second.start()
+
+    def moved() -> int:
+        for robot in robots:
+            robot.deliver(1)
+        pair.exchange()
+        assert second.gateway is not None
+        return len(second.gateway.report().sessions)
+
+    wait_until(lambda: moved() >= 2, "two robots have moved")
+    for robot in robots:
+        robot.deliver(5)
+    written = sum(robot.written for robot in robots)
+    for robot in robots:
+        robot.close()
+    for _ in range(2):
+        pair.exchange()
+    for seat in pair.seats:
+        seat.stop()
+    found = verify([first.store, second.store], None)
+    assert found.sound, found.findings()
+    assert sum(one.stored for one in found.robots.values()) == written
 
 
 def test_who_was_sent_on_is_taken_in_and_so_is_who_knows_no_redirects(pair: Pair):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robot_agent.gateways import LEAVE_AFTER_S, LONGEST_STAY_S, Gateways
+from robot_agent.gateways import LEAVE_AFTER_S, LONGEST_ROUND_S, LONGEST_STAY_S, Gateways
 
 A, B, C = (f"tcp://10.0.0.{number}:5701" for number in (1, 2, 3))
 
@@ -25,9 +25,26 @@ def test_it_tries_every_other_one_before_the_same_again_and_waits_longer_each_ro
     assert gateways.stay_s == 2 * LEAVE_AFTER_S
     for _ in range(30):
         gateways.go_on()
-    assert gateways.stay_s == LONGEST_STAY_S
+    assert gateways.stay_s == min(LONGEST_STAY_S, LONGEST_ROUND_S / 3)
     gateways.welcomed([])
     assert gateways.stay_s == LEAVE_AFTER_S
+
+
+def test_the_configured_ones_are_tried_before_those_that_were_learnt(tmp_path: Path):
+    learnt = [f"tcp://10.0.1.{number}:5701" for number in range(6)]
+    gateways = Gateways([A, B], tmp_path)
+    gateways.welcomed([A, *learnt])
+    assert gateways.go_on() == B
+    assert {gateways.go_on() for _ in learnt} == set(learnt)
+    assert gateways.go_on() == A
+
+
+def test_a_round_of_many_gateways_takes_no_longer_however_often_it_was_in_vain(tmp_path: Path):
+    many = [f"tcp://10.0.1.{number}:5701" for number in range(8)]
+    gateways = Gateways(many, tmp_path)
+    for _ in range(10 * len(many)):
+        gateways.go_on()
+    assert gateways.stay_s * len(many) == LONGEST_ROUND_S
 
 
 def test_what_a_welcome_named_is_known_after_a_restart(tmp_path: Path):

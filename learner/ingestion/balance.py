@@ -1,0 +1,57 @@
+"""Whether robots should move from this gateway to another that has far fewer.
+
+After a gateway was away all its robots are at the others, and would stay there for good.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from learner.ingestion.neighbours import Neighbours
+
+LOPSIDED = 2
+"""Robots move while there are more than this many times as many here as there."""
+PATIENCE_S = 120.0
+"""How long it must have been so, and the other gateway been there: robots do not follow one that
+comes and goes."""
+BETWEEN_S = 5.0
+"""One robot moves at a time, and is counted at its new place before the next one does."""
+
+
+class Balance:
+    """Says where a robot of this gateway may move. Belongs to the gateway's thread."""
+
+    def __init__(self, neighbours: Neighbours, clock: Callable[[], float] = time.monotonic) -> None:
+        self._neighbours = neighbours
+        self._clock = clock
+        self._look_s = 0.0
+        self._lopsided_since_s: float | None = None
+        self._moved: set[str] = set()
+
+    def better_place(self, robot_id: str, own_robots: Callable[[], int]) -> str | None:
+        """Return where a robot that has nothing to deliver shall move; None for nowhere.
+
+        Args:
+            robot_id: no robot is sent twice: one that is back could not reach the other gateway.
+            own_robots: counts the robots that are connected here; called every few seconds.
+        """
+        now_s = self._clock()
+        if now_s < self._look_s or robot_id in self._moved:
+            return None
+        self._look_s = now_s + BETWEEN_S
+        fewest = self._neighbours.fewest()
+        if fewest is None or not _is_lopsided(own_robots(), fewest[1]):
+            self._lopsided_since_s = None
+            return None
+        if self._lopsided_since_s is None:
+            self._lopsided_since_s = now_s
+        if now_s - self._lopsided_since_s < PATIENCE_S:
+            return None
+        self._moved.add(robot_id)
+        return fewest[0]
+
+
+def _is_lopsided(here: int, there: int) -> bool:
+    # Two more at least: moving one must not turn it round.
+    return here > LOPSIDED * there and here >= there + 2
