@@ -11,7 +11,6 @@ import select
 import threading
 import time
 import tty
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -72,6 +71,7 @@ class PtyPort:
         self.path = path
         self.faults = Faults()
         self._lock = threading.Lock()
+        self._waiting = threading.Lock()  # an end that is waited for would stay open
         self._ends: tuple[int, int] | None = None
         self._closing = False
         self.plug()
@@ -91,7 +91,7 @@ class PtyPort:
 
     def unplug(self) -> None:
         """Pull the cable out, in the middle of whatever is said."""
-        with self._lock:
+        with self._lock, self._waiting:
             if self._ends is not None:
                 self.path.unlink(missing_ok=True)
                 for end in self._ends:
@@ -116,9 +116,8 @@ class PtyPort:
 
     def _wait(self) -> None:
         """Wait for bytes, but no longer than until the device's next tick."""
-        ends = self._ends
-        with suppress(OSError):  # unplugged meanwhile
-            select.select(ends[:1] if ends else [], [], [], TICK_S)
+        with self._waiting:
+            select.select(self._ends[:1] if self._ends else [], [], [], TICK_S)
 
     def _serve_once(self) -> bool:
         if self._ends is None:
