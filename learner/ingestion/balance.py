@@ -5,10 +5,13 @@ After a gateway was away all its robots are at the others, and would stay there 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
 from learner.ingestion.neighbours import Neighbours
+
+logger = logging.getLogger(__name__)
 
 LOPSIDED = 2
 """Robots move while there are more than this many times as many here as there."""
@@ -40,8 +43,8 @@ class Balance:
         if now_s < self._look_s or robot_id in self._moved:
             return None
         self._look_s = now_s + BETWEEN_S
-        fewest = self._neighbours.fewest()
-        if fewest is None or not _is_lopsided(own_robots(), fewest[1]):
+        here, fewest = own_robots(), self._neighbours.fewest()
+        if fewest is None or not _is_lopsided(here, fewest[1]):
             self._lopsided_since_s = None
             return None
         if self._lopsided_since_s is None:
@@ -49,7 +52,11 @@ class Balance:
         if now_s - self._lopsided_since_s < PATIENCE_S:
             return None
         self._moved.add(robot_id)
-        return fewest[0]
+        endpoint, there = fewest
+        logger.info(
+            "%s moves to %s: %d robots are here, %d there", *(robot_id, endpoint, here, there)
+        )
+        return endpoint
 
 
 def _is_lopsided(here: int, there: int) -> bool:
