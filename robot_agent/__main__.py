@@ -7,6 +7,7 @@ import sys
 from tyro.extras import SubcommandApp
 
 from protocol.errors import ConfigurationError, GraspFleetError, SafetyFault
+from robot_agent.commands.calibrate import calibrate
 from robot_agent.commands.check import check
 from robot_agent.commands.resume import resume
 from robot_agent.commands.run import run
@@ -21,6 +22,7 @@ start it again)."""
 app = SubcommandApp()
 # `robot-agent --config robot.toml` is `robot-agent run --config robot.toml`.
 app.command(is_default=True)(run)
+app.command(calibrate)
 app.command(check)
 app.command(resume)
 

@@ -27,7 +27,7 @@ from protocol.key_files import PUBLIC_MODE, write_over
 from robot_agent.arms.joint_calibration import JointCalibration
 from robot_agent.cameras.base import Camera
 from robot_agent.config import AgentConfig, CameraDescription
-from robot_agent.robots.base import GripperModel, Robot
+from robot_agent.robots.base import GripperModel, ReachLimitedRobot, Robot
 from robot_agent.safety.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,10 @@ def _collect(
     low[2] = max(low[2], min(LOWEST_VIEW_M, high[2]))
     for index in range(VIEWS):
         x, y, z, yaw = (float(value) for value in rng.uniform(low, high))
-        robot.move_to(workspace.inside(GripperPose(x_m=x, y_m=y, z_m=z, yaw_rad=yaw)))
+        pose = workspace.inside(GripperPose(x_m=x, y_m=y, z_m=z, yaw_rad=yaw))
+        if isinstance(robot, ReachLimitedRobot):
+            pose = robot.nearest_reachable(pose)
+        robot.move_to(pose)
         if index == VIEWS // 2:
             robot.close_gripper()
         states.append(robot.state())

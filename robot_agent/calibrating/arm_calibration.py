@@ -1,0 +1,96 @@
+"""Measures an arm's joints and gripper and keeps what was found in its state folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+import msgspec
+
+from protocol.errors import ConfigurationError
+from robot_agent.arms.clock import Clock
+from robot_agent.arms.jaw_gripper import JawGripper
+from robot_agent.arms.joint_arm import JointArm
+from robot_agent.arms.joint_calibration import JointCalibration
+from robot_agent.calibrating.gripper_ends import find_ends
+from robot_agent.calibrating.guide import Guide
+from robot_agent.calibrating.joint_ranges import joint_scales, record_ranges
+from robot_agent.kinematics.arm_model import ArmModel
+
+logger = logging.getLogger(__name__)
+
+GRIPPER = "gripper"
+"""Beside the names of joints: what may be reversed."""
+
+
+def calibrate_joints(
+    arm: JointArm, state_folder: Path, *, guide: Guide, clock: Clock, reverse: Collection[str] = ()
+) -> JointCalibration:
+    """Let a person move the limp arm; keep what its readings tell. The arm holds still at the end.
+
+    Raises:
+        ConfigurationError: a joint did not reach its ends, or there is none of a name in
+            ``reverse``.
+        RobotError: a motor does not answer.
+    """
+    joints = ArmModel.load(arm.arm).joints
+    names = [joint.name for joint in joints]
+    unknown = set(reverse).difference(names, {GRIPPER})
+    if unknown:
+        raise ConfigurationError(
+            f"no joint {', '.join(sorted(unknown))}; the {arm.arm} has {', '.join(names)} and the "
+            f"{GRIPPER}"
+        )
+    try:
+        recorded = record_ranges(arm.servos, names, guide, clock)
+    finally:
+        arm.stop()
+        guide.say("The motors hold again; you may let go.")
+    before = _before(arm.arm, state_folder)
+    found = JointCalibration(
+        arm=arm.arm,
+        joints=joint_scales(joints, recorded, reverse),
+        gripper=before.gripper if before is not None else None,
+    )
+    found.write(state_folder)
+    for joint in found.joints:
+        guide.say(
+            f"  {joint.name:16} zero at {joint.zero_rad:+.3f} rad, "
+            f"{joint.lower_rad:+.2f} to {joint.upper_rad:+.2f} rad"
+        )
+    return found
+
+
+def calibrate_gripper(
+    arm: JointArm, state_folder: Path, *, guide: Guide, clock: Clock, reverse: Collection[str] = ()
+) -> JointCalibration | None:
+    """Let the gripper's motor find its ends; keep them. None for a gripper that knows its own.
+
+    Raises:
+        ConfigurationError: the joints are not calibrated.
+        RobotError: the motor does not answer, or the jaw does not move.
+    """
+    gripper = arm.gripper_motor
+    if not isinstance(gripper, JawGripper):
+        guide.say("The gripper is a device of its own that knows its ends.")
+        return None
+    before = _before(arm.arm, state_folder)
+    if before is None:
+        raise ConfigurationError("the joints are not calibrated; begin with --only joints")
+    guide.confirm("The gripper will close and open, slowly and weakly: leave it empty.")
+    scale = find_ends(gripper.servos, clock, closes_upwards=GRIPPER in reverse)
+    found = msgspec.structs.replace(before, gripper=scale)
+    found.write(state_folder)
+    guide.say(f"  closed at {scale.closed_rad:+.3f} rad, open at {scale.open_rad:+.3f} rad")
+    return found
+
+
+def _before(arm: str, state_folder: Path) -> JointCalibration | None:
+    """Return what was measured of this arm before, if it can be used."""
+    try:
+        found = JointCalibration.read(state_folder)
+    except ConfigurationError as error:
+        logger.warning("%s", error)
+        return None
+    return found if found is not None and found.arm == arm else None

@@ -1,0 +1,176 @@
+"""CalibrationSession: opens a robot for what is to be measured, and keeps its agent away."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+
+from protocol.episode import GripperPose
+from protocol.errors import ConfigurationError, HandEyeError
+from robot_agent.arms.clock import Clock, SystemClock
+from robot_agent.arms.joint_arm import JointArm
+from robot_agent.calibrating.arm_calibration import calibrate_gripper, calibrate_joints
+from robot_agent.calibrating.board_fit import BoardTask, fit_board
+from robot_agent.calibrating.board_views import detailed, see_held, see_lying
+from robot_agent.calibrating.guide import Guide
+from robot_agent.calibrating.marker_board import MarkerBoard
+from robot_agent.calibration import Calibration, find_hand_eye_map, keep
+from robot_agent.config import AgentConfig
+from robot_agent.drivers import load_driver, open_camera, open_robot
+from robot_agent.outbox_file import claim
+from robot_agent.robots.base import Robot, RobotSite
+from robot_agent.safety.stop_latch import StopLatch
+from robot_agent.safety.workspace import Workspace
+
+CLEAR_THE_WAY = "The arm will move by itself: clear its reach, and keep your hands out of it."
+
+
+class CalibrationSession:
+    """One robot while it is calibrated; to be used as a context."""
+
+    def __init__(self, config: AgentConfig, guide: Guide, clock: Clock | None = None) -> None:
+        """Take the robot's state folder.
+
+        Raises:
+            SafetyFault: the robot was stopped, and no person has resumed it.
+            ConfigurationError: its agent runs.
+        """
+        StopLatch(config.state_folder).check(config.name)
+        self._config = config
+        self._guide = guide
+        self._clock = clock or SystemClock()
+        self._rng = np.random.default_rng(config.seed)
+        self._claimed = claim(config.state_folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._claimed.close()
+
+    def measure_arm(
+        self, only: Literal["joints", "gripper"] | None, reverse: Collection[str] = ()
+    ) -> None:
+        """Measure joints and gripper, or one of them; see ``arm_calibration``.
+
+        Raises:
+            ConfigurationError: ``only`` asks for it, and the robot has no joints of ours.
+        """
+        folder = self._config.state_folder
+        with self._uncalibrated_robot() as robot:
+            if not isinstance(robot, JointArm):
+                if only is not None:
+                    raise ConfigurationError(
+                        f"{self._config.name}: {self._config.robot.driver} has no joints to "
+                        "calibrate; use --only hand-eye or --only board"
+                    )
+                return
+            if only != "gripper":
+                calibrate_joints(
+                    robot, folder, guide=self._guide, clock=self._clock, reverse=reverse
+                )
+            if only != "joints":
+                calibrate_gripper(
+                    robot, folder, guide=self._guide, clock=self._clock, reverse=reverse
+                )
+
+    def find_hand_eye_map(self) -> Calibration:
+        """Find the map by the robot's own motion, and keep it.
+
+        Raises:
+            HandEyeError: the camera does not see the gripper, or nothing explains what it sees.
+        """
+        self._guide.confirm(CLEAR_THE_WAY)
+        with self._robot() as robot, closing(open_camera(self._config.camera, robot)) as camera:
+            found = find_hand_eye_map(robot, camera, self._config, self._rng)
+        if not found.trusted:
+            raise HandEyeError(
+                f"{self._config.name}: the gripper's outline leaves {found.residual:.0%} of what "
+                "moved unexplained; check camera_description and where the camera points"
+            )
+        keep(found, self._config)
+        self._guide.say(
+            f"Hand-eye map found: {found.residual:.0%} of what moved is left unexplained."
+        )
+        return found
+
+    def find_board_map(
+        self, board: MarkerBoard, places: Sequence[GripperPose], above_tips_m: float
+    ) -> Calibration:
+        """Find the map by a marker board, in the hand or lying at ``places``, and keep it.
+
+        Raises:
+            HandEyeError: see ``fit_board``.
+        """
+        config, guide = self._config, self._guide
+        camera_config = detailed(config.camera)
+        guide.confirm(CLEAR_THE_WAY)
+        with self._robot() as robot, closing(open_camera(camera_config, robot)) as camera:
+            if places:
+                views = see_lying(robot, camera, board, places, guide)
+            else:
+                workspace = Workspace(config.workspace)
+                views = see_held(
+                    *(robot, camera, board, workspace),
+                    above_tips_m=above_tips_m,
+                    guide=guide,
+                    rng=self._rng,
+                )
+        task = BoardTask(
+            board=board,
+            description=config.camera_description,
+            workspace=config.workspace,
+            size_px=(camera_config.width_px, camera_config.height_px),
+            above_tips_m=None if places else above_tips_m,
+        )
+        by_board = fit_board(views, task)
+        found = Calibration(
+            hand_eye_map=by_board.hand_eye_map,
+            residual=0.0,
+            trusted=True,
+            board_rms_px=by_board.residual_px,
+        )
+        keep(found, config)
+        guide.say(
+            f"Hand-eye map found: corners are {by_board.residual_px:.2f} px from where it puts "
+            f"them, over {by_board.views} pictures; it may be off by "
+            f"{by_board.uncertainty_m * 1e3:.1f} mm."
+        )
+        return found
+
+    @contextmanager
+    def _robot(self) -> Iterator[Robot]:
+        with _held_still_after_an_error(open_robot(self._config)) as robot:
+            yield robot
+
+    @contextmanager
+    def _uncalibrated_robot(self) -> Iterator[Robot]:
+        """Open the robot as if it had never been calibrated: what there is may be of another."""
+        with ExitStack() as parts:
+            folder = Path(parts.enter_context(tempfile.TemporaryDirectory()))
+            config = self._config
+            site = RobotSite(name=config.name, state_folder=folder, safety=config.safety)
+            robot: Robot = load_driver(config.robot.driver).open(config.robot.options, site)
+            yield parts.enter_context(_held_still_after_an_error(robot))
+
+
+@contextmanager
+def _held_still_after_an_error(robot: Robot) -> Iterator[Robot]:
+    """Close the robot at the end; after an error or Ctrl-C it holds still instead of parking."""
+    with closing(robot):
+        try:
+            yield robot
+        except BaseException:
+            robot.stop()
+            raise

@@ -1,0 +1,116 @@
+"""``robot-agent calibrate``: what must be measured of a robot before it can grasp."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from protocol.configuration import load_toml
+from protocol.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from robot_agent.calibrating.marker_board import MarkerBoard
+
+Part = Literal["joints", "gripper", "hand-eye", "board"]
+Place = tuple[float, float, float, float]
+INTERRUPTED = 130
+
+
+def calibrate(
+    config: Annotated[Path | None, tyro.conf.arg(metavar="TOML", help_behavior_hint="")] = None,
+    only: Annotated[Part | None, tyro.conf.arg(help_behavior_hint="")] = None,
+    record_seconds: Annotated[float, tyro.conf.arg(metavar="S")] = 0.0,
+    reverse: Annotated[tuple[str, ...], tyro.conf.arg(metavar="JOINT", help_behavior_hint="")] = (),
+    board_at: Annotated[
+        tuple[Place, ...], tyro.conf.arg(metavar="X Y Z DEGREES", help_behavior_hint="")
+    ] = (),
+    board_above_tips_mm: Annotated[float, tyro.conf.arg(metavar="MM")] = 0.0,
+    squares: tuple[int, int] = (5, 4),
+    square_mm: Annotated[float, tyro.conf.arg(metavar="MM")] = 15.0,
+    print_board: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")
+    ] = None,
+) -> int:
+    """Measure joints, gripper and hand-eye map, with plain instructions on the way.
+
+    Joints: the motors go limp and you move each joint to both of its ends. Gripper: its motor finds
+    its ends by itself, gently. Hand-eye: the hand moves above the bin, and the camera is fitted to
+    what it sees. Robots without joints of our own need only the last. Everything is kept in the
+    state folder, and is part of the identity of the policy that the robot grasps with.
+
+    A printed marker board gives the hand-eye map more precisely: print one with --print-board, then
+    use --only board, with the board in the hand, or lying where --board-at says.
+
+    The robot's agent must not run meanwhile. Ctrl-C makes the arm hold still where it is.
+
+    Args:
+        config: The robot's configuration file.
+        only: This part alone: "board" replaces "hand-eye".
+        record_seconds: Ask nobody, and let each recording of joints take so long.
+        reverse: Joints, or "gripper", whose motors count the other way than the arm's model.
+        board_at: Where the middle of a lying board is put, one place after the other: x, y and z of
+            its surface (metres, base frame), and by how many degrees it is turned from x to y.
+        board_above_tips_mm: Height of a held board's middle above the finger tips; negative below.
+        squares: Columns and rows of the board.
+        square_mm: Side of its squares as they came out of the printer.
+        print_board: Write the board to this .pdf or .png, and do nothing else.
+    """
+    # Loaded only here: the other commands need none of it.
+    from robot_agent.calibrating.board_page import write_board
+    from robot_agent.calibrating.marker_board import MarkerBoard
+
+    board = MarkerBoard(columns=squares[0], rows=squares[1], square_m=square_mm / 1e3)
+    if print_board is not None:
+        print(write_board(board, print_board))
+        return 0
+    if config is None:
+        raise ConfigurationError("calibrate: --config is missing: which robot?")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        _calibrate(
+            config,
+            only,
+            record_seconds=record_seconds,
+            reverse=reverse,
+            board=board,
+            places=board_at,
+            above_tips_m=board_above_tips_mm / 1e3,
+        )
+    except KeyboardInterrupt:
+        print("\nstopped; what was measured until here is kept")
+        return INTERRUPTED
+    return 0
+
+
+def _calibrate(
+    config: Path,
+    only: Part | None,
+    *,
+    record_seconds: float,
+    reverse: tuple[str, ...],
+    board: MarkerBoard,
+    places: tuple[Place, ...],
+    above_tips_m: float,
+) -> None:
+    from protocol.episode import GripperPose
+    from robot_agent.calibrating.guide import Guide
+    from robot_agent.calibrating.session import CalibrationSession
+    from robot_agent.config import AgentConfig
+
+    settings = load_toml(config, AgentConfig)
+    guide = Guide(record_seconds)
+    with CalibrationSession(settings, guide) as session:
+        if only in (None, "joints", "gripper"):
+            session.measure_arm(only, reverse)
+        if only in (None, "hand-eye"):
+            session.find_hand_eye_map()
+        if only == "board":
+            poses = [
+                GripperPose(x_m=x, y_m=y, z_m=z, yaw_rad=math.radians(turn))
+                for x, y, z, turn in places
+            ]
+            session.find_board_map(board, poses, above_tips_m)

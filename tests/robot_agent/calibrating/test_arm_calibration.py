@@ -1,0 +1,139 @@
+"""An SO-101 on an emulated line, moved by a person, finds its joints and its gripper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protocol.errors import ConfigurationError, RobotError
+from robot_agent.arms.joint_calibration import FILE, JointCalibration
+from robot_agent.calibrating.arm_calibration import calibrate_gripper, calibrate_joints
+from robot_agent.calibrating.guide import Guide
+from robot_agent.kinematics.arm_model import ArmModel
+from tests.emulators.servo_mechanics import Shaft
+from tests.robot_agent.robots.emulated_arms import EmulatedArm, emulated_so101
+
+MODEL = ArmModel.load("so101")
+MOUNTED_RAD = np.array([2.9, -1.0, 0.4, -2.5, 1.2])
+"""How the motors' shafts happened to stand when their horns were screwed on."""
+POSED_RAD = np.array([0.08, -0.06, 0.05, -0.09, 0.04])
+"""How far from zero a person's pose is."""
+JAW_ID, JAW_RAD = 6, (2.7, 4.4)
+SWEEP_S = 4.0
+
+
+@pytest.fixture
+def so101(tmp_path: Path) -> Iterator[EmulatedArm]:
+    with emulated_so101(tmp_path) as arm:
+        (tmp_path / FILE).unlink()
+        put(arm, POSED_RAD)
+        arm.mechanics.shafts[JAW_ID] = Shaft(position_rad=3.5)
+        arm.mechanics.blocks[JAW_ID] = JAW_RAD
+        yield arm
+
+
+def put(arm: EmulatedArm, joints_rad: np.ndarray) -> None:
+    for index, position_rad in enumerate(MOUNTED_RAD + joints_rad):
+        arm.mechanics.shafts[index + 1].position_rad = float(position_rad)
+
+
+def move_through_ranges(arm: EmulatedArm, share: float = 1.0) -> None:
+    """Let a person move one joint after the other to ``share`` of its way to both ends."""
+    steps = 40
+    for joint in range(5):
+        for step in range(steps):
+            swing = np.sin(2 * np.pi * (step + 1) / steps) * share
+            there = POSED_RAD.copy()
+            there[joint] = (MODEL.upper_rad if swing > 0 else -MODEL.lower_rad)[joint] * swing
+            delay_s = SWEEP_S / 5 * (joint + step / steps)
+            arm.clock.in_s(delay_s, lambda there=there: put(arm, there))
+
+
+def guide(arm: EmulatedArm) -> Guide:
+    return Guide(SWEEP_S + 0.2, arm.clock)
+
+
+def test_joints_are_found_by_a_person_who_moves_them_and_the_arm_then_knows_where_it_is(
+    so101: EmulatedArm, tmp_path: Path
+):
+    with_torque = []
+    so101.clock.in_s(SWEEP_S / 2, lambda: with_torque.append(any(so101.torques)))
+    robot = so101.open()
+    move_through_ranges(so101)
+    found = calibrate_joints(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    assert with_torque == [False]
+    assert all(so101.torques[:5])
+    assert JointCalibration.read(tmp_path) == found
+    robot.close()
+
+    joints_rad = np.array([0.3, -0.4, 0.5, 0.6, -0.7])
+    put(so101, joints_rad)
+    so101.line.step(0.01)
+    motors_rad = so101.open().servos.read().positions_rad
+    off_rad = np.abs(found.joints_from_motors(motors_rad) - joints_rad)
+    print(f"joints are {np.rad2deg(off_rad).max():.2f} degrees off at most")
+    assert off_rad.max() < 0.01
+
+
+def test_a_joint_that_was_forgotten_is_named_nothing_is_kept_and_the_arm_is_held(
+    so101: EmulatedArm, tmp_path: Path
+):
+    robot = so101.open()
+    move_through_ranges(so101, share=0.5)
+    with pytest.raises(ConfigurationError, match="joint shoulder_pan: moved through"):
+        calibrate_joints(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    assert not (tmp_path / FILE).exists()
+    assert all(so101.torques[:5])
+
+
+def test_the_grippers_motor_finds_its_own_ends_gently(so101: EmulatedArm, tmp_path: Path):
+    robot = so101.open()
+    move_through_ranges(so101)
+    joints = calibrate_joints(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    torques = []
+    so101.clock.in_s(1.0, lambda: torques.append(so101.torques[5]))
+    found = calibrate_gripper(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    assert found is not None
+    assert found.gripper is not None
+    assert found.joints == joints.joints
+    assert found.gripper.open_rad - found.gripper.closed_rad == pytest.approx(1.7, abs=0.01)
+    assert torques == [0.2]
+    assert JointCalibration.read(tmp_path) == found
+    assert found.digest != joints.digest
+
+
+def test_a_jaw_that_closes_as_its_counts_grow_is_told_so(so101: EmulatedArm, tmp_path: Path):
+    robot = so101.open()
+    move_through_ranges(so101)
+    calibrate_joints(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    found = calibrate_gripper(
+        robot, tmp_path, guide=guide(so101), clock=so101.clock, reverse=["gripper"]
+    )
+    assert found is not None
+    assert found.gripper is not None
+    assert found.gripper.closed_rad - found.gripper.open_rad == pytest.approx(1.7, abs=0.01)
+
+
+def test_a_jaw_that_does_not_move_is_an_error_and_left_limp(so101: EmulatedArm, tmp_path: Path):
+    robot = so101.open()
+    move_through_ranges(so101)
+    calibrate_joints(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    so101.mechanics.blocks[JAW_ID] = (3.4, 3.6)
+    with pytest.raises(RobotError, match=r"moved by 0.20 rad only: is something in the jaw"):
+        calibrate_gripper(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    assert so101.torques[5] == 0.0
+
+
+def test_the_gripper_comes_after_the_joints(so101: EmulatedArm, tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="begin with --only joints"):
+        calibrate_gripper(so101.open(), tmp_path, guide=guide(so101), clock=so101.clock)
+
+
+def test_a_joint_that_the_arm_does_not_have_cannot_be_reversed(so101: EmulatedArm, tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="no joint elbow; the so101 has shoulder_pan"):
+        calibrate_joints(
+            so101.open(), tmp_path, guide=guide(so101), clock=so101.clock, reverse=["elbow"]
+        )
