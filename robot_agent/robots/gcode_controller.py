@@ -22,9 +22,9 @@ from robot_agent.serial_bus.lines import Answer, Line, LineKind, LinePort
 
 logger = logging.getLogger(__name__)
 
-ANSWER_S = 1.0
+ANSWER_S = 0.5
 POLL_S = 0.02
-BOOT_TRIES = 5
+BOOT_TRIES = 10
 """Opening the port restarts most boards; they answer a few seconds later."""
 MARGIN_S = 5.0
 """A motion may take so much longer than its speed says."""
@@ -110,6 +110,9 @@ class GcodeController:
         limit_s = length_m / speed_m_s + speed_m_s / self._site.safety.max_acceleration_m_s2
         self._command(command, timeout_s=limit_s + MARGIN_S, tries=1)
         self._finish(limit_s + MARGIN_S)
+        # A stopped arm is at rest as well.
+        with self._passing():
+            pass
 
     def turn_wrist(self, degrees: float) -> None:
         """Give the wrist's servo a new goal; returns at once."""
