@@ -23,6 +23,9 @@ def check_calibration(config: AgentConfig) -> Iterator[CheckResult]:
             "nothing to do: the next start finds one by 32 motions above the bin; keep clear of it",
         )
         return
+    if saved.board_rms_px is not None:
+        yield ok(subject, f"by a marker board, to {saved.board_rms_px:.2f} px")
+        return
     found = f"leaves {saved.residual:.0%} of what moved unexplained"
     if saved.residual > LARGEST_RESIDUAL:
         yield warn(

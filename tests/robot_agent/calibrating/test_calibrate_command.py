@@ -1,0 +1,218 @@
+"""``robot-agent calibrate`` as a person runs it: what it says, keeps, and refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from fleet.camera_description import workspace_points
+from fleet.toml_text import toml_text
+from protocol.configuration import load_toml
+from protocol.episode import GripperPose
+from protocol.hand_eye import HandEyeMap
+from robot_agent.arms.joint_calibration import JointCalibration
+from robot_agent.calibrating.marker_board import MarkerBoard
+from robot_agent.calibration import described_map, saved_calibration
+from robot_agent.config import AgentConfig, CameraDescription
+from robot_agent.kinematics.arm_model import ArmModel
+from robot_agent.outbox_file import claim
+from robot_agent.robots.simulated import true_hand_eye_map
+from robot_agent.safety.stop_latch import Stop, StopLatch
+from tests.delivery_site import ROOT
+from tests.emulators.feetech_servos import FeetechLine, FeetechServo
+from tests.emulators.pty_port import PtyPort
+from tests.emulators.servo_mechanics import FreeShafts, Shaft
+from tests.robot_agent.calibrating.seen_board import seen, transform
+from tests.robot_agent.simulated_agent import SIMULATED_CAMERA, WORKSPACE
+
+POINTS = workspace_points(WORKSPACE.x_m, WORKSPACE.y_m)
+CAMERA = {
+    "position_m": [-0.34, -0.10, 0.46],
+    "look_at_m": [0.0, 0.0, 0.028],
+    "vertical_fov_deg": 31.0,
+}
+Table = dict[str, Any]
+
+
+def make_table(folder: Path) -> Table:
+    return {
+        "name": "robot-1",
+        "state_folder": "state",
+        "secret_key": "robot.secret",
+        "robot": {"driver": "robot_agent.robots.simulated:SimulatedRobot", "options": {"seed": 1}},
+        "camera": {"driver": SIMULATED_CAMERA},
+        "workspace": {"x_m": [-0.1, 0.1], "y_m": [-0.07, 0.07], "z_m": [0.0, 0.14]},
+        "camera_description": CAMERA,
+        "learner": {
+            "episodes": "tcp://127.0.0.1:1",
+            "releases": "tcp://127.0.0.1:2",
+            "public_key": "server.public",
+            "release_key": "release.public",
+        },
+    }
+
+
+def calibrate(
+    folder: Path, table: Table, *options: str, asks: bool = False
+) -> subprocess.CompletedProcess[str]:
+    toml = folder / "robot.toml"
+    toml.write_text(toml_text(table))
+    alone = () if asks else ("--record-seconds", "2")
+    return subprocess.run(
+        [sys.executable, "-m", "robot_agent", "calibrate", "--config", str(toml), *alone, *options],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def kept_map(folder: Path) -> HandEyeMap:
+    saved = saved_calibration(load_toml(folder / "robot.toml", AgentConfig))
+    assert saved is not None
+    return saved.hand_eye_map
+
+
+@pytest.mark.slow
+def test_a_robot_without_joints_of_ours_finds_its_hand_eye_map_and_keeps_it(tmp_path: Path):
+    done = calibrate(tmp_path, make_table(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "clear its reach" in done.stdout
+    assert "Hand-eye map found" in done.stdout
+    assert kept_map(tmp_path).error_m(true_hand_eye_map({"seed": 1}), POINTS) < 0.004
+
+
+def test_a_board_that_lies_before_the_camera_gives_the_map_to_half_a_millimetre(tmp_path: Path):
+    board = MarkerBoard(columns=7, rows=5, square_m=0.025)
+    description = CameraDescription(
+        position_m=(-0.33, -0.09, 0.47), look_at_m=(0.01, 0.0, 0.02), vertical_fov_deg=32.0
+    )
+    truth = described_map(description)
+    place = GripperPose(x_m=0.01, y_m=-0.02, z_m=0.003, yaw_rad=np.deg2rad(20.0))
+    (tmp_path / "pictures").mkdir()
+    picture = seen(board, transform(place), truth, (640, 640))
+    cv2.imwrite(str(tmp_path / "pictures" / "a.png"), picture)
+    table = make_table(tmp_path)
+    table["camera"] = {
+        "driver": "robot_agent.cameras.recorded:RecordedCamera",
+        "options": {"path": str(tmp_path / "pictures"), "fps": 0.0},
+    }
+    options = "--only board --squares 7 5 --square-mm 25 --board-at 0.01 -0.02 0.003 20"
+    done = calibrate(tmp_path, table, *options.split())
+    assert done.returncode == 0, done.stderr
+    assert "24 corners seen" in done.stdout
+    off_m = kept_map(tmp_path).error_m(truth, POINTS)
+    print(f"{off_m * 1e3:.2f} mm off; {done.stdout.splitlines()[-1]}")
+    assert off_m < 0.0005
+
+
+@contextmanager
+def moved_so101(folder: Path) -> Iterator[Path]:
+    """Serve an SO-101 whose joints somebody moves through their ranges, again and again, in the
+    midst of which all of them stand at zero.
+    """
+    model = ArmModel.load("so101")
+    mechanics = FreeShafts()
+    for servo_id in range(1, 7):
+        mechanics.shafts[servo_id] = Shaft()
+    mechanics.blocks[6] = (-0.3, 0.4)
+    line = FeetechLine([FeetechServo(servo_id=one) for one in range(1, 7)], mechanics=mechanics)
+    stopping = Event()
+
+    def move() -> None:
+        swing = 0.0
+        while not stopping.wait(0.01):
+            swing += 0.05
+            share = np.sin(swing)
+            ends = model.upper_rad if share > 0 else -model.lower_rad
+            for index in range(5):
+                mechanics.shafts[index + 1].position_rad = float(ends[index] * share)
+
+    with PtyPort(line, folder / "port") as port:
+        person = Thread(target=move)
+        person.start()
+        try:
+            yield port.path
+        finally:
+            stopping.set()
+            person.join()
+
+
+def test_an_so101_is_calibrated_over_its_cable_by_the_command(tmp_path: Path):
+    table = make_table(tmp_path)
+    with moved_so101(tmp_path) as port:
+        table["robot"] = {
+            "driver": "robot_agent.robots.so101:SO101",
+            "options": {"port": str(port)},
+        }
+        joints = calibrate(tmp_path, table, "--only", "joints")
+        gripper = calibrate(tmp_path, table, "--only", "gripper")
+    assert joints.returncode == 0, joints.stderr
+    assert gripper.returncode == 0, gripper.stderr
+    assert "wrist_roll" in joints.stdout
+    found = JointCalibration.read(tmp_path / "state")
+    assert found is not None
+    assert found.joints[0].name == "shoulder_pan"
+    assert found.gripper is not None
+    assert found.gripper.open_rad - found.gripper.closed_rad == pytest.approx(0.7, abs=0.02)
+
+
+def with_agent(folder: Path) -> Any:
+    return claim(folder / "state")
+
+
+def stopped(folder: Path) -> None:
+    (folder / "state").mkdir()
+    StopLatch(folder / "state").set(Stop.now("by its key"))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "options", "status", "words"),
+    [
+        (None, ["--only", "joints"], 2, "has no joints to calibrate; use --only hand-eye"),
+        (None, ["--squares", "2", "5"], 2, "marker board: columns = 2"),
+        (None, ["--only", "board", "--board-at", "0", "0", "0", "0"], 1, "0 of 1 pictures show"),
+        (with_agent, [], 2, "another agent has it open"),
+        (stopped, [], 3, "was stopped by its key"),
+    ],
+    ids=["no joints", "no board", "not in view", "agent runs", "stopped"],
+)
+def test_what_cannot_be_calibrated_ends_with_one_line_that_says_why(
+    tmp_path: Path, prepare: Any, options: list[str], status: int, words: str
+):
+    kept = prepare(tmp_path) if prepare else None
+    done = calibrate(tmp_path, make_table(tmp_path), *options)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert words in done.stderr.strip().splitlines()[-1]
+    del kept
+
+
+def test_without_a_terminal_it_says_that_it_asks_a_person(tmp_path: Path):
+    done = calibrate(tmp_path, make_table(tmp_path), asks=True)
+    assert done.returncode == 2
+    assert "needs a terminal; without one give --record-seconds" in done.stderr
+
+
+def test_a_board_is_printed_without_a_robot(tmp_path: Path):
+    command = [sys.executable, "-m", "robot_agent", "calibrate"]
+    done = subprocess.run(
+        [*command, "--print-board", str(tmp_path / "board.pdf")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "75 x 60 mm" in done.stdout
+    assert (tmp_path / "board.pdf").read_bytes().startswith(b"%PDF")
