@@ -33,7 +33,6 @@ from robot_agent.policy_in_use import PolicyInUse
 from robot_agent.release_receiver import ReleaseReceiver
 from robot_agent.robots.base import Robot
 from robot_agent.safety.emergency_stop import EmergencyStop
-from robot_agent.safety.stop_latch import StopLatch
 from robot_agent.safety.stop_orders import StopOrders
 from robot_agent.safety.watchdog import Watchdog
 from robot_agent.safety.watched_parts import Watch
@@ -70,12 +69,11 @@ class Agent:
             emergency: what stops it, looking already.
 
         Raises:
-            SafetyFault: the robot was stopped, and no person has resumed it.
+            SafetyFault: the robot was stopped meanwhile.
             ConfigurationError: a key file, a driver, an option or the state folder is wrong.
             RobotError: robot or camera do not answer.
             HandEyeError: the camera does not see the gripper.
         """
-        StopLatch(config.state_folder).check(config.name)
         keys = load_curve_keys(credential_of(config.secret_key))
         verify_key = load_release_public(config.learner.release_key)
         self._learner_keys = LearnerKeys.of_bundle(

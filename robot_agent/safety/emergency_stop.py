@@ -47,7 +47,12 @@ class EmergencyStop:
         self._thread = threading.Thread(target=self._look, name="emergency-stop", daemon=True)
 
     def start(self) -> None:
-        """Look for the file and the key from now on."""
+        """Look for the file and the key from now on.
+
+        Raises:
+            SafetyFault: the robot was stopped before, and no person has resumed it.
+        """
+        self._latch.check(self._name)
         if self._key.open():
             logger.info("%s: space stops the robot", self._name)
         self._thread.start()

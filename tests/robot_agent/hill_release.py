@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.hand_eye import HandEyeMap
 from protocol.release import pack_release, unpack_release
@@ -58,15 +59,28 @@ def hill_q_function(
     **search: float,
 ) -> QFunction:
     """Return success = peak * exp(-steepness * squared distance to ``top`` in metres)."""
+    data = hill_release(top, peak=peak, steepness=steepness, spoil=spoil, **search)
+    release = unpack_release(data, SIGNING_KEY.public_key())
+    return QFunction(release, robot_id="robot-1", calibration=calibration)
+
+
+def hill_release(
+    top: tuple[float, float, float] = (0.05, 0.03, 0.02),
+    *,
+    peak: float = 0.8,
+    steepness: float = 500.0,
+    spoil: str = "",
+    key: Ed25519PrivateKey = SIGNING_KEY,
+    **search: float,
+) -> bytes:
+    """Return the file of such a release."""
     x, y, z = top
     text = _HILL.format(x=x, y=y, z=z, steepness=steepness, peak=peak, spoil=_SPOILS[spoil])
     model = onnx.parser.parse_model(text)
     onnx.checker.check_model(model)
-    data = pack_release(
+    return pack_release(
         make_manifest(size_px=SIDE_PX, search=SearchSettings(**search)),
         make_encode_graph(SIDE_PX),
         model.SerializeToString(),
-        SIGNING_KEY,
+        key,
     )
-    release = unpack_release(data, SIGNING_KEY.public_key())
-    return QFunction(release, robot_id="robot-1", calibration=calibration)

@@ -32,9 +32,7 @@ def test_no_limit_may_be_absurd(field: str, value: str):
 
 
 def test_an_arm_is_not_held_harder_than_it_may_push():
-    with pytest.raises(
-        ConfigurationError, match=r"0\.6 is more than max_torque, 0\.5"
-    ):
+    with pytest.raises(ConfigurationError, match=r"0\.6 is more than max_torque, 0\.5"):
         load("max_torque = 0.5\nhold_torque = 0.6")
 
 
