@@ -15,7 +15,7 @@ from learner.actor_process import begin_actor
 from learner.config import LearnerConfig
 from learner.ingestion.gateways import Gateways
 from learner.monitoring.training_report import TrainingReport
-from learner.placement import actor_options
+from learner.placement import actor_options, nodes_in
 from learner.provenance import package_versions, write_run_record
 from learner.releases.actor import ReleaseServerHandle
 
@@ -104,6 +104,7 @@ class TrainingHandle:
         options["num_gpus"] = gpus_of_worker(config) if is_alone else 0
         actor_class: Any = ray.remote(**options)(TrainingActor)
         self._actor: Any = actor_class.remote(config, gateways, releases, package_versions())
+        self._place = config.training.place
 
     def ask_start(self) -> Any:  # noqa: ANN401 - Ray's reference
         """Return what becomes true once it trains.
@@ -122,8 +123,17 @@ class TrainingHandle:
             ray.get(self._actor.is_training.remote(), timeout=timeout_s)
 
     def stop(self, timeout_s: float) -> None:
-        """End training after a checkpoint, then the actor, also one whose node is gone."""
+        """End training after a checkpoint, then the actor, also one whose node is gone.
+
+        Raises:
+            ray.exceptions.RayError: its node is there, and it could not.
+        """
         try:
             ray.get(self._actor.stop.remote(), timeout=timeout_s)
+        except ray.exceptions.RayActorError as error:
+            if nodes_in(self._place):
+                raise
+            # It resumes from what it had saved before.
+            logger.warning("the trainer is not there to be stopped: %s", error)
         finally:
             ray.kill(self._actor, no_restart=True)
