@@ -81,7 +81,6 @@ class SerialPort:
         self._fd = -1
         self._poll = select.poll()
         self._echo = EchoFilter()
-        self._sent = b""
         self._is_disturbed = False
         self._backoff_s = FIRST_BACKOFF_S
         self._look_again_s: float | None = None
@@ -112,7 +111,6 @@ class SerialPort:
             try:
                 self._drain()
                 self._write(request)
-                self._echo.expect(request)
                 is_whole = self._receive(reply, time.monotonic() + timeout_s)
             except OSError as error:
                 raise self._gone(error) from error
@@ -191,14 +189,11 @@ class SerialPort:
         """Take what lies about from before, so that it is no part of the next answer."""
         wait_s = QUIET_S if self._is_disturbed else 0.0
         end_s = time.monotonic() + DRAIN_S
-        stale = self._read(wait_s)
-        while stale and time.monotonic() < end_s:
-            # The echo of what was sent last is nobody's fault.
-            self.counters.garbage_bytes += len(stale) if stale != self._sent else 0
-            stale = self._read(wait_s)
+        while (stale := self._read(wait_s)) and time.monotonic() < end_s:
+            self.counters.garbage_bytes += len(self._echo.strip(stale))
 
     def _write(self, request: bytes) -> None:
-        self._sent = request
+        self._echo.expect(request)
         rest = request
         end_s = time.monotonic() + WRITE_TIMEOUT_S
         while rest:
@@ -214,7 +209,7 @@ class SerialPort:
             data = self._echo.strip(self._read(left_s))
             if data and reply.feed(data):
                 return True
-        held = self._echo.held_back()
+        held = self._echo.give_up()
         return bool(held) and reply.feed(held)
 
     def _read(self, timeout_s: float) -> bytes:

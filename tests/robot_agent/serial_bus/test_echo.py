@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot_agent.serial_bus.echo import EchoFilter
+from robot_agent.serial_bus.echo import UNECHOED_BYTES, EchoFilter
 
 pieces = st.lists(st.binary(min_size=1, max_size=4), min_size=1, max_size=8)
 
@@ -19,7 +19,7 @@ def test_an_echo_in_pieces_is_taken_off_and_the_answer_is_not(
         echo.expect(request)
         got = echo.strip(request[:cut]) + echo.strip(request[cut:] + answer[0])
         got += b"".join(map(echo.strip, answer[1:]))
-        assert got + echo.held_back() == b"".join(answer)
+        assert got + echo.give_up() == b"".join(answer)
         echo.answered()
 
 
@@ -30,7 +30,7 @@ def test_without_an_echo_every_byte_arrives(request: bytes, answer: list[bytes])
         return  # not to be told from an echo before the adapter is known
     echo = EchoFilter()
     echo.expect(request)
-    assert b"".join(map(echo.strip, answer)) + echo.held_back() == whole
+    assert b"".join(map(echo.strip, answer)) + echo.give_up() == whole
 
 
 def test_an_adapter_that_does_not_echo_may_bring_an_answer_equal_to_its_request():
@@ -40,3 +40,19 @@ def test_an_adapter_that_does_not_echo_may_bring_an_answer_equal_to_its_request(
     echo.answered()
     echo.expect(b"ping")
     assert echo.strip(b"ping") == b"ping"
+
+
+@given(requests=st.lists(st.binary(min_size=1, max_size=4), min_size=1, max_size=4), answer=pieces)
+def test_echoes_that_come_late_are_taken_off_together(requests: list[bytes], answer: list[bytes]):
+    echo = EchoFilter()
+    for request in requests:
+        echo.expect(request)
+    arrived = [*requests, *answer]
+    assert b"".join(map(echo.strip, arrived)) == b"".join(answer)
+
+
+def test_an_adapter_that_never_echoed_is_known_without_an_answer():
+    echo = EchoFilter()
+    for _ in range(UNECHOED_BYTES // 8 + 2):
+        echo.expect(b"12345678")
+    assert echo.strip(b"12345678") == b"12345678"
