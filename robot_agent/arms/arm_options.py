@@ -37,6 +37,8 @@ class ArmOptions:
     port: str
     """Path of the serial port, best one in ``/dev/serial/by-id``: it survives replugging."""
     baud: PositiveInt = 1_000_000
+    reply_timeout_s: PositiveFloat = 0.02
+    """For motors and adapter to begin an answer; each request is tried three times."""
     model: str = ""
     """Path of a kinematic model of one's own (.urdf), where the arm is not as its maker built it:
     with another gripper, or longer links. "" for the maker's."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from protocol.episode import GripperPose
 from protocol.errors import RobotError
-from robot_agent.arms.joint_path import JointPath, minimum_jerk, path_through, straight_in_joints
+from robot_agent.arms.joint_path import JointPath, minimum_jerk, path_through
 from robot_agent.config import SafetyConfig
 from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.kinematics.inverse import InverseKinematics
@@ -36,7 +36,7 @@ class HandPaths:
         """Return the straight way of the finger tips to ``pose``, the hand upright.
 
         A pose that cannot be had is replaced by the nearest that can, also on the way. Where the
-        line would need another configuration of the arm, the joints go there straight instead.
+        way would need another configuration of the arm, the joints go there straight instead.
 
         Args:
             pose: base frame; of the two yaws that close alike the nearer one is taken.
@@ -46,7 +46,7 @@ class HandPaths:
         Raises:
             RobotError: no configuration of the arm was found for the pose.
         """
-        start = self._arm.forward(start_rad)
+        start, pose = self._arm.forward(start_rad), self.nearest_reachable(pose, near=start_rad)
         way, turn_rad = _between(start, pose), _half_turn(pose.yaw_rad - start.yaw_rad)
         length_m = float(np.linalg.norm(way))
         count = FEWEST_POINTS + math.ceil(max(length_m / POINT_M, abs(turn_rad) / POINT_RAD))
@@ -57,13 +57,26 @@ class HandPaths:
             there = _along(start, way, turn_rad, float(share))
             joints = self.joints_at(there, near=near)
             if np.abs(joints - near).max() > LEAP_RAD:
-                end = self.joints_at(pose, near=start_rad)
-                return straight_in_joints(start_rad, end, safety=self._safety, slowdown=slowdown)
+                end_rad = self.joints_at(pose, near=start_rad)
+                return self.joints_to(end_rad, start_rad=start_rad, slowdown=slowdown)
             points.append(joints)
             near = joints
         line = np.stack(points)
         line += (1 - shares[:, None]) * (start_rad - line[0])
-        return path_through(line, length_m=length_m, safety=self._safety, slowdown=slowdown)
+        return self._timed(line, slowdown)
+
+    def joints_to(
+        self,
+        end_rad: NDArray[np.float64],
+        *,
+        start_rad: NDArray[np.float64],
+        slowdown: float = 1.0,
+    ) -> JointPath:
+        """Return the way on which all joints go straight from start to end, float64[N] each,
+        whatever the hand does meanwhile.
+        """
+        shares = minimum_jerk(MOST_POINTS)[:, None]
+        return self._timed(start_rad + shares * (end_rad - start_rad), slowdown)
 
     def nearest_reachable(self, pose: GripperPose, *, near: NDArray[np.float64]) -> GripperPose:
         """Return ``pose`` where it can be had, else the nearest pose that can."""
@@ -82,6 +95,10 @@ class HandPaths:
         if solution is None:
             raise RobotError(f"{self._arm.name}: no joint angles were found for {pose}")
         return solution.joints_rad
+
+    def _timed(self, joints_rad: NDArray[np.float64], slowdown: float) -> JointPath:
+        tips_m = np.stack([self._arm.transform(one)[:3, 3] for one in joints_rad])
+        return path_through(joints_rad, tips_m, safety=self._safety, slowdown=slowdown)
 
 
 def _between(start: GripperPose, end: GripperPose) -> NDArray[np.float64]:

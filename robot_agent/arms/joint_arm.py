@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.episode import GripperPose
-from protocol.errors import ConfigurationError, RobotError, SafetyFault
+from protocol.errors import ConfigurationError, GraspFleetError, RobotError, SafetyFault
 from robot_agent.arms.arm_options import ArmOptions
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.hand_path import HandPaths
 from robot_agent.arms.holding import hold_still
 from robot_agent.arms.joint_drive import JointDrive
-from robot_agent.arms.joint_path import straight_in_joints
 from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.arms.servo_checks import check_servos
 from robot_agent.arms.servo_group import GripperMotor, ServoGroup
@@ -200,9 +199,9 @@ class JointArm:
 
     def stop(self) -> None:
         """Hold still where the arm is with limited torque, from any state and any thread."""
-        self._is_ready = False
-        self._has_torque = True
         with self._gate.stopping(), ExitStack() as both:
+            self._is_ready = False
+            self._has_torque = True
             # The gripper too, when the arm's own motors do not answer.
             both.callback(self._gripper.hold)
             hold_still(self._servos, self._site.safety.hold_torque)
@@ -218,17 +217,21 @@ class JointArm:
         with ExitStack() as parts:
             parts.callback(self._gripper.disconnect)
             parts.callback(self._servos.close)
-            try:
-                if self._is_ready and self._fault is None:
-                    with self._motion() as arm:
-                        self._park(arm, slowdown=CLOSING_SLOWDOWN)
-            except RobotError as error:
-                logger.warning("%s: not parked: %s", self._site.name, error)
-            try:
-                if self._has_torque:
-                    self.stop()
-            except RobotError as error:
-                logger.warning("%s: it may not hold still: %s", self._site.name, error)
+            if self._is_ready:
+                self._try(self._park_gently, "it is not parked")
+            if self._has_torque:
+                self._try(self.stop, "it may not hold still")
+
+    def _park_gently(self) -> None:
+        with self._motion() as arm:
+            self._park(arm, slowdown=CLOSING_SLOWDOWN)
+
+    def _try(self, last_order: Callable[[], None], otherwise: str) -> None:
+        """Closing goes on, whatever fails."""
+        try:
+            last_order()
+        except GraspFleetError as error:
+            logger.warning("%s: %s: %s", self._site.name, otherwise, error)
 
     @contextmanager
     def _motion(self) -> Iterator[CalibratedArm]:
@@ -260,7 +263,8 @@ class JointArm:
             if not self._is_unfolded or tilt_rad > UPRIGHT_RAD:
                 self._is_unfolded = False
                 self._unfold(arm, is_upright=tilt_rad <= UPRIGHT_RAD)
-            self._is_unfolded = self._is_ready = True
+            with self._gate.passing():
+                self._is_unfolded = self._is_ready = True
 
     def _unfold(self, arm: CalibratedArm, *, is_upright: bool) -> None:
         logger.info("%s: unfolding slowly to its parking pose", self._site.name)
@@ -287,12 +291,8 @@ class JointArm:
             raise self._blocked("rising")
 
     def _park_joints(self, arm: CalibratedArm, slowdown: float) -> None:
-        path = straight_in_joints(
-            arm.drive.read().joints_rad,
-            arm.parking_rad,
-            safety=self._site.safety,
-            slowdown=slowdown,
-        )
+        start_rad = arm.drive.read().joints_rad
+        path = arm.paths.joints_to(arm.parking_rad, start_rad=start_rad, slowdown=slowdown)
         if not arm.drive.follow(path):
             raise self._blocked("on its way to the parking pose")
 

@@ -145,9 +145,15 @@ class JointDrive:
                 return False
             if np.abs(missing_rad).max() < ARRIVED_RAD:
                 break
-            self._sag_rad = np.clip(self._sag_rad + missing_rad, -MAX_SAG_RAD, MAX_SAG_RAD)
+            before_rad = self._sag_rad
+            self._sag_rad = np.clip(before_rad + missing_rad, -MAX_SAG_RAD, MAX_SAG_RAD)
             self._command(goal_rad)
             joints_rad = self.settle()
+            if np.abs(goal_rad - joints_rad).max() > np.abs(missing_rad).max() / 2:
+                # Not weight but a contact: it is not pressed on.
+                self._sag_rad = before_rad
+                self._command(goal_rad)
+                break
         self._watch.note_success()
         return True
 

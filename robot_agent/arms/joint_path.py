@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 
 from robot_agent.config import SafetyConfig
 
-PEAK_SPEED = 1.875
-"""Of a minimum-jerk motion over the unit way in the unit time (Flash and Hogan 1985)."""
-PEAK_ACCELERATION = 10 / math.sqrt(3)
-
 _SHORTEST_S = 0.02
 
 
 def minimum_jerk(count: int) -> NDArray[np.float64]:
-    """Return float64[count]: shares of the way at moments evenly apart, at rest at both ends."""
+    """Return float64[count]: shares of the way at moments evenly apart, at rest at both ends.
+
+    Flash and Hogan, "The coordination of arm movements" (1985).
+    """
     t = np.linspace(0.0, 1.0, count)
     return np.asarray(t**3 * (10 + t * (6 * t - 15)), np.float64)
 
@@ -49,8 +48,8 @@ class JointPath:
 
 def path_through(
     joints_rad: NDArray[np.float64],
+    tips_m: NDArray[np.float64],
     *,
-    length_m: float,
     safety: SafetyConfig,
     slowdown: float = 1.0,
 ) -> JointPath:
@@ -58,32 +57,24 @@ def path_through(
 
     Args:
         joints_rad: float64[M, N], at the shares of the way that ``minimum_jerk(M)`` gives.
-        length_m: of the finger tips' way; 0 where it does not matter.
+        tips_m: float64[M, 3], where the finger tips are then.
         safety: the limits.
         slowdown: how many times the shortest duration.
     """
-    step = 1 / (len(joints_rad) - 1)
-    speed = np.abs(np.diff(joints_rad, axis=0)).max() / step
-    rest = np.concatenate([joints_rad[:1], joints_rad, joints_rad[-1:]])
-    acceleration = np.abs(np.diff(rest, n=2, axis=0)).max() / step**2
+    joint_speed, joint_acceleration = (np.abs(rates).max() for rates in _rates(joints_rad))
+    speed, acceleration = (np.linalg.norm(rates, axis=1).max() for rates in _rates(tips_m))
     duration_s = max(
         _SHORTEST_S,
-        speed / safety.max_joint_speed_rad_s,
-        math.sqrt(acceleration / safety.max_joint_acceleration_rad_s2),
-        PEAK_SPEED * length_m / safety.max_speed_m_s,
-        math.sqrt(PEAK_ACCELERATION * length_m / safety.max_acceleration_m_s2),
+        joint_speed / safety.max_joint_speed_rad_s,
+        math.sqrt(joint_acceleration / safety.max_joint_acceleration_rad_s2),
+        speed / safety.max_speed_m_s,
+        math.sqrt(acceleration / safety.max_acceleration_m_s2),
     )
     return JointPath(joints_rad=joints_rad, duration_s=duration_s * slowdown)
 
 
-def straight_in_joints(
-    start_rad: NDArray[np.float64],
-    end_rad: NDArray[np.float64],
-    *,
-    safety: SafetyConfig,
-    slowdown: float = 1.0,
-) -> JointPath:
-    """Return the way on which all joints move together, whatever the hand does meanwhile."""
-    shares = minimum_jerk(33)[:, None]
-    way = start_rad + shares * (end_rad - start_rad)
-    return path_through(way, length_m=0.0, safety=safety, slowdown=slowdown)
+def _rates(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return speeds and accelerations along points[M, K] for a whole way of one second."""
+    per_s = len(points) - 1
+    at_rest = np.concatenate([points[:1], points, points[-1:]])
+    return np.diff(points, axis=0) * per_s, np.diff(at_rest, n=2, axis=0) * per_s**2

@@ -103,5 +103,6 @@ def _parse(options: Mapping[str, Any], site: RobotSite) -> DynamixelXOptions:
 
 
 def _servos(options: DynamixelXOptions) -> tuple[DynamixelServos, DynamixelServos]:
-    bus = DynamixelBus(SerialPort(options.port, baud=options.baud))
+    port = SerialPort(options.port, baud=options.baud)
+    bus = DynamixelBus(port, reply_timeout_s=options.reply_timeout_s)
     return DynamixelServos(bus, JOINT_IDS), DynamixelServos(bus, [JAW_ID])

@@ -99,5 +99,6 @@ def _parse(options: Mapping[str, Any], site: RobotSite) -> SO101Options:
 
 
 def _servos(options: SO101Options) -> tuple[FeetechServos, FeetechServos]:
-    bus = FeetechBus(SerialPort(options.port, baud=options.baud))
+    port = SerialPort(options.port, baud=options.baud)
+    bus = FeetechBus(port, reply_timeout_s=options.reply_timeout_s)
     return FeetechServos(bus, JOINT_IDS), FeetechServos(bus, [JAW_ID])

@@ -1,4 +1,4 @@
-"""A ServoGroup whose motors are emulated shafts in this process, in a time that only sleeps pass."""
+"""A ServoGroup whose motors are emulated shafts in this process, in a time that sleeping passes."""
 
 from __future__ import annotations
 

@@ -24,8 +24,11 @@ from tests.emulators.servo_line import EmulatedLine
 from tests.emulators.servo_mechanics import FreeShafts, Shaft
 
 STEP_S = 0.01
-FOLDED_RAD = {"so101": (0.3, -1.7, 1.65, 1.2, 0.1), "wx200": (0.3, -1.3, 1.5, 0.8, 0.1)}
-"""As the arms lie when nobody holds them."""
+NEARLY_PARKED_RAD = {
+    "so101": (-1.7, 0.12, -0.12, 1.5, -0.1),
+    "wx200": (1.5, 0.0, -0.25, 1.75, 1.5),
+}
+"""Unfolding takes no time from there."""
 JAW_OPEN_RAD = 1.7
 IDS = {"so101": (1, 2, 3, 4, 5, 6), "wx200": (1, 2, 4, 5, 6, 7)}
 
@@ -154,8 +157,8 @@ def _emulated(
     mechanics = FreeShafts()
     calibration = calibration_of(arm)
     calibration.write(folder)
-    folded_rad = [*calibration.motors_from_joints(np.array(FOLDED_RAD[arm])), 0.6]
-    for servo, position_rad in zip(servos, folded_rad, strict=True):
+    start_rad = [*calibration.motors_from_joints(np.array(NEARLY_PARKED_RAD[arm])), 0.6]
+    for servo, position_rad in zip(servos, start_rad, strict=True):
         mechanics.shafts[servo.servo_id] = Shaft(position_rad=float(position_rad))
     jaw = calibration.gripper
     assert jaw is not None
@@ -171,5 +174,6 @@ def _emulated(
             port=port,
             mechanics=mechanics,
             clock=LineClock(line),
-            options=options,
+            # The emulator shares a busy machine with whatever else runs.
+            options={"reply_timeout_s": 0.5, **options},
         )
