@@ -66,7 +66,7 @@ class FreeShafts:
         weight = self.weights.get(servo_id, 0.0)
         if abs(weight) > drive.max_torque:
             error = -math.copysign(math.inf, weight)  # it cannot hold, and sinks
-        wished = math.copysign(self._speed(abs(error), drive), error)
+        wished = math.copysign(self._speed(abs(error), drive, dt_s), error)
         change = drive.max_acceleration_rad_s2 * dt_s
         velocity = shaft.velocity_rad_s
         velocity = min(max(wished, velocity - change), velocity + change)
@@ -82,7 +82,8 @@ class FreeShafts:
         shaft.load = min(max(weight + push, -drive.max_torque), drive.max_torque)
 
     @staticmethod
-    def _speed(distance_rad: float, drive: Drive) -> float:
+    def _speed(distance_rad: float, drive: Drive, dt_s: float) -> float:
         """Return the speed from which the motor can still stop within ``distance_rad``."""
-        stopping = math.sqrt(2 * drive.max_acceleration_rad_s2 * distance_rad)
+        lost = drive.max_acceleration_rad_s2 * dt_s / 2  # it changes its speed but once a step
+        stopping = math.sqrt(2 * drive.max_acceleration_rad_s2 * distance_rad + lost**2) - lost
         return min(drive.max_speed_rad_s, stopping)
