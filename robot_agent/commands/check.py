@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,12 +39,13 @@ def check(
         skip: What is not looked at.
         move: Open and close the gripper too, out of the camera's view: keep clear of the arm.
     """
+    settings = load_toml(config, AgentConfig)
+    # What drivers and OpenCV warn of is said as a result.
+    logging.basicConfig(level=logging.CRITICAL)
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     # Loaded only here: the other commands need none of it.
     from robot_agent.checks.doctor import examine
 
-    settings = load_toml(config, AgentConfig)
-    # What drivers warn of is said as a result.
-    logging.basicConfig(level=logging.CRITICAL)
     results = []
     for result in examine(settings, skip=skip, may_move=move):
         results.append(result)
