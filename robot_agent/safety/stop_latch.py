@@ -49,7 +49,7 @@ class StopLatch:
         """
         try:
             return msgspec.json.decode(self._file.read_bytes(), type=Stop)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return self._ordered_by_file()
         except (OSError, msgspec.DecodeError) as error:
             return Stop.now(f"{self._file} says why, but cannot be read ({error})")
@@ -95,6 +95,6 @@ class StopLatch:
     def _ordered_by_file(self) -> Stop | None:
         try:
             made_ns = self._stop_file.stat().st_mtime_ns
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return Stop(why=BY_FILE, at_ns=made_ns)

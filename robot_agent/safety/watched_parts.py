@@ -54,6 +54,8 @@ class Watch:
         try:
             with self.attempt():
                 yield
+        except SafetyFault:
+            raise
         except RobotError as error:
             # A motion that was stopped fails; that is not the robot's fault.
             self._emergency.check(error)
