@@ -1,0 +1,82 @@
+"""The doctor before an SO-101 whose servos are emulated behind a pseudo-terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from robot_agent.checks.arm import check_gripper, check_reach, check_robot
+from robot_agent.checks.doctor import examine
+from robot_agent.checks.result import Verdict
+from robot_agent.config import AgentConfig, DriverConfig, WorkspaceConfig
+from robot_agent.robots.so101 import SO101
+from tests.delivery_site import ROOT
+from tests.robot_agent.robots.emulated_arms import EmulatedArm, emulated_so101
+from tests.robot_agent.simulated_agent import make_config
+
+
+@pytest.fixture
+def arm(tmp_path: Path) -> Iterator[EmulatedArm]:
+    with emulated_so101(tmp_path / "arm") as arm:
+        yield arm
+
+
+@pytest.fixture
+def config(tmp_path: Path, arm: EmulatedArm) -> AgentConfig:
+    options = {"port": str(arm.port.path), **arm.options}
+    driver = DriverConfig(driver="robot_agent.robots.so101:SO101", options=options)
+    return make_config(arm.site.state_folder, robot=driver)
+
+
+def test_every_servo_says_how_it_is_and_none_moves(arm: EmulatedArm, config: AgentConfig):
+    before = arm.positions_rad
+    robot: SO101 = arm.open()
+    results = list(check_robot(robot, config))
+    robot.close()
+    assert all(one.verdict == Verdict.OK for one in results), results
+    assert {"servo shoulder_pan", "servo gripper", "pose"} <= {one.subject for one in results}
+    assert arm.positions_rad == before
+
+
+def test_the_workspace_that_an_so101_is_installed_with_can_be_had(
+    arm: EmulatedArm, config: AgentConfig
+):
+    table = tomllib.loads((ROOT / "deploy/robot/so101.toml").read_text())
+    limits = {axis: tuple(table["workspace"][axis]) for axis in ("x_m", "y_m", "z_m")}
+    robot: SO101 = arm.open(mount=table["robot"]["options"]["mount"])
+    ours = dataclasses.replace(config, workspace=WorkspaceConfig(**limits))
+    (given,) = check_reach(robot, ours)
+    wide = dataclasses.replace(config, workspace=WorkspaceConfig(**limits | {"x_m": (-0.1, 0.2)}))
+    (too_wide,) = check_reach(robot, wide)
+    robot.close()
+    assert given.verdict == Verdict.OK, given
+    assert too_wide.verdict == Verdict.WARN
+
+
+def test_the_gripper_is_opened_and_closed_when_it_may_move(arm: EmulatedArm):
+    robot: SO101 = arm.open()
+    (result,) = check_gripper(robot)
+    robot.close()
+    assert result.verdict == Verdict.OK, result
+
+
+def test_a_silent_servo_is_a_failure_that_names_it(arm: EmulatedArm, config: AgentConfig):
+    del arm.line.servos[3]
+    results = list(examine(config, skip=["network", "camera", "disk", "keys"]))
+    (failure,) = [one for one in results if one.verdict == Verdict.FAIL]
+    assert failure.subject == "robot"
+    assert "3" in failure.finding
+    assert failure.remedy
+
+
+def test_a_warm_servo_is_told_by_name(arm: EmulatedArm, config: AgentConfig):
+    robot: SO101 = arm.open()
+    arm.line.servos[2].temperature_c = 0.9 * config.safety.max_temperature_c
+    arm.clock.sleep(0.1)
+    (warning,) = [one for one in robot.checks() if one.verdict != Verdict.OK]
+    robot.close()
+    assert (warning.subject, warning.verdict) == ("servo shoulder_lift", Verdict.WARN)
