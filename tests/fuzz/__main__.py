@@ -1,4 +1,4 @@
-"""Fuzz every byte that comes from a network.
+"""Fuzz every byte that comes from a network or a serial line.
 
 python -m tests.fuzz [--minutes 30] [--inputs 10000000] [--target NAME]...
 """
@@ -46,11 +46,11 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.fuzz",
-        description="Fuzz, guided by coverage, every byte that comes from a network: messages, "
-        "episode records, releases, and what gateway and agent make of them. It ends after so "
-        "many minutes or inputs, whatever comes first. A crash is any exception but the declared "
-        "ones, an input that takes ten seconds, or memory beyond the target's limit. Run one "
-        "again with: python -m tests.fuzz.replay TARGET FILE",
+        description="Fuzz, guided by coverage, every byte that comes from a network or a serial "
+        "line: messages, episode records, releases, what gateway and agent make of them, and what "
+        "motors answer. It ends after so many minutes or inputs, whatever comes first. A crash is "
+        "any exception but the declared ones, an input that takes ten seconds, or memory beyond "
+        "the target's limit. Run one again with: python -m tests.fuzz.replay TARGET FILE",
     )
     parser.add_argument("--minutes", type=float, default=30.0, help="at most (30)")
     parser.add_argument("--inputs", type=int, default=10_000_000, help="at most (10 million)")

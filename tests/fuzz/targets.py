@@ -8,10 +8,17 @@ from tests.fuzz.fuzz_target import FuzzTarget
 from tests.fuzz.message_targets import MESSAGE_TARGETS
 from tests.fuzz.record_targets import RECORD_TARGETS
 from tests.fuzz.release_targets import RELEASE_TARGETS
+from tests.fuzz.serial_targets import SERIAL_TARGETS
 
 TARGETS = {
     target.name: target
-    for target in [*MESSAGE_TARGETS, *RECORD_TARGETS, *RELEASE_TARGETS, *CONVERSATION_TARGETS]
+    for target in [
+        *MESSAGE_TARGETS,
+        *RECORD_TARGETS,
+        *RELEASE_TARGETS,
+        *CONVERSATION_TARGETS,
+        *SERIAL_TARGETS,
+    ]
 }
 
 
