@@ -148,13 +148,13 @@ class ServoGripper:
 
     def open_fully(self) -> float:
         """Open until the fingers stop; return the measured opening in metres."""
-        return self._go(self._options.open_us)
+        return self._opening_m(self.go_to(self._options.open_us))
 
     def close(self) -> float:
         """Close with the site's ``max_grip`` until the fingers stop; return the measured opening
         in metres. It goes on gripping.
         """
-        return self._go(self._options.closed_us)
+        return self._opening_m(self.go_to(self._options.closed_us))
 
     def opening_m(self) -> float:
         """Measure the opening now, metres."""
@@ -179,19 +179,12 @@ class ServoGripper:
             )
         return readings
 
-    def _identify(self) -> None:
-        self._lines.open()
-        answer = self._lines.ask("hello", timeout_s=ANSWER_S, tries=BOOT_TRIES)
-        # What it said while it started is old news.
-        self._lines.unasked()
-        if answer.text != PROTOCOL:
-            raise ConfigurationError(
-                f"{self._site.name}: the board on {self._options.port} says {answer.text!r}, not "
-                f"{PROTOCOL!r}: flash deploy/firmware/servo_gripper of this version"
-            )
+    def go_to(self, pulse_us: int) -> ServoGripperReadings:
+        """Go to a pulse, 500 to 2500; return what the board measures once the fingers are still.
 
-    def _go(self, pulse_us: int) -> float:
-        """Go to a pulse; return the opening once the fingers are still, there or not."""
+        Raises:
+            RobotError: no answer, refused, stopped, or not still in time.
+        """
         options = self._options
         width_us = abs(options.open_us - options.closed_us)
         limit_ma = int(1000 * options.stall_current_a * self._site.safety.max_grip)
@@ -203,7 +196,7 @@ class ServoGripper:
             still = still + 1 if abs(readings.feedback - seen) <= STILL_COUNTS else 0
             seen = readings.feedback
             if readings.motion != Motion.MOVING and still >= STILL_POLLS:
-                return self._opening_m(self._arrived(readings, pulse_us))
+                return self._arrived(readings, pulse_us)
             if self._clock.monotonic_s() > end_s:
                 raise RobotError(
                     f"{self._site.name}: the gripper is still moving after "
@@ -212,6 +205,17 @@ class ServoGripper:
                 )
             self._site.beat()
             self._clock.sleep(POLL_S)
+
+    def _identify(self) -> None:
+        self._lines.open()
+        answer = self._lines.ask("hello", timeout_s=ANSWER_S, tries=BOOT_TRIES)
+        # What it said while it started is old news.
+        self._lines.unasked()
+        if answer.text != PROTOCOL:
+            raise ConfigurationError(
+                f"{self._site.name}: the board on {self._options.port} says {answer.text!r}, not "
+                f"{PROTOCOL!r}: flash deploy/firmware/servo_gripper of this version"
+            )
 
     def _arrived(self, readings: ServoGripperReadings, pulse_us: int) -> ServoGripperReadings:
         """Return the readings. Raises RobotError if somebody ended the motion on its way."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from protocol.errors import ConfigurationError, RobotError
 from robot_agent.arms.clock import SystemClock
 from robot_agent.config import SafetyConfig
+from robot_agent.robots import servo_gripper_ends
 from robot_agent.robots.base import RobotSite
 from robot_agent.robots.servo_gripper import ServoGripper, parse_readings
 from tests.emulators.arduino_gripper import EmulatedServoGripper
@@ -175,6 +176,18 @@ def test_another_firmware_is_refused(line: PtyPort, site: RobotSite, board: Emul
 def test_bad_options_are_refused(options: dict[str, object], words: str, site: RobotSite):
     with pytest.raises(ConfigurationError, match=words):
         ServoGripper.open(options, site, SystemClock())
+
+
+def test_the_ends_are_measured_from_the_command_line(
+    line: PtyPort, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.argv", ["servo_gripper_ends", str(line.path), "1900"])
+    servo_gripper_ends.main()
+    assert capsys.readouterr().out == "pulse 1900 us, reading 510, 0.06 A, still\n"
+    monkeypatch.setattr("sys.argv", ["servo_gripper_ends", str(line.path), "99"])
+    with pytest.raises(SystemExit, match="1"):
+        servo_gripper_ends.main()
+    assert "pulse out of range" in capsys.readouterr().err
 
 
 @given(
