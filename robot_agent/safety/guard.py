@@ -121,6 +121,7 @@ def end(agent: int) -> None:
 def hold(charge: Charge, driver: type[GuardedRobot], why: str) -> None:
     """Hold the arm still, with patience for its port, and keep the robot stopped."""
     give_up_s = time.monotonic() + HOLD_WITHIN_S
+    stopped_before = StopLatch(Path(charge.state_folder)).read()
     noted = ""
     while True:
         try:
@@ -133,14 +134,15 @@ def hold(charge: Charge, driver: type[GuardedRobot], why: str) -> None:
             is_held = True
         if done != noted:
             noted = done
-            _note(charge, f"by its guard, because {why}; {done}")
+            _note(charge, stopped_before, f"by its guard, because {why}; {done}")
         if is_held or time.monotonic() >= give_up_s:
             return
         time.sleep(_TRY_AGAIN_S)
 
 
-def _note(charge: Charge, why: str) -> None:
-    stop = Stop.now(why)
+def _note(charge: Charge, before: Stop | None, why: str) -> None:
+    """Set the latch; who stopped the robot before is not forgotten."""
+    stop = Stop.now(why) if before is None else Stop(why=f"{before.why}; {why}", at_ns=before.at_ns)
     logger.critical("%s: stopped %s", charge.name, stop)
     try:
         StopLatch(Path(charge.state_folder)).set(stop)

@@ -70,6 +70,11 @@ class Watchdog:
         _await_ready(guard)
         return cls(config.name, guard)
 
+    @property
+    def guard_pid(self) -> int | None:
+        """The guard's process; None where there is nothing to guard."""
+        return self._guard.pid if self._guard is not None else None
+
     def note_open(self) -> None:
         """The robot is open: from now on it must be brought to its safe state."""
         self._is_open = True

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from robot_agent.safety.stop_latch import StopLatch
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import wait_until
+from tests.robot_agent.safety.moving_arm import guard_of, moving_arm
 from tests.robot_agent.safety.recorder import Recorder
 from tests.robot_agent.safety.wire_robot import CLOSED, HOLD, SET_POINT, STOPPED
 
@@ -22,31 +20,6 @@ from tests.robot_agent.safety.wire_robot import CLOSED, HOLD, SET_POINT, STOPPED
 def line(tmp_path: Path) -> Iterator[Recorder]:
     with Recorder(tmp_path / "port") as recorder:
         yield recorder
-
-
-@contextmanager
-def moving_arm(
-    folder: Path, line: Recorder, stall_s: float = 30.0, **options: float
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Start an agent in a process group of its own; yield it once its arm moves."""
-    command = [sys.executable, "-m", "tests.robot_agent.safety.wire_robot", str(folder)]
-    arguments = [str(stall_s), *(f"{name}={value}" for name, value in options.items())]
-    with subprocess.Popen([*command, *arguments], cwd=ROOT, start_new_session=True) as agent:
-        try:
-            wait_until(lambda: line.count(SET_POINT) >= 20, "the arm moves", deadline_s=30)
-            yield agent
-        finally:
-            agent.kill()
-
-
-def guard_of(agent: subprocess.Popen[bytes]) -> int:
-    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
-    [guard] = [
-        int(child)
-        for child in children
-        if b"robot_agent.safety.guard" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
-    return guard
 
 
 def is_gone(pid: int) -> bool:

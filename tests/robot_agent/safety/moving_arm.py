@@ -1,0 +1,38 @@
+"""Starts an agent whose arm moves on a recorded line, and finds its guard."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.delivery_site import ROOT, wait_until
+from tests.robot_agent.safety.recorder import Recorder
+from tests.robot_agent.safety.wire_robot import SET_POINT
+
+
+@contextmanager
+def moving_arm(
+    folder: Path, line: Recorder, stall_s: float = 30.0, **options: float
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start an agent in a process group of its own; yield it once its arm moves."""
+    command = [sys.executable, "-m", "tests.robot_agent.safety.wire_robot", str(folder)]
+    arguments = [str(stall_s), *(f"{name}={value}" for name, value in options.items())]
+    with subprocess.Popen([*command, *arguments], cwd=ROOT, start_new_session=True) as agent:
+        try:
+            wait_until(lambda: line.count(SET_POINT) >= 20, "the arm moves", deadline_s=30)
+            yield agent
+        finally:
+            agent.kill()
+
+
+def guard_of(agent: subprocess.Popen[bytes]) -> int:
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    [guard] = [
+        int(child)
+        for child in children
+        if b"robot_agent.safety.guard" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    return guard
