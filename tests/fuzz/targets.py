@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.fuzz.conversation_targets import CONVERSATION_TARGETS
 from tests.fuzz.defective_target import DEFECTIVE
 from tests.fuzz.fuzz_target import FuzzTarget
+from tests.fuzz.line_targets import LINE_TARGETS
 from tests.fuzz.message_targets import MESSAGE_TARGETS
 from tests.fuzz.record_targets import RECORD_TARGETS
 from tests.fuzz.release_targets import RELEASE_TARGETS
@@ -18,6 +19,7 @@ TARGETS = {
         *RELEASE_TARGETS,
         *CONVERSATION_TARGETS,
         *SERIAL_TARGETS,
+        *LINE_TARGETS,
     ]
 }
 
