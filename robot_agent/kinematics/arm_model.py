@@ -133,8 +133,11 @@ class ArmModel:
 
     def target(self, pose: GripperPose) -> NDArray[np.float64]:
         """Return float64[4, 4]: a vertical tool at ``pose``, in the foot's frame."""
-        vertical = upright(pose.x_m, pose.y_m, pose.z_m, pose.yaw_rad)
-        return np.asarray(np.linalg.solve(self._mount, vertical), np.float64)
+        return self.in_foot_frame(upright(pose.x_m, pose.y_m, pose.z_m, pose.yaw_rad))
+
+    def in_foot_frame(self, frame: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return a frame of the base frame, float64[4, 4], in the foot's."""
+        return np.asarray(np.linalg.solve(self._mount, frame), np.float64)
 
 
 def known_arms() -> list[str]:

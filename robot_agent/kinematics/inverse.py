@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from protocol.episode import GripperPose
 from protocol.errors import RobotError
-from robot_agent.kinematics.arm_model import ArmModel, pose_of
+from robot_agent.kinematics.arm_model import ArmModel, pose_of, upright
 
 POSITION_TOLERANCE_M = 1e-6
 """A solution is no further off; the solver usually ends a hundred times nearer."""
@@ -106,6 +106,22 @@ class InverseKinematics:
                 break
         there = pose_of(self._arm.mount.matrix() @ target)
         return GripperPose(x_m=there.x_m, y_m=there.y_m, z_m=there.z_m, yaw_rad=pose.yaw_rad)
+
+    def displaced(
+        self, joints_rad: NDArray[np.float64], *, by_m: NDArray[np.float64], turned_rad: float
+    ) -> NDArray[np.float64]:
+        """Return where the joints are, float64[N], when the grasp point was pushed away.
+
+        Args:
+            joints_rad: float64[N], where they would be otherwise; the tool may be tilted.
+            by_m: float64[3], how far the grasp point was pushed, base frame.
+            turned_rad: by how much it was turned about the vertical.
+        """
+        pushed = self._arm.transform(joints_rad)
+        pushed[:3, :3] = upright(0.0, 0.0, 0.0, turned_rad)[:3, :3] @ pushed[:3, :3]
+        pushed[:3, 3] += by_m
+        target = self._arm.in_foot_frame(pushed)
+        return self._exact_minimum(target, self._starts_from(joints_rad)[0])
 
     def _refuse_what_is_not_finite(self, pose: GripperPose, near: NDArray[np.float64]) -> None:
         if not (np.isfinite(pose.as_array()).all() and np.isfinite(near).all()):

@@ -30,7 +30,7 @@ from robot_agent.drivers import open_camera
 from robot_agent.episode_loop import DROP_HEIGHT_M, EpisodeLoop
 from robot_agent.grasp_outcome import aborted
 from robot_agent.q_function import QFunction
-from robot_agent.robots.simulated.robot import PARK_POSITION
+from robot_agent.robots.simulated.gantry import PARK_POSITION
 from robot_agent.safety.workspace import WRIST_LIMIT_RAD
 from tests.robot_agent.hill_release import hill_q_function
 from tests.robot_agent.simulated_agent import WORKSPACE, Site, make_config, make_site

@@ -26,6 +26,15 @@ LATERAL_LIMIT_N = 15.0
 DOWN_LIMIT_N = 10.0
 UP_LIMIT_N = 20.0
 TURN_LIMIT_NM = 1.0
+FORCE_LIMITS = np.array(
+    [
+        [-LATERAL_LIMIT_N, LATERAL_LIMIT_N],
+        [-LATERAL_LIMIT_N, LATERAL_LIMIT_N],
+        [-DOWN_LIMIT_N, UP_LIMIT_N],
+        [-TURN_LIMIT_NM, TURN_LIMIT_NM],
+    ]
+)
+"""Of the position control of x, y, z and yaw."""
 MASS_KG = 0.5
 """Everything that moves with the hand."""
 
@@ -132,14 +141,8 @@ def _add_box(
 
 
 def _add_actuators(spec: mujoco.MjSpec, gain: float) -> None:
-    limits = (
-        [-LATERAL_LIMIT_N, LATERAL_LIMIT_N],
-        [-LATERAL_LIMIT_N, LATERAL_LIMIT_N],
-        [-DOWN_LIMIT_N, UP_LIMIT_N],
-        [-TURN_LIMIT_NM, TURN_LIMIT_NM],
-    )
     for name, stiffness, damping, limit in zip(
-        AXES, STIFFNESS * gain, DAMPING * gain**0.5, limits, strict=True
+        AXES, STIFFNESS * gain, DAMPING * gain**0.5, FORCE_LIMITS, strict=True
     ):
         actuator = spec.add_actuator(
             name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT, forcerange=limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,34 @@ from protocol.configuration import (
     from_table,
 )
 from protocol.errors import ConfigurationError
+from robot_agent.arms.arm_options import Parking
+from robot_agent.kinematics.arm_model import Mount
 
 Vector = tuple[float, float, float]
 
 MAX_OBJECTS = 12
 MAX_LATENCY_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArmPlace:
+    """Where an arm stands beside the simulated bin, and parks out of every camera's view."""
+
+    mount: Mount
+    parking: Parking
+
+
+ARM_PLACES: Mapping[str, ArmPlace] = {
+    "so101": ArmPlace(
+        mount=Mount(y_m=0.185, z_m=0.12, yaw_rad=-math.pi / 2),
+        parking=Parking(x_m=0.20, y_m=0.20, z_m=0.20),
+    ),
+    "wx200": ArmPlace(
+        mount=Mount(y_m=0.25, z_m=0.05, yaw_rad=-math.pi / 2),
+        parking=Parking(x_m=0.28, y_m=0.20, z_m=0.25),
+    ),
+}
+"""On the bin's long side, raised: from there each reaches the whole workspace."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +108,24 @@ class SimulationOptions:
     opening_noise_m: NonNegativeFloat = 5e-5
     """Standard deviation of a reading of the opening."""
 
+    arm: str = ""
+    """Name of the arm that carries the hand, such as so101 (see docs/kinematics.md), or the path of
+    a model; "" for a gantry that reaches everywhere."""
+    mount: Mount | None = None
+    """Where the arm's foot stands; None for the place in ARM_PLACES."""
+    parking: Parking | None = None
+    """Where the arm takes the hand out of view; None for the place in ARM_PLACES."""
+    servo_lag_s: NonNegativeFloat = 0.05
+    """By which the arm's joints are behind their goals."""
+
+    @property
+    def arm_place(self) -> ArmPlace:
+        """Where the arm stands and parks; only for a robot that has one."""
+        return ArmPlace(
+            mount=self.mount or ARM_PLACES[self.arm].mount,
+            parking=self.parking or ARM_PLACES[self.arm].parking,
+        )
+
     def __post_init__(self) -> None:
         fewest, most = self.object_count
         if not fewest <= most <= MAX_OBJECTS:
@@ -92,6 +134,11 @@ class SimulationOptions:
             )
         if self.latency_s > MAX_LATENCY_S:
             raise ConfigurationError(f"latency_s {self.latency_s}: at most {MAX_LATENCY_S}")
+        if self.arm and self.arm not in ARM_PLACES and None in (self.mount, self.parking):
+            raise ConfigurationError(
+                f"arm {self.arm!r}: expected one of {', '.join(ARM_PLACES)}; another one's model "
+                "needs 'mount' and 'parking' beside it"
+            )
         if abs(self.opening_drift_m) > 0.002:
             raise ConfigurationError(
                 f"opening_drift_m {self.opening_drift_m}: beyond 2 mm a closed gripper could be "

@@ -12,30 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.episode import GripperPose, ReferenceOutcome
-from protocol.errors import RobotError
+from protocol.errors import ConfigurationError, RobotError
+from robot_agent.config import SafetyConfig
+from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.robots.base import GripperModel, RobotSite, RobotState
-from robot_agent.robots.simulated.hand import (
-    GRIP_FORCE_N,
-    GRIPPER,
-    MAX_OPENING_M,
-)
-from robot_agent.robots.simulated.motion import STEPS_PER_SETPOINT, plan_line
+from robot_agent.robots.simulated.arm_in_scene import ArmInScene
+from robot_agent.robots.simulated.gantry import Carrier, Gantry
+from robot_agent.robots.simulated.hand import GRIP_FORCE_N, GRIPPER, MAX_OPENING_M
 from robot_agent.robots.simulated.options import SimulationOptions, parse_options
 from robot_agent.robots.simulated.scene import TIMESTEP_S, Scene, build_scene
+from robot_agent.robots.simulated.servo_arm import ServoArm
 from robot_agent.robots.simulated.truth import RISE_M, grasp_truth, nearest_object, touched_objects
 
 logger = logging.getLogger(__name__)
 
-PARK_POSITION = np.array([0.03, 0.0, 0.40, 0.0])
-"""Where the hand is out of every camera's view: x, y, z (metres), yaw (radians)."""
-CLEARANCE_M = 0.07
-"""Finger-tip height above which the hand may move sideways freely."""
-
-_SETTLE_BLOCK = 3
-_SETTLE_BLOCKS = 20
-_REST_SPEED = np.array([0.02, 0.02, 0.02, 0.2, 0.01])
-"""Of x, y, z (m/s), yaw (rad/s) and a finger (m/s): below it the hand counts as still."""
-_AT_TARGET = np.array([0.001, 0.001, 0.001, 0.02])
 _JAW_BLOCK = 4
 _JAW_LIMIT_S = 0.6
 _SLIP_LIMIT_S = 2.0
@@ -45,35 +35,47 @@ _WEAR_OFFSET_M = 0.0008
 
 
 class SimulatedRobot:
-    """A gantry hand over a bin of objects; satisfies Robot and InstrumentedRobot.
+    """A hand over a bin of objects; satisfies Robot, InstrumentedRobot and ReachLimitedRobot.
 
     Time in the simulation passes only while a method runs. Not for use from several threads.
     """
 
-    def __init__(self, options: SimulationOptions) -> None:
+    def __init__(self, options: SimulationOptions, safety: SafetyConfig | None = None) -> None:
+        """Fill a bin; ``safety`` limits the motions of an arm, and is not asked of a gantry."""
         self.options = options
         self.scene_resets = 0
         """Scenes rebuilt before their time, because an object left the bin or the physics broke."""
         self._random = np.random.default_rng(options.seed)
         self._noise = np.random.default_rng([options.seed, 1])
-        self._scene = build_scene(options, self._random, PARK_POSITION)
+        self._carrier = _carrier(options, safety or SafetyConfig())
+        self._scene = build_scene(options, self._random, self._carrier.parked)
         self._attempts_in_scene = 0
         self._prepared = False
         self._closed_at: tuple[int, NDArray[np.float64]] | None = None
 
     @classmethod
     def open(cls, options: Mapping[str, Any], site: RobotSite | None = None) -> Self:
-        """Fill a bin and park the hand above it; it needs to know nothing of its site.
+        """Fill a bin and park the hand; of its site it needs the limits of an arm's motions.
 
         Raises:
             ConfigurationError: an option is unknown or out of range.
         """
-        return cls(parse_options(options))
+        return cls(parse_options(options), site.safety if site is not None else None)
 
     @property
     def scene(self) -> Scene:
         """The scene at present; another one after the bin was refilled."""
         return self._scene
+
+    def arm_in_scene(self) -> ArmInScene:
+        """Return what leads the hand by an arm's joints, for one who drives them himself.
+
+        Raises:
+            ConfigurationError: this robot has no arm.
+        """
+        if not isinstance(self._carrier, ServoArm):
+            raise ConfigurationError("simulated robot: it has no joints; give it the option 'arm'")
+        return self._carrier.in_scene
 
     @property
     def gripper(self) -> GripperModel:
@@ -81,8 +83,8 @@ class SimulatedRobot:
         return GRIPPER
 
     def state(self) -> RobotState:
-        """Measure pose and opening now."""
-        x, y, z, yaw = self._position()
+        """Measure pose and opening now, the pose by the sensors of whatever carries the hand."""
+        x, y, z, yaw = self._carrier.measured(self._scene)
         return RobotState(
             pose=GripperPose(x_m=float(x), y_m=float(y), z_m=float(z), yaw_rad=_wrap(float(yaw))),
             opening_m=self._measure_opening(),
@@ -113,15 +115,21 @@ class SimulatedRobot:
         return opening
 
     def retreat(self) -> RobotState:
-        """Rise above the walls, then move out of view above the bin, jaw as it is."""
+        """Rise above the walls, then move out of view, jaw as it is."""
         position = self._position()
-        if position[2] < CLEARANCE_M:
-            self._travel(np.array([position[0], position[1], CLEARANCE_M, position[3]]))
-        self._travel(np.array([*PARK_POSITION[:3], position[3]]))
+        if position[2] < self._carrier.clearance_m:
+            self._travel(np.array([*position[:2], self._carrier.clearance_m, position[3]]))
+        self._begin_motion()
+        self._carrier.park(self._scene, yaw_rad=float(position[3]), carrying=self._is_closed())
+        self._check_physics()
         if self._is_closed():
             # What slips out of the grip just now must not be read as held.
             self._await_still_jaw(_SLIP_LIMIT_S, still_blocks=_STEADY_BLOCKS)
         return self.state()
+
+    def nearest_reachable(self, pose: GripperPose) -> GripperPose:
+        """Return ``pose`` where it can be had, else a pose near it that can; nothing moves."""
+        return self._carrier.nearest_reachable(pose)
 
     def prepare_attempt(self) -> bool:
         """Refill the bin when it is due or an object left it; wait until all objects rest."""
@@ -136,7 +144,7 @@ class SimulatedRobot:
             )
         refilled = bool(outside or due or not stable)
         if refilled:
-            self._scene = build_scene(self.options, self._random, PARK_POSITION)
+            self._scene = build_scene(self.options, self._random, self._carrier.parked)
             self._attempts_in_scene = 0
         else:
             self._scene.settle()
@@ -153,7 +161,7 @@ class SimulatedRobot:
 
     def stop(self) -> None:
         """Hold still where the hand is."""
-        self._scene.data.ctrl[:4] = self._position()
+        self._carrier.hold(self._scene)
 
     def close(self) -> None:
         """Hold still; the simulation needs no disconnecting."""
@@ -161,7 +169,7 @@ class SimulatedRobot:
 
     def _position(self) -> NDArray[np.float64]:
         """Return float64[4]: x, y, z, yaw as MuJoCo has them."""
-        return np.asarray(self._scene.data.qpos[self._scene.hand_qpos], np.float64)
+        return self._scene.hand_position()
 
     def _is_closed(self) -> bool:
         return bool(self._scene.data.ctrl[4] < 0)
@@ -174,31 +182,17 @@ class SimulatedRobot:
 
     def _travel(self, target: NDArray[np.float64]) -> None:
         """Follow a straight line to ``target`` and wait until the hand rests, there or blocked."""
-        scene = self._scene
+        self._begin_motion()
+        self._carrier.go(self._scene, target, carrying=self._is_closed())
+        self._check_physics()
+
+    def _begin_motion(self) -> None:
         if self.options.latency_s > 0:
             self._step(math.ceil(self.options.latency_s / TIMESTEP_S))
-        way = plan_line(
-            self._position(), target, gain=self.options.actuator_gain, carrying=self._is_closed()
-        )
-        for setpoint in way:
-            scene.data.ctrl[:4] = setpoint
-            self._step(STEPS_PER_SETPOINT)
-        scene.data.ctrl[:4] = target
-        arrived = False
-        for _ in range(_SETTLE_BLOCKS):
-            self._step(_SETTLE_BLOCK)
-            # The jaw too: when an object slips out, the fingers are still on their way.
-            if (np.abs(scene.data.qvel[:5]) < _REST_SPEED).all():
-                arrived = bool((np.abs(self._position() - target) < _AT_TARGET).all())
-                break
-        if not arrived:
-            # Blocked: hold here instead of pressing on whatever is in the way.
-            self.stop()
-        self._check_physics()
 
     def _drive_jaw(self, force: float) -> float:
         """Push both fingers with ``force`` (newtons, positive opens) until they stop."""
-        self._scene.data.ctrl[4:6] = force
+        self._scene.push_jaw(force)
         self._step(2 * _JAW_BLOCK)
         self._await_still_jaw(_JAW_LIMIT_S)
         self._check_physics()
@@ -221,7 +215,7 @@ class SimulatedRobot:
 
     def _measure_opening(self) -> float:
         """Read the opening as the gripper's own sensor would, with its wear, drift and noise."""
-        opening = max(0.0, float(self._scene.data.qpos[self._scene.finger_qpos].sum()))
+        opening = self._scene.opening_m()
         opening += self.options.opening_drift_m + _WEAR_OFFSET_M * self.options.gripper_wear
         opening += float(self._noise.normal(0.0, self.options.opening_noise_m))
         return min(max(opening, 0.0), MAX_OPENING_M + 0.005)
@@ -233,6 +227,19 @@ class SimulatedRobot:
                 f"simulated robot: the physics became unstable{why}; the bin is refilled before "
                 "the next attempt"
             )
+
+
+def _carrier(options: SimulationOptions, safety: SafetyConfig) -> Carrier:
+    if not options.arm:
+        return Gantry(options.actuator_gain)
+    place = options.arm_place
+    return ServoArm(
+        ArmModel.load(options.arm, mount=place.mount),
+        safety,
+        parking=place.parking.pose,
+        lag_s=options.servo_lag_s,
+        gain=options.actuator_gain,
+    )
 
 
 def _wrap(angle_rad: float) -> float:

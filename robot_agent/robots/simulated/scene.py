@@ -70,6 +70,18 @@ class Scene:
         """True when every object sleeps."""
         return not self.data.tree_awake[self.object_trees].any()
 
+    def hand_position(self) -> NDArray[np.float64]:
+        """Return float64[4]: the hand's x, y, z (metres) and yaw (radians, also beyond a turn)."""
+        return np.asarray(self.data.qpos[self.hand_qpos], np.float64)
+
+    def opening_m(self) -> float:
+        """Return the distance between the finger tips, exactly."""
+        return max(0.0, float(self.data.qpos[self.finger_qpos].sum()))
+
+    def push_jaw(self, force_n: float) -> None:
+        """From now on push each finger with ``force_n``; positive opens."""
+        self.data.ctrl[4:6] = force_n
+
     def advance(self, steps: int) -> None:
         """Let simulated time pass; it stands still once MuJoCo has given the scene up.
 

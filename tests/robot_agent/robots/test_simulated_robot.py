@@ -10,13 +10,13 @@ from protocol.episode import GripperPose, ReferenceOutcome
 from protocol.errors import ConfigurationError, RobotError
 from robot_agent.config import LabelConfig
 from robot_agent.robots.simulated import SimulatedRobot, randomised_options
+from robot_agent.robots.simulated.gantry import PARK_POSITION
 from robot_agent.robots.simulated.hand import GRIP_FORCE_N
 from robot_agent.robots.simulated.objects import (
     HELD_OUT_KIND,
     HELD_OUT_SCALES,
     TRAINING_SCALES,
 )
-from robot_agent.robots.simulated.robot import PARK_POSITION
 from robot_agent.robots.simulated.scene import BIN_HALF_M, WORKSPACE_M
 
 LIFT_M = 0.15
