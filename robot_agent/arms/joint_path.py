@@ -24,26 +24,25 @@ def minimum_jerk(count: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JointPath:
-    """Joint angles at moments evenly apart, smooth between them."""
+    """Joint angles at moments evenly apart, and a cubic Hermite spline between them."""
 
     joints_rad: NDArray[np.float64]
     """float64[M, N], M at least 2."""
+    slopes_rad: NDArray[np.float64]
+    """float64[M, N], from one point to the next."""
     duration_s: float
 
     def at(self, time_s: float) -> NDArray[np.float64]:
         """Return the joint angles, float64[N], at a time from the start; before and after, the
         ends.
         """
-        points = self.joints_rad
-        position = min(max(time_s / self.duration_s, 0.0), 1.0) * (len(points) - 1)
-        index = min(int(position), len(points) - 2)
+        points, slopes, last = self.joints_rad, self.slopes_rad, len(self.joints_rad) - 1
+        position = min(max(time_s / self.duration_s, 0.0), 1.0) * last
+        index = min(int(position), last - 1)
         u = position - index
-        # Cubic Hermite with central differences as slopes; at rest at both ends.
-        here, there = points[index], points[index + 1]
-        slope_here = (there - points[index - 1]) / 2 if index > 0 else 0.0 * here
-        slope_there = (points[index + 2] - here) / 2 if index + 2 < len(points) else 0.0 * here
-        start = (1 + 2 * u) * (1 - u) ** 2 * here + u * (1 - u) ** 2 * slope_here
-        return np.asarray(start + u**2 * (3 - 2 * u) * there + u**2 * (u - 1) * slope_there)
+        start = (1 + 2 * u) * points[index] + u * slopes[index]
+        end = (3 - 2 * u) * points[index + 1] + (u - 1) * slopes[index + 1]
+        return np.asarray((1 - u) ** 2 * start + u**2 * end)
 
 
 def path_through(
@@ -70,11 +69,24 @@ def path_through(
         speed / safety.max_speed_m_s,
         math.sqrt(acceleration / safety.max_acceleration_m_s2),
     )
-    return JointPath(joints_rad=joints_rad, duration_s=duration_s * slowdown)
+    return JointPath(
+        joints_rad=joints_rad, slopes_rad=_slopes(joints_rad), duration_s=duration_s * slowdown
+    )
+
+
+def _slopes(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return central differences at points[M, K]; zero at both ends, where it rests."""
+    slopes = np.zeros_like(points)
+    slopes[1:-1] = (points[2:] - points[:-2]) / 2
+    return slopes
 
 
 def _rates(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return speeds and accelerations along points[M, K] for a whole way of one second."""
-    per_s = len(points) - 1
-    at_rest = np.concatenate([points[:1], points, points[-1:]])
-    return np.diff(points, axis=0) * per_s, np.diff(at_rest, n=2, axis=0) * per_s**2
+    """Return the spline's highest speeds and accelerations along points[M, K], each [L, K], for a
+    whole way of one second.
+    """
+    per_s, slopes, steps = len(points) - 1, _slopes(points), np.diff(points, axis=0)
+    before, after = slopes[:-1], slopes[1:]
+    in_the_middle = 1.5 * steps - 0.25 * (before + after)
+    bends = [6 * steps - 4 * before - 2 * after, -6 * steps + 2 * before + 4 * after]
+    return np.concatenate([slopes, in_the_middle]) * per_s, np.concatenate(bends) * per_s**2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,7 @@ class SteppedClock:
         self._mechanics = mechanics
         self._now_s = 0.0
         self.drives: dict[int, Drive] = {}
-        self.events: list[tuple[float, object]] = []
-        """Moments, and what is called then, once."""
+        self._events: list[tuple[float, Callable[[], object]]] = []
 
     def monotonic_s(self) -> float:
         return self._now_s
@@ -32,10 +32,14 @@ class SteppedClock:
         while self._now_s < end_s - 1e-9:
             self._mechanics.step(self.drives, STEP_S)
             self._now_s += STEP_S
-            due = [event for event in self.events if event[0] <= self._now_s]
-            self.events = [event for event in self.events if event not in due]
+            due = [event for event in self._events if event[0] <= self._now_s]
+            self._events = [event for event in self._events if event not in due]
             for _, happen in due:
-                happen()  # type: ignore[operator]
+                happen()
+
+    def in_s(self, delay_s: float, happen: Callable[[], object]) -> None:
+        """Have something happen once, later, while somebody sleeps."""
+        self._events.append((self._now_s + delay_s, happen))
 
 
 class ShaftServos:
@@ -50,6 +54,8 @@ class ShaftServos:
         self.is_silent = False
         self.commands: list[NDArray[np.float64]] = []
         self.limit_share = 0.0
+        self.sag_rad = np.zeros(len(ids))
+        """By which gravity keeps a motor below its goal."""
         self._clock = clock
         for servo_id in ids:
             mechanics.shafts.setdefault(servo_id, Shaft())
@@ -61,11 +67,21 @@ class ShaftServos:
                 max_torque=1.0,
             )
 
+    @property
+    def positions_rad(self) -> NDArray[np.float64]:
+        return np.array([self.mechanics.shafts[servo_id].position_rad for servo_id in self.ids])
+
+    @property
+    def torques(self) -> NDArray[np.float64]:
+        """Of each motor, the limit; 0 where it is off."""
+        drives = [self._clock.drives[servo_id] for servo_id in self.ids]
+        return np.array([drive.max_torque if drive.is_on else 0.0 for drive in drives])
+
     def read(self) -> ServoReadings:
         self._answer()
         shafts = [self.mechanics.shafts[servo_id] for servo_id in self.ids]
         return ServoReadings(
-            positions_rad=np.array([shaft.position_rad for shaft in shafts]),
+            positions_rad=self.positions_rad,
             velocities_rad_s=np.array([shaft.velocity_rad_s for shaft in shafts]),
             loads=np.array([shaft.load for shaft in shafts]),
             temperatures_c=self.temperatures_c.copy(),
@@ -86,7 +102,7 @@ class ShaftServos:
         self.commands.append(positions_rad.copy())
         for index, servo_id in enumerate(self.ids):
             drive = self._clock.drives[servo_id]
-            drive.goal_rad = float(positions_rad[index])
+            drive.goal_rad = float(positions_rad[index] - self.sag_rad[index])
             drive.max_speed_rad_s = float(speeds_rad_s[index])
             drive.max_acceleration_rad_s2 = float(accelerations_rad_s2[index])
 
