@@ -47,6 +47,8 @@ class DemoPlan:
     seed: int
     out: Path
     robot: str = SIMULATED_ROBOT
+    arm: str = ""
+    """Of the simulated robots; "" for gantries."""
     camera: str = SIMULATED_CAMERA
     evaluation: EvaluationPlan | None
     """None leaves the evaluation out."""
@@ -111,6 +113,7 @@ class Demo:
                 seed=plan.seed,
                 session=len(self._record.sessions),
                 driver=plan.robot,
+                arm=plan.arm,
                 camera=plan.camera,
                 learner_options=plan.learner_options,
             ),

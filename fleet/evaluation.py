@@ -164,6 +164,7 @@ def _new_robot(folder: RunFolder, pattern: AgentConfig, seed: int) -> AgentConfi
     """Return a robot with a camera pose of its own, roughly described like the others."""
     robot_seed = simulated_robot_seed(seed, _UNSEEN_INDEX)
     options = randomised_options(robot_seed, "camera-and-wear")
+    options |= {"arm": pattern.robot.options.get("arm", "")}
     true = CameraDescription(**options["camera"])
     return dataclasses.replace(
         pattern,

@@ -31,6 +31,7 @@ from protocol.errors import ConfigurationError
 from protocol.registry import Registry
 from robot_agent.config import AgentConfig, CameraDescription
 from robot_agent.robots.simulated import randomised_options
+from robot_agent.robots.simulated.options import ARM_PLACES
 from robot_agent.robots.simulated.scene import WORKSPACE_M
 
 SIMULATED_ROBOT = "robot_agent.robots.simulated:SimulatedRobot"
@@ -52,6 +53,8 @@ class FleetPlan:
     session: int = 0
     """How many sessions this folder has seen: each has scenes of its own."""
     driver: str = SIMULATED_ROBOT
+    arm: str = ""
+    """Of the simulated robots, one of ARM_PLACES; "" for gantries."""
     camera: str = SIMULATED_CAMERA
     learner_options: Mapping[str, Any] = field(default_factory=dict)
     """Laid over the ``learner.toml`` that is made."""
@@ -62,6 +65,25 @@ class CameraRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     true: CameraDescription
     described: CameraDescription
+
+
+def driver_and_arm(robot: str) -> tuple[str, str]:
+    """Return the driver, and the arm of simulated robots, that a person asked for.
+
+    Args:
+        robot: ``module:Class``, or the name of an arm that can be simulated.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    if robot in ARM_PLACES:
+        return SIMULATED_ROBOT, robot
+    if ":" not in robot:
+        known = ", ".join(sorted(ARM_PLACES))
+        raise ConfigurationError(
+            f"--robot {robot}: expected an arm to simulate ({known}) or a driver, module:Class"
+        )
+    return robot, ""
 
 
 def prepare_run_folder(folder: RunFolder, plan: FleetPlan) -> None:
@@ -176,6 +198,7 @@ def _write_robot(folder: RunFolder, plan: FleetPlan, index: int, address: Learne
     options = randomised_options(seed, "camera-and-wear") if _is_simulated(plan) else {}
     if options:
         options["seed"] = seed + SESSION_SEEDS * plan.session
+        options |= {"arm": plan.arm} if plan.arm else {}
     described = _description(home, options, seed)
     table = {
         "name": name,

@@ -31,13 +31,15 @@ def demo(
         minutes: of collecting and learning, from the moment the learner is ready.
         seed: of robots, scenes and training.
         out: the run folder.
-        robot: another robot driver, module:Class.
+        robot: so101 or wx200, to simulate that arm with its joints, limits and lag (see
+            docs/kinematics.md); or another robot driver, module:Class.
         camera: another camera driver, module:Class.
         learner: a TOML file with settings for learner.toml, such as network or [training].
         evaluate: measure the last release on objects that training never saw.
     """
     from fleet.demo import DemoPlan, run_demo
     from fleet.evaluation import EvaluationPlan
+    from fleet.fleet_files import driver_and_arm
     from fleet.toml_text import load_table
 
     if robots < 1 or not 0 < minutes < math.inf or seed < 0:
@@ -45,12 +47,14 @@ def demo(
             f"--robots {robots} --minutes {minutes:g} --seed {seed}: robots and minutes must be "
             "above zero and finite, the seed not below"
         )
+    driver, arm = driver_and_arm(robot)
     plan = DemoPlan(
         robots=robots,
         minutes=minutes,
         seed=seed,
         out=out,
-        robot=robot,
+        robot=driver,
+        arm=arm,
         camera=camera,
         evaluation=EvaluationPlan(seed=seed) if evaluate else None,
         learner_options=load_table(learner) if learner is not None else {},

@@ -7,9 +7,11 @@ import pytest
 
 from fleet.camera_description import error_mm, falsify, workspace_points
 from fleet.fleet_files import (
+    SIMULATED_ROBOT,
     FleetPlan,
     agent_config,
     camera_record,
+    driver_and_arm,
     learner_config,
     prepare_run_folder,
 )
@@ -55,6 +57,24 @@ def test_second_session_keeps_keys_robots_and_ports_and_may_add_robots(folder):
     prepare_run_folder(folder, FleetPlan(robots=4, seed=5))
     assert {path: path.read_bytes() for path in before} == before
     assert folder.robot_names()[-1] == "robot-04"
+
+
+def test_an_arm_by_its_short_name_is_simulated_on_every_robot(tmp_path):
+    driver, arm = driver_and_arm("so101")
+    assert driver == SIMULATED_ROBOT
+    folder = RunFolder(root=tmp_path / "run")
+    prepare_run_folder(folder, FleetPlan(robots=2, seed=5, driver=driver, arm=arm))
+    assert [agent_config(folder, name).robot.options["arm"] for name in folder.robot_names()] == [
+        "so101",
+        "so101",
+    ]
+
+
+def test_a_driver_is_taken_as_it_is_and_anything_else_refused_with_what_there_is():
+    assert driver_and_arm("a_lab.robots:Ours") == ("a_lab.robots:Ours", "")
+    assert driver_and_arm(SIMULATED_ROBOT) == (SIMULATED_ROBOT, "")
+    with pytest.raises(ConfigurationError, match=r"so102: expected an arm .*so101, wx200.*:Class"):
+        driver_and_arm("so102")
 
 
 def test_no_two_robots_have_the_same_camera_and_wear(folder):
