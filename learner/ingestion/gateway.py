@@ -2,8 +2,8 @@
 
 One thread owns the ROUTER socket; another (see committer) writes to the store. They take turns at
 the interpreter: one receives while the disk syncs what the other wrote. A slow disk silences
-nobody. A thread of libzmq goes on receiving and decrypting all the while. Who speaks is looked up by the
-key that authenticated the very message, never by anything in it.
+nobody. A thread of libzmq goes on receiving and decrypting all the while. Who speaks is looked up
+by the key that authenticated the very message, never by anything in it.
 """
 
 from __future__ import annotations
