@@ -148,10 +148,12 @@ def test_a_small_contact_at_the_end_does_not_spoil_the_next_motion(rig: ArmOnSha
     away = math.copysign(0.03, rig.joints.positions_rad[1] - wall)
     bounds = sorted((wall + away, wall + 100 * away))
     rig.mechanics.blocks[2] = (bounds[0], bounds[1])
-    assert apart_m(rig.arm.move_to(LOW).pose, there.pose) > 0.002
+    touching = rig.arm.move_to(LOW).pose
+    assert apart_m(touching, there.pose) > 0.002
     rig.joints.commands.clear()
     assert apart_m(rig.arm.move_to(ABOVE_BIN).pose, ABOVE_BIN) < 0.001
-    assert tips_m(rig)[:, 2].max() < ABOVE_BIN.z_m + 0.003
+    # It rises from there without pressing once more.
+    assert tips_m(rig)[:, 2].min() > touching.z_m - 0.001
 
 
 def test_of_the_two_yaws_that_close_alike_the_state_says_the_one_asked_for(rig: ArmOnShafts):
@@ -177,7 +179,10 @@ def test_fingers_that_still_slip_are_waited_for(rig: ArmOnShafts):
     # From now on the jaw creeps whenever it is looked at.
     rig.clock.drives[6].goal_rad = jaw.position_rad + 0.3
     rig.clock.drives[6].max_speed_rad_s = 0.3
-    assert rig.arm.retreat().opening_m == pytest.approx(rig.arm.state().opening_m, abs=3e-4)
+    ended_m = rig.arm.retreat().opening_m
+    rig.clock.sleep(1.0)
+    assert ended_m == pytest.approx(rig.arm.state().opening_m, abs=5e-4)
+    assert ended_m > 0.02
 
 
 def test_a_motor_that_is_too_hot_ends_all_motion_until_a_person_has_seen_to_it(rig: ArmOnShafts):
