@@ -34,6 +34,9 @@ AS_IT_COMES = {
 """Per control: value, lowest, highest."""
 
 
+FAULTS = ("is_unplugged", "is_silent", "is_picture_frozen", "are_stamps_frozen", "stamps_are_utc")
+
+
 class _Control(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int32) for name in ("id", "value", "low", "high", "is_stuck")]
 
@@ -42,10 +45,7 @@ class _Board(ctypes.Structure):
     _fields_ = [
         *(
             (name, ctypes.c_int32)
-            for name in (
-                *("is_unplugged", "is_silent", "is_picture_frozen", "are_stamps_frozen"),
-                *("stamps_are_utc", "width", "height", "fps", "latency_ms", "opened"),
-            )
+            for name in (*FAULTS, "width", "height", "fps", "latency_ms", "opened")
         ),
         ("start_ns", ctypes.c_int64),
         ("controls", _Control * CONTROLS),
@@ -64,6 +64,13 @@ class EmulatedCamera:
             "V4L2_BOARD": str(folder / "board"),
             "V4L2_FRAMES": str(folder / "frames"),
         }
+
+    def begin_anew(self) -> None:
+        """Plug it in, mend it, and set every control as it comes."""
+        for fault in FAULTS:
+            setattr(self.board, fault, 0)
+        for slot, (control, (value, low, high)) in enumerate(AS_IT_COMES.items()):
+            self.board.controls[slot] = _Control(control, value, low, high, 0)
 
     def value(self, control: int) -> int:
         return int(self._control(control).value)
@@ -96,7 +103,7 @@ def build(folder: Path) -> Path | None:
 
 @contextmanager
 def emulated_camera(
-    folder: Path, library: Path, pictures: list[ImageArray], *, fps: int = 100, latency_ms: int = 8
+    folder: Path, library: Path, pictures: list[ImageArray], *, fps: int = 100, latency_ms: int = 18
 ) -> Iterator[EmulatedCamera]:
     """Serve ``pictures``, uint8[96, 128, 3] in BGR, one after the other."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,9 +114,8 @@ def emulated_camera(
         board = _Board.from_buffer(memory)
         board.width, board.height = SIZE_PX
         board.fps, board.latency_ms = fps, latency_ms
-        for slot, (control, (value, low, high)) in enumerate(AS_IT_COMES.items()):
-            board.controls[slot] = _Control(control, value, low, high, 0)
         camera = EmulatedCamera(folder, board, library)
+        camera.begin_anew()
         try:
             yield camera
         finally:

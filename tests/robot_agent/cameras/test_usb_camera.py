@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +52,46 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.fixture
-def camera(tmp_path: Path, library: Path) -> Iterator[EmulatedCamera]:
+@pytest.fixture(scope="module")
+def running(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A camera, and a process that opens it; what the process logs is in log.txt."""
+    folder = tmp_path_factory.mktemp("camera")
     pictures = [wide_picture(number) for number in range(PICTURES)]
-    with emulated_camera(tmp_path / "camera", library, pictures) as served:
-        yield served
+    with (
+        emulated_camera(folder, library, pictures) as camera,
+        (folder / "log.txt").open("w") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.robot_agent.cameras.usb_process"],
+            cwd=ROOT,
+            env={**os.environ, **camera.environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as started,
+    ):
+        try:
+            yield Process(started, camera, folder / "log.txt")
+        finally:
+            started.stdin.close()
+            started.wait(timeout=10)
+
+
+@pytest.fixture
+def camera(running: Process) -> Iterator[EmulatedCamera]:
+    """The camera as it comes, with nobody looking."""
+    running.camera.begin_anew()
+    yield running.camera
+    running.tell(close=True)
 
 
 class Process:
-    """The process that has the camera open."""
+    """The process that opens the camera."""
 
-    def __init__(self, running: subprocess.Popen[str]) -> None:
+    def __init__(self, running: subprocess.Popen[str], camera: EmulatedCamera, log: Path) -> None:
         self._running = running
+        self.camera = camera
+        self.log = log
 
     def tell(self, **order: Any) -> Said:
         assert self._running.stdin is not None
@@ -77,28 +104,6 @@ class Process:
         return self.tell(capture=True)
 
 
-@contextmanager
-def process(camera: EmulatedCamera, tmp_path: Path, **options: Any) -> Iterator[Process]:
-    """Open the camera in a process of its own; what it logs is in log.txt."""
-    with (
-        (tmp_path / "log.txt").open("w") as log,
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.robot_agent.cameras.usb_process"],
-            cwd=ROOT,
-            env={**os.environ, **camera.environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        ) as running,
-    ):
-        try:
-            yield Process(running)
-        finally:
-            running.stdin.close()
-            running.wait(timeout=10)
-
-
 def options(camera: EmulatedCamera, **changes: Any) -> dict[str, Any]:
     return {
         "device": camera.path,
@@ -106,15 +111,14 @@ def options(camera: EmulatedCamera, **changes: Any) -> dict[str, Any]:
         "capture_height_px": SIZE_PX[1],
         "fps": 100.0,
         "settle_s": 0.1,
-        "timeout_s": 1.5,
+        "timeout_s": 1.2,
         **changes,
     }
 
 
-def opened(running: Process, camera: EmulatedCamera, **changes: Any) -> Process:
-    said = running.tell(open=options(camera, **changes))
+def open_camera(running: Process, **changes: Any) -> None:
+    said = running.tell(open=options(running.camera, **changes))
     assert said == {}, said
-    return running
 
 
 def exposure_began_ns(camera: EmulatedCamera, said: Said) -> int:
@@ -129,55 +133,51 @@ def exposure_began_ns(camera: EmulatedCamera, said: Said) -> int:
 @pytest.mark.parametrize("pixel_format", ["MJPG", "YUYV"])
 @pytest.mark.parametrize("stamps_are_utc", [False, True], ids=["stamped", "without stamps"])
 def test_no_picture_was_begun_before_it_was_asked_for_however_long_nobody_looked(
-    camera: EmulatedCamera, tmp_path: Path, pixel_format: str, stamps_are_utc: bool
+    camera: EmulatedCamera, running: Process, pixel_format: str, stamps_are_utc: bool
 ):
     camera.board.stamps_are_utc = stamps_are_utc
-    with process(camera, tmp_path) as running:
-        opened(running, camera, pixel_format=pixel_format, exposure_ms=5.0)
-        for pause_s in (0.0, 0.0, 0.3, 0.0, 0.05, 0.2):
-            time.sleep(pause_s)  # long enough for every buffer of the camera to grow old
-            said = running.capture()
-            began_ns = exposure_began_ns(camera, said)
-            assert began_ns >= said["asked_ns"]
-            assert said["captured_at_ns"] >= said["asked_utc_ns"]
-            assert said["shape"] == [48, 48, 3]
-            red, green, blue = said["corner"]
-            assert red > 200 > green > 90 > blue
+    open_camera(running, pixel_format=pixel_format, exposure_ms=5.0)
+    for pause_s in (0.0, 0.0, 0.3, 0.0, 0.05, 0.2):
+        time.sleep(pause_s)  # long enough for every buffer of the camera to grow old
+        said = running.capture()
+        began_ns = exposure_began_ns(camera, said)
+        assert began_ns >= said["asked_ns"]
+        assert said["captured_at_ns"] >= said["asked_utc_ns"]
+        assert said["shape"] == [48, 48, 3]
+        red, green, blue = said["corner"]
+        assert red > 200 > green > 90 > blue
 
 
 def test_the_moment_that_a_picture_tells_is_the_end_of_its_exposure(
-    camera: EmulatedCamera, tmp_path: Path
+    camera: EmulatedCamera, running: Process
 ):
-    with process(camera, tmp_path) as running:
-        opened(running, camera, exposure_ms=5.0)
-        said = running.capture()
+    open_camera(running, exposure_ms=5.0)
+    said = running.capture()
     ended_ns = exposure_began_ns(camera, said) + 5_000_000
     told_ns = said["captured_at_ns"] - said["asked_utc_ns"] + said["asked_ns"]
     assert abs(told_ns - ended_ns) < 500_000
 
 
 def test_everything_automatic_is_off_and_what_was_asked_for_is_set(
-    camera: EmulatedCamera, tmp_path: Path
+    camera: EmulatedCamera, running: Process
 ):
-    with process(camera, tmp_path) as running:
-        opened(running, camera, exposure_ms=12.5, gain=10, white_balance_k=5000, focus=0)
+    open_camera(running, exposure_ms=12.5, gain=10, white_balance_k=5000, focus=0)
     wished = {EXPOSURE_AUTO: 1, AUTO_WHITE_BALANCE: 0, AUTO_FOCUS: 0}
     wished |= {EXPOSURE: 125, GAIN: 10, WHITE_BALANCE_K: 5000, FOCUS: 0}
     assert {control: camera.value(control) for control in wished} == wished
 
 
 def test_an_exposure_that_was_not_given_is_what_the_automatic_settled_on_also_after_replugging(
-    camera: EmulatedCamera, tmp_path: Path
+    camera: EmulatedCamera, running: Process
 ):
-    with process(camera, tmp_path) as running:
-        opened(running, camera)
-        assert [camera.value(EXPOSURE_AUTO), camera.value(EXPOSURE)] == [1, 157]
-        unplug(camera)
-        wait_until(lambda: "error" in running.capture(), "that it is noticed")
-        camera.set(EXPOSURE_AUTO, 3)
-        camera.set(EXPOSURE, 900)
-        plug_in(camera)
-        wait_until(lambda: "error" not in running.capture(), "a picture after replugging")
+    open_camera(running)
+    assert [camera.value(EXPOSURE_AUTO), camera.value(EXPOSURE)] == [1, 157]
+    unplug(camera)
+    wait_until(lambda: "error" in running.capture(), "that it is noticed")
+    camera.set(EXPOSURE_AUTO, 3)
+    camera.set(EXPOSURE, 900)
+    plug_in(camera)
+    wait_until(lambda: "error" not in running.capture(), "a picture after replugging")
     assert [camera.value(EXPOSURE_AUTO), camera.value(EXPOSURE)] == [1, 157]
 
 
@@ -191,11 +191,10 @@ def test_an_exposure_that_was_not_given_is_what_the_automatic_settled_on_also_af
     ],
 )
 def test_a_setting_that_did_not_take_is_refused_with_what_the_camera_has(
-    camera: EmulatedCamera, tmp_path: Path, control: int, changes: dict[str, Any], words: str
+    camera: EmulatedCamera, running: Process, control: int, changes: dict[str, Any], words: str
 ):
     camera.stick(control)
-    with process(camera, tmp_path) as running:
-        said = running.tell(open=options(camera, **changes))
+    said = running.tell(open=options(camera, **changes))
     assert said["error"] == "ConfigurationError"
     assert words in said["words"]
 
@@ -214,31 +213,30 @@ def test_a_setting_that_did_not_take_is_refused_with_what_the_camera_has(
     ],
 )
 def test_what_the_camera_cannot_do_is_refused(
-    camera: EmulatedCamera, tmp_path: Path, changes: dict[str, Any], words: str
+    camera: EmulatedCamera, running: Process, changes: dict[str, Any], words: str
 ):
-    with process(camera, tmp_path) as running:
-        said = running.tell(open=options(camera, **changes))
+    said = running.tell(open=options(camera, **changes))
     assert said["error"] == "ConfigurationError"
     assert words in said["words"]
 
 
 def test_a_camera_of_fixed_focus_is_used_but_has_no_focus_to_set(
-    camera: EmulatedCamera, tmp_path: Path
+    camera: EmulatedCamera, running: Process
 ):
     camera.remove(AUTO_FOCUS)
     camera.remove(FOCUS)
-    with process(camera, tmp_path) as running:
-        said = running.tell(open=options(camera, focus=5))
-        assert said["error"] == "ConfigurationError"
-        assert "focus = 5 did not take, the camera has no such control" in said["words"]
-        assert "number" in opened(running, camera).capture()
+    said = running.tell(open=options(camera, focus=5))
+    assert said["error"] == "ConfigurationError"
+    assert "focus = 5 did not take, the camera has no such control" in said["words"]
+    open_camera(running)
+    assert "number" in running.capture()
 
 
-def test_what_else_stays_automatic_is_warned_of(camera: EmulatedCamera, tmp_path: Path):
+def test_what_else_stays_automatic_is_warned_of(camera: EmulatedCamera, running: Process):
     camera.stick(AUTO_WHITE_BALANCE)
-    with process(camera, tmp_path) as running:
-        assert "number" in opened(running, camera).capture()
-    assert "automatic white balance stays on" in (tmp_path / "log.txt").read_text()
+    open_camera(running)
+    assert "number" in running.capture()
+    assert "automatic white balance stays on" in running.log.read_text()
 
 
 def unplug(camera: EmulatedCamera) -> None:
@@ -279,35 +277,32 @@ def speak_again(camera: EmulatedCamera) -> None:
         (unplug, plug_in, "cannot be opened: is it plugged in"),
         (freeze_picture, thaw_picture, "the same picture again and again"),
         (freeze_stamps, thaw_stamps, "timestamps of its pictures do not advance"),
-        (fall_silent, speak_again, "no new picture within 1.5 s"),
+        (fall_silent, speak_again, "no new picture within 1.2 s"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_camera_that_fails_is_an_error_and_comes_back_by_itself(
-    camera: EmulatedCamera, tmp_path: Path, fail: Any, mend: Any, words: str
+    camera: EmulatedCamera, running: Process, fail: Any, mend: Any, words: str
 ):
-    with process(camera, tmp_path) as running:
-        opened(running, camera, exposure_ms=5.0)
-        assert "number" in running.capture()
-        fail(camera)
+    open_camera(running, exposure_ms=5.0)
+    assert "number" in running.capture()
+    fail(camera)
+    said = running.capture()
+    if "number" in said:  # it was begun before the fault
         said = running.capture()
-        if "number" in said:  # it was begun before the fault
-            said = running.capture()
-        assert said["error"] == "CameraError"
-        assert words in said["words"]
-        mend(camera)
-        wait_until(lambda: "number" in running.capture(), "pictures again", deadline_s=20)
+    assert said["error"] == "CameraError"
+    assert words in said["words"]
+    mend(camera)
+    wait_until(lambda: "number" in running.capture(), "pictures again", deadline_s=20)
 
 
-def test_a_camera_that_is_not_there_is_said_at_once(camera: EmulatedCamera, tmp_path: Path):
+def test_a_camera_that_is_not_there_is_said_at_once(camera: EmulatedCamera, running: Process):
     unplug(camera)
-    with process(camera, tmp_path) as running:
-        said = running.tell(open=options(camera))
+    said = running.tell(open=options(camera))
     assert said["error"] == "CameraError"
     assert "cannot be opened: is it plugged in" in said["words"]
 
 
-def test_a_closed_camera_may_be_closed_again(camera: EmulatedCamera, tmp_path: Path):
-    with process(camera, tmp_path) as running:
-        opened(running, camera)
-        assert running.tell(close=True) == {}
+def test_a_closed_camera_may_be_closed_again(camera: EmulatedCamera, running: Process):
+    open_camera(running)
+    assert [running.tell(close=True) for _ in range(2)] == [{}, {}]

@@ -24,9 +24,8 @@ def main() -> None:
                 camera = UsbCamera.open(order["open"], **size, robot=None)  # type: ignore[arg-type]
                 said: dict[str, Any] = {}
             elif "close" in order:
-                assert camera is not None
-                camera.close()
-                camera.close()
+                if camera is not None:
+                    camera.close()
                 said = {}
             else:
                 assert camera is not None
