@@ -345,6 +345,8 @@ def description_digest(config: AgentConfig) -> str:
     options = {key: value for key, value in robot.options.items() if key not in SCENE_OPTIONS}
     facts = (config.camera_description, dataclasses.replace(robot, options=options), camera)
     encoded = msgspec.json.encode(facts, order="sorted")
-    # Where the hand is believed to be depends on its joints.
-    encoded += JointCalibration.digest_in(config.state_folder).encode()
+    measured = JointCalibration.read(config.state_folder)
+    if measured is not None:
+        # Where the hand is believed to be depends on its joints.
+        encoded += msgspec.json.encode(measured.joints)
     return hashlib.sha256(encoded).hexdigest()
