@@ -2,7 +2,7 @@
 
 The hand of a scene hangs on a gantry that only this class moves: it is led to where the arm's model
 puts the grasp point. What lies in the bin can hold the hand back, with the gantry's limited force;
-``follow`` then says where the joints really are, and ``torques_nm`` what holds them back.
+``joints_rad`` then says where the joints really are, and ``torques_nm`` with what they push.
 
 The simulator's own arm (``servo_arm``) uses it, and so can any emulation of an arm's motors. Its
 loop, with a time step of its own choice::
@@ -11,7 +11,8 @@ loop, with a time step of its own choice::
     arm = robot.arm_in_scene()
     while True:
         wanted_rad = ...                        # what the motors' controllers want now, float64[N]
-        joints_rad = arm.follow(robot.scene, wanted_rad, dt_s)
+        arm.follow(robot.scene, wanted_rad, dt_s)
+        joints_rad = arm.joints_rad(robot.scene)    # where they are, held back or not
         torques_nm = arm.torques_nm(robot.scene)
         robot.scene.push_jaw(force_n)           # positive opens; opening: robot.scene.opening_m()
 
@@ -64,18 +65,13 @@ class ArmInScene:
         self._led_to = hand_at(arm, self._wanted_rad)
         self._owed_s = 0.0
 
-    def follow(
-        self, scene: Scene, joints_rad: NDArray[np.float64], dt_s: float
-    ) -> NDArray[np.float64]:
+    def follow(self, scene: Scene, joints_rad: NDArray[np.float64], dt_s: float) -> None:
         """Let ``dt_s`` of simulated time pass, in which the joints turn to ``joints_rad``.
 
         Args:
             scene: at present.
             joints_rad: float64[N]; beyond its limits no joint turns.
             dt_s: what is not a whole number of the scene's steps is made up for by the next call.
-
-        Returns:
-            float64[N], where the joints are: not at ``joints_rad`` where something holds the hand.
         """
         self._owed_s += dt_s
         steps = int(self._owed_s / TIMESTEP_S + 1e-9)
@@ -83,7 +79,6 @@ class ArmInScene:
         if steps:
             self._wanted_rad = self._within_limits(joints_rad)
             self._lead(scene, hand_at(self._arm, self._wanted_rad), steps)
-        return self.joints_rad(scene)
 
     def hold(self, scene: Scene) -> NDArray[np.float64]:
         """Lead the hand no further than it is now; return where the joints are, float64[N]."""

@@ -164,12 +164,12 @@ class ServoArm:
             self._cycle(scene, end_rad)
             if np.abs(self._servos.speeds_rad_s).max() < _AT_REST_RAD_S and is_at_rest(scene):
                 break
+        self._joints_rad = self.in_scene.joints_rad(scene)
         if np.abs(end_rad - self._joints_rad).max() > _ARRIVED_RAD:
             self.hold(scene)
 
     def _cycle(self, scene: Scene, goals_rad: NDArray[np.float64]) -> None:
-        wanted_rad = self._servos.turn_towards(goals_rad)
-        self._joints_rad = self.in_scene.follow(scene, wanted_rad, CYCLE_S)
+        self.in_scene.follow(scene, self._servos.turn_towards(goals_rad), CYCLE_S)
 
 
 def in_counts(joints_rad: NDArray[np.float64]) -> NDArray[np.float64]:
