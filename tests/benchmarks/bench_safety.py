@@ -87,13 +87,12 @@ def trial_ms(kind: Kind) -> float:
     """Do it to one agent; return how long the line took to carry the command."""
     with tempfile.TemporaryDirectory() as name, Recorder(Path(name) / "port") as line:
         with moving_arm(Path(name), line, stall_s=kind.stall_s, motion_s=60) as agent:
+            guard = guard_of(agent)
             acted_s = time.monotonic()
             kind.act(agent, Path(name))
             wait_until(lambda: line.count(kind.line) > 0, kind.name)
-            guard = guard_of(agent) if agent.poll() is None else None
         came_s = next(at_s for at_s, said in line.lines if said == kind.line)
-        if guard is not None:
-            wait_until(lambda: not Path(f"/proc/{guard}").exists(), "the guard ends")
+        wait_until(lambda: not Path(f"/proc/{guard}").exists(), "the guard ends")
     return 1e3 * (came_s - acted_s - kind.after_s)
 
 

@@ -130,9 +130,13 @@ def calibration_of(arm: str) -> JointCalibration:
 
 
 @contextmanager
-def emulated_so101(folder: Path, **options: Any) -> Iterator[EmulatedArm]:
+def emulated_so101(
+    folder: Path, *, is_real_time: bool = False, **options: Any
+) -> Iterator[EmulatedArm]:
     servos = [FeetechServo(servo_id=one) for one in IDS["so101"]]
-    with _emulated(SO101, "so101", folder, servos, FeetechLine, 7.4, options) as arm:
+    with _emulated(
+        SO101, "so101", folder, servos, FeetechLine, 7.4, options, is_real_time=is_real_time
+    ) as arm:
         yield arm
 
 
@@ -152,6 +156,8 @@ def _emulated(
     line_class: type[EmulatedLine[Any]],
     supply_v: float,
     options: dict[str, Any],
+    *,
+    is_real_time: bool = False,
 ) -> Iterator[EmulatedArm]:
     folder.mkdir(parents=True, exist_ok=True)
     mechanics = FreeShafts()
@@ -163,7 +169,7 @@ def _emulated(
     jaw = calibration.gripper
     assert jaw is not None
     mechanics.blocks[servos[-1].servo_id] = (jaw.closed_rad, jaw.open_rad)
-    line = line_class(servos, mechanics=mechanics, supply_v=supply_v, is_real_time=False)
+    line = line_class(servos, mechanics=mechanics, supply_v=supply_v, is_real_time=is_real_time)
     site = RobotSite(name="robot-7", state_folder=folder, safety=SafetyConfig())
     with PtyPort(line, folder / "port") as port:
         yield EmulatedArm(

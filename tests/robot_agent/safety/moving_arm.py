@@ -18,11 +18,20 @@ def moving_arm(
     folder: Path, line: Recorder, stall_s: float = 30.0, **options: float
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start an agent in a process group of its own; yield it once its arm moves."""
+    with agent_of(folder, stall_s, **options) as agent:
+        wait_until(lambda: line.count(SET_POINT) >= 20, "the arm moves", deadline_s=30)
+        yield agent
+
+
+@contextmanager
+def agent_of(
+    folder: Path, stall_s: float = 30.0, **options: float | str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start an agent whose robot is on the line ``port`` of a folder; it is killed at the end."""
     command = [sys.executable, "-m", "tests.robot_agent.safety.wire_robot", str(folder)]
     arguments = [str(stall_s), *(f"{name}={value}" for name, value in options.items())]
     with subprocess.Popen([*command, *arguments], cwd=ROOT, start_new_session=True) as agent:
         try:
-            wait_until(lambda: line.count(SET_POINT) >= 20, "the arm moves", deadline_s=30)
             yield agent
         finally:
             agent.kill()

@@ -5,6 +5,7 @@ As a program it is that process: ``python -m tests.robot_agent.safety.wire_robot
 
 from __future__ import annotations
 
+import itertools
 import logging
 import signal
 import sys
@@ -37,6 +38,7 @@ from tests.robot_agent.drawn_robot import CAMERA, FOV_DEG, DrawnRobot
 
 DRIVER = "tests.robot_agent.safety.wire_robot:WireRobot"
 CYCLE_S = 0.005
+POSES = [GripperPose(x_m=0.0, y_m=y_m, z_m=0.1, yaw_rad=0.0) for y_m in (0.06, -0.06)]
 SET_POINT, HOLD, STOPPED, CLOSED = b"move", b"hold", b"stop", b"close"
 
 
@@ -94,13 +96,15 @@ class WireRobot(DrawnRobot):
             raise RobotError(f"the cable is out: {error}") from error
 
 
-def wire_config(folder: Path, port: Path, *, stall_s: float = 5.0, **options: Any) -> AgentConfig:
-    """Return what an agent of a WireRobot is configured with."""
+def wire_config(
+    folder: Path, port: Path, *, stall_s: float = 5.0, driver: str = DRIVER, **options: Any
+) -> AgentConfig:
+    """Return what an agent of a WireRobot, or another one on a line, is configured with."""
     return AgentConfig(
         name="robot-1",
         state_folder=folder,
         secret_key=folder / "robot.secret",
-        robot=DriverConfig(driver=DRIVER, options={"port": str(port), **options}),
+        robot=DriverConfig(driver=driver, options={"port": str(port), **options}),
         camera=CameraConfig(driver="tests.robot_agent.drawn_robot:DrawnCamera"),
         workspace=WorkspaceConfig(x_m=(-0.1, 0.1), y_m=(-0.07, 0.07), z_m=(0.0, 0.14)),
         safety=SafetyConfig(stall_s=stall_s),
@@ -124,10 +128,11 @@ def move_until_stopped(config: AgentConfig, stopping: threading.Event, rest_s: f
         try:
             robot = watch.watched_robot(open_robot(config, watch.beat))
             try:
-                while not stopping.is_set():
+                for pose in itertools.cycle(POSES):
+                    if stopping.wait(rest_s):
+                        break
                     with watch.attempt():
-                        robot.move_to(GripperPose(x_m=0.0, y_m=0.0, z_m=0.1, yaw_rad=0.0))
-                    stopping.wait(rest_s)
+                        robot.move_to(pose)
                 emergency.check()
             finally:
                 robot.close()
@@ -140,9 +145,10 @@ def main() -> None:
     stopping = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stopping.set())
     folder, stall_s = Path(sys.argv[1]), float(sys.argv[2])
-    options = {key: float(value) for key, value in (one.split("=") for one in sys.argv[3:])}
-    rest_s = options.pop("rest_s", 0.01)
-    config = wire_config(folder, folder / "port", stall_s=stall_s, **options)
+    said = dict(one.split("=") for one in sys.argv[3:])
+    driver, rest_s = said.pop("driver", DRIVER), float(said.pop("rest_s", 0.01))
+    options = {key: float(value) for key, value in said.items()}
+    config = wire_config(folder, folder / "port", stall_s=stall_s, driver=driver, **options)
     try:
         move_until_stopped(config, stopping, rest_s)
     except SafetyFault as fault:

@@ -1,0 +1,38 @@
+"""An SO-101 in the middle of a motion, in real time: what its servos are told at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.delivery_site import wait_until
+from tests.robot_agent.robots.emulated_arms import EmulatedArm, emulated_so101
+from tests.robot_agent.safety.moving_arm import agent_of
+from tests.robot_agent.safety.test_guard import why_stopped
+
+SO101 = "robot_agent.robots.so101:SO101"
+
+
+def moves(arm: EmulatedArm) -> bool:
+    """Say whether a motor is on its way, far from its goal."""
+    return np.abs([shaft.velocity_rad_s for shaft in arm.mechanics.shafts.values()]).max() > 0.2
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGUSR1])
+def test_an_so101_holds_where_it_is_with_limited_torque(tmp_path: Path, number: signal.Signals):
+    with (
+        emulated_so101(tmp_path, is_real_time=True) as arm,
+        agent_of(tmp_path, stall_s=0.5, driver=SO101, reply_timeout_s=0.2) as agent,
+    ):
+        wait_until(lambda: moves(arm), "the arm is in a motion", deadline_s=60)
+        os.kill(agent.pid, number)
+        wait_until(arm.is_held, "the arm is held")
+        held_rad = arm.positions_rad
+        agent.wait(30)
+        wait_until(lambda: why_stopped(tmp_path) != "", "the stop is kept")
+        assert arm.is_held()
+        np.testing.assert_allclose(arm.positions_rad, held_rad, atol=0.01)
