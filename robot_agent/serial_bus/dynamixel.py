@@ -98,6 +98,8 @@ class DynamixelBus(ServoBus):
     Whatever is asked also raises RobotError when a motor refuses it.
     """
 
+    refusal_bits = REFUSED
+
     def ping(self, servo_id: int) -> StatusPacket:
         """Ask a motor whether it is there; see ServoBus. Parameters: model (2), firmware."""
         return self._ask_one(servo_id, encode(servo_id, PING), _PING_PARAMETERS)
@@ -139,10 +141,6 @@ class DynamixelBus(ServoBus):
 
     def _stream(self, parameters: int) -> PacketStream:
         return PacketStream(HEADER, partial(parse_status, max_parameters=parameters))
-
-    def _is_answer(self, packet: StatusPacket, parameters: int) -> bool:
-        # A refusal comes without what was asked for.
-        return super()._is_answer(packet, parameters) or bool(packet.error & REFUSED)
 
     def _check_done(self, packet: StatusPacket) -> None:
         number = packet.error & REFUSED

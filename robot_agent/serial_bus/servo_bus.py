@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from protocol.errors import NoAnswerError
 from robot_agent.serial_bus.packet_stream import PacketStream, StatusPacket
@@ -39,6 +39,9 @@ class ServoBus(ABC):
     Whatever is asked raises PortGoneError when the port vanished, and ConfigurationError when it
     cannot be opened (see SerialPort).
     """
+
+    refusal_bits: ClassVar[int] = 0
+    """Bits of the error byte of a packet that comes without what was asked for."""
 
     def __init__(self, port: SerialPort, *, reply_timeout_s: float = 0.02, tries: int = 3) -> None:
         """Take the port.
@@ -145,11 +148,9 @@ class ServoBus(ABC):
         packets: dict[int, StatusPacket] = {}
         missing: Sequence[int] = servo_ids
         reply_bytes = len(servo_ids) * (parameters + 16)  # no header is longer, with some stuffing
-        for again in range(self._tries):
-            self.counters.retries += again > 0
-            reply = _Replies(
-                self._stream(parameters), missing, lambda p: self._is_answer(p, parameters)
-            )
+        for attempt in range(self._tries):
+            self.counters.retries += attempt > 0
+            reply = _Replies(self._stream(parameters), missing, parameters, self.refusal_bits)
             data = request(missing)
             timeout_s = self._reply_timeout_s + self.port.wire_s(len(data) + reply_bytes)
             if not self.port.exchange(data, reply, timeout_s=timeout_s):
@@ -164,10 +165,6 @@ class ServoBus(ABC):
             f"{self._tries} tries: check its cable, its supply and its id"
         )
 
-    def _is_answer(self, packet: StatusPacket, parameters: int) -> bool:
-        """Whether a packet is what was asked for."""
-        return len(packet.parameters) == parameters
-
     def _count(self, stream: PacketStream) -> None:
         self.counters.checksum_errors += stream.checksum_errors
         self.counters.garbage_bytes += stream.garbage_bytes
@@ -180,12 +177,14 @@ class _Replies:
         self,
         stream: PacketStream,
         servo_ids: Sequence[int],
-        is_answer: Callable[[StatusPacket], bool],
+        parameters: int,
+        refusal_bits: int,
     ) -> None:
         self.stream = stream
         self.packets: dict[int, StatusPacket] = {}
         self._awaited = set(servo_ids)
-        self._is_answer = is_answer
+        self._parameters = parameters
+        self._refusal_bits = refusal_bits
 
     def feed(self, data: bytes) -> bool:
         """Take what arrived; True once all have answered."""
@@ -198,7 +197,8 @@ class _Replies:
 
     def _take(self, packets: list[StatusPacket]) -> None:
         for packet in packets:
-            if packet.servo_id in self._awaited and self._is_answer(packet):
+            fits = len(packet.parameters) == self._parameters or packet.error & self._refusal_bits
+            if fits and packet.servo_id in self._awaited:
                 self._awaited.discard(packet.servo_id)
                 self.packets[packet.servo_id] = packet
             else:
