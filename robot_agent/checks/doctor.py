@@ -19,6 +19,7 @@ from robot_agent.checks.last_release import check_release
 from robot_agent.checks.network import check_network
 from robot_agent.checks.result import CheckResult, fail, warn
 from robot_agent.checks.serial_port import check_ports
+from robot_agent.checks.stop import check_stop
 from robot_agent.checks.subject import SUBJECTS, Subject
 from robot_agent.config import AgentConfig
 from robot_agent.drivers import open_camera, open_robot
@@ -32,6 +33,7 @@ _OF_THE_COMPUTER: dict[Subject, Callable[[AgentConfig], Iterable[CheckResult]]] 
     "keys": check_keys,
     "release": check_release,
     "network": check_network,
+    "stop": check_stop,
     "calibration": check_calibration,
 }
 _REMEDIES: dict[Subject, str] = {

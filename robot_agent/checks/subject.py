@@ -11,6 +11,7 @@ Subject = Literal[
     "keys",
     "release",
     "network",
+    "stop",
     "calibration",
     "port",
     "robot",

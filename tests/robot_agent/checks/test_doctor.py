@@ -22,9 +22,11 @@ from robot_agent.checks.camera import check_camera
 from robot_agent.checks.doctor import examine
 from robot_agent.checks.network import check_network
 from robot_agent.checks.result import CheckResult, Verdict
+from robot_agent.checks.stop import check_stop
 from robot_agent.checks.subject import SUBJECTS
 from robot_agent.config import AgentConfig, LearnerEndpointConfig
 from robot_agent.outbox_file import claim
+from robot_agent.safety.stop_latch import Stop, StopLatch
 from tests.delivery_site import ROOT, DeliverySite, free_port, make_site, wait_until
 from tests.robot_agent.drawn_robot import DrawnRobot
 from tests.robot_agent.simulated_agent import make_config
@@ -103,6 +105,17 @@ def test_a_robot_that_does_not_open_is_one_failure_among_the_results(config: Age
     assert failure.subject == "robot"
     assert "gripper_wear" in failure.finding
     assert failure.remedy
+
+
+def test_a_robot_that_was_stopped_is_a_failure(config: AgentConfig):
+    latch = StopLatch(config.state_folder)
+    latch.set(Stop.now("by a person in a test"))
+    (result,) = check_stop(config)
+    assert (result.subject, result.verdict) == ("stop", Verdict.FAIL)
+    assert "by a person in a test" in result.finding
+    assert "robot-agent resume" in result.remedy
+    latch.release()
+    assert next(check_stop(config)).verdict == Verdict.OK
 
 
 def test_beside_an_agent_that_works_arm_and_camera_are_left_alone(config: AgentConfig):

@@ -50,7 +50,7 @@ def test_the_workspace_that_an_so101_is_installed_with_can_be_had(
     robot: SO101 = arm.open(mount=table["robot"]["options"]["mount"])
     ours = dataclasses.replace(config, workspace=WorkspaceConfig(**limits))
     (given,) = check_reach(robot, ours)
-    wide = dataclasses.replace(config, workspace=WorkspaceConfig(**limits | {"x_m": (-0.1, 0.2)}))
+    wide = dataclasses.replace(config, workspace=WorkspaceConfig(**limits | {"x_m": (-0.1, 0.4)}))
     (too_wide,) = check_reach(robot, wide)
     robot.close()
     assert given.verdict == Verdict.OK, given
