@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from protocol.configuration import PositiveFloat, PositiveInt
@@ -42,9 +42,10 @@ class ArmOptions:
     model: str = ""
     """Path of a kinematic model of one's own (.urdf), where the arm is not as its maker built it:
     with another gripper, or longer links. "" for the maker's."""
-    mount: Mount = field(default_factory=lambda: Mount(x_m=-0.20, z_m=0.10))
+    mount: Mount
     """Where the arm's foot stands in the base frame, upright on the height z_m."""
-    parking: Parking = Parking(x_m=-0.20, y_m=0.20, z_m=0.17)
+    parking: Parking
+    """Of the hand, out of the camera's view of the bin."""
     clearance_m: PositiveFloat = 0.12
     """Height of the finger tips above which the hand may leave the bin sideways."""
     min_voltage_v: PositiveFloat

@@ -38,6 +38,7 @@ from robot_agent.robots.base import (
     SelfCheckingRobot,
     ThermometerRobot,
 )
+from robot_agent.serial_bus.named_errors import named_errors
 
 logger = logging.getLogger(__name__)
 
@@ -132,15 +133,16 @@ class JointArm:
 
         Of the two yaws that close alike it says the one nearer to what was asked for last.
         """
-        arm = self._calibrated()
-        readings = arm.drive.read()
-        pose = arm.model.forward(readings.joints_rad)
-        off_rad = math.remainder(pose.yaw_rad - self._asked_yaw_rad, math.pi)
-        return RobotState(
-            pose=replace(pose, yaw_rad=self._asked_yaw_rad + off_rad),
-            opening_m=self._gripper.opening_m(),
-            measured_at_ns=readings.read_at_ns,
-        )
+        with named_errors(self._site.name):
+            arm = self._calibrated()
+            readings = arm.drive.read()
+            pose = arm.model.forward(readings.joints_rad)
+            off_rad = math.remainder(pose.yaw_rad - self._asked_yaw_rad, math.pi)
+            return RobotState(
+                pose=replace(pose, yaw_rad=self._asked_yaw_rad + off_rad),
+                opening_m=self._gripper.opening_m(),
+                measured_at_ns=readings.read_at_ns,
+            )
 
     def move_to(self, pose: GripperPose) -> RobotState:
         """Move in a straight line to ``pose``; return where the hand ended, also if blocked.
@@ -181,15 +183,17 @@ class JointArm:
 
     def nearest_reachable(self, pose: GripperPose) -> GripperPose:
         """Return ``pose`` where it can be had, else a pose near it that can; nothing moves."""
-        arm = self._calibrated()
-        return arm.paths.nearest_reachable(pose, near=arm.drive.read().joints_rad)
+        with named_errors(self._site.name):
+            arm = self._calibrated()
+            return arm.paths.nearest_reachable(pose, near=arm.drive.read().joints_rad)
 
     def temperature_c(self) -> float:
         """Return the temperature of the hottest motor, degrees Celsius."""
-        celsius = float(self._servos.read().temperatures_c.max())
-        if isinstance(self._gripper, ThermometerRobot):
-            celsius = max(celsius, self._gripper.temperature_c())
-        return celsius
+        with named_errors(self._site.name):
+            celsius = float(self._servos.read().temperatures_c.max())
+            if isinstance(self._gripper, ThermometerRobot):
+                celsius = max(celsius, self._gripper.temperature_c())
+            return celsius
 
     def checks(self) -> Iterator[CheckResult]:
         """Say what every motor measures of itself; nothing moves."""
@@ -199,7 +203,7 @@ class JointArm:
 
     def stop(self) -> None:
         """Hold still where the arm is with limited torque, from any state and any thread."""
-        with self._gate.stopping(), ExitStack() as both:
+        with named_errors(self._site.name), self._gate.stopping(), ExitStack() as both:
             self._is_ready = False
             self._has_torque = True
             # The gripper too, when the arm's own motors do not answer.
@@ -244,8 +248,9 @@ class JointArm:
         arm = self._calibrated()
         self._gate.start_motion()
         try:
-            self._make_ready(arm)
-            yield arm
+            with named_errors(self._site.name):
+                self._make_ready(arm)
+                yield arm
         except SafetyFault as error:
             self._fault = error
             self._is_ready = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,8 +36,8 @@ LINKAGE = CrankJaws(horn_m=0.014, rod_m=0.024, closed_m=0.015)
 class DynamixelXOptions(ArmOptions):
     """``[robot.options]``."""
 
-    mount: Mount = field(default_factory=lambda: Mount(x_m=-0.30))
-    parking: Parking = field(default_factory=lambda: Parking(x_m=-0.30, y_m=0.25, z_m=0.20))
+    mount: Mount = field(default_factory=lambda: Mount(y_m=0.25, z_m=0.05, yaw_rad=-math.pi / 2))
+    parking: Parking = field(default_factory=lambda: Parking(x_m=0.28, y_m=0.20, z_m=0.25))
     min_voltage_v: PositiveFloat = 10.0
     max_voltage_v: PositiveFloat = 14.8
     max_opening_m: PositiveFloat = 0.044

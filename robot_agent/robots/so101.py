@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from protocol.configuration import PositiveFloat, from_table
-from robot_agent.arms.arm_options import ArmOptions
+from robot_agent.arms.arm_options import ArmOptions, Parking
 from robot_agent.arms.assembly import ArmHardware, assemble, check_models
 from robot_agent.arms.clock import Clock, SystemClock
 from robot_agent.arms.feetech_servos import FeetechServos
 from robot_agent.arms.holding import hold_arm
 from robot_agent.arms.joint_arm import JointArm
 from robot_agent.arms.linkage import HingedJaw
+from robot_agent.kinematics.arm_model import Mount
 from robot_agent.robots.base import GripperModel, RobotSite
 from robot_agent.serial_bus.feetech import FeetechBus
 from robot_agent.serial_bus.named_errors import named_errors
@@ -33,6 +35,9 @@ JAW_LENGTH_M = 0.080
 class SO101Options(ArmOptions):
     """``[robot.options]``; the voltages suit the 7.4 V servos on a supply of 5 to 7.4 V."""
 
+    mount: Mount = field(default_factory=lambda: Mount(y_m=0.185, z_m=0.12, yaw_rad=-math.pi / 2))
+    """On the bin's long side, raised: upright, this arm reaches the whole bin from there only."""
+    parking: Parking = field(default_factory=lambda: Parking(x_m=0.20, y_m=0.20, z_m=0.20))
     min_voltage_v: PositiveFloat = 4.6
     max_voltage_v: PositiveFloat = 8.4
     max_opening_m: PositiveFloat = 0.080

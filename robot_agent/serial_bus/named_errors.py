@@ -10,8 +10,12 @@ from protocol.errors import GraspFleetError
 
 @contextmanager
 def named_errors(name: str) -> Iterator[None]:
-    """Put the robot's name before what goes wrong inside; the kind of error stays."""
+    """Put the robot's name before what goes wrong inside, if it is not there; the kind of error
+    stays.
+    """
     try:
         yield
     except GraspFleetError as error:
+        if str(error).startswith(f"{name}: "):
+            raise
         raise type(error)(f"{name}: {error}") from error

@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.episode import GripperPose
-from robot_agent.arms.arm_options import ArmOptions
 from robot_agent.arms.assembly import ArmHardware, assemble
 from robot_agent.arms.joint_arm import JointArm
 from robot_agent.arms.linkage import HingedJaw
 from robot_agent.config import SafetyConfig
 from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.robots.base import RobotSite
-from robot_agent.robots.so101 import gripper_model
+from robot_agent.robots.so101 import SO101Options, gripper_model
 from tests.emulators.servo_mechanics import FreeShafts
 from tests.robot_agent.arms.shaft_servos import ShaftServos, SteppedClock
 from tests.robot_agent.robots.emulated_arms import NEARLY_PARKED_RAD, calibration_of
 
+PARKED_M = (0.20, 0.20, 0.20)
 FOLDED_RAD = (0.3, -1.7, 1.65, 1.2, 0.1)
 """As the arm lies when nobody holds it."""
 ABOVE_BIN = GripperPose(x_m=0.02, y_m=-0.03, z_m=0.10, yaw_rad=0.4)
@@ -81,7 +81,7 @@ def arm_on_shafts(
         linkage=HingedJaw(length_m=0.08),
         gripper=gripper_model(0.08),
     )
-    parsed = ArmOptions(port="", min_voltage_v=4.6, max_voltage_v=8.4, **options)  # type: ignore[arg-type]
+    parsed = SO101Options(port="", **options)  # type: ignore[arg-type]
     return ArmOnShafts(
         arm=assemble(JointArm, hardware, parsed, site, clock),
         joints=joints,

@@ -19,6 +19,7 @@ from tests.robot_agent.arms.arm_on_shafts import (
     ABOVE_BIN,
     FOLDED_RAD,
     LOW,
+    PARKED_M,
     ArmOnShafts,
     arm_on_shafts,
 )
@@ -81,7 +82,7 @@ def test_an_arm_that_lay_folded_unfolds_slowly_and_with_little_torque(tmp_path: 
     assert rig.joints.torques == pytest.approx([0.7] * 5)
     assert np.abs(np.diff(rig.commanded_rad(), axis=0)).max() / CYCLE_S < 0.6
     parked = rig.arm.state().pose
-    assert (parked.x_m, parked.y_m, parked.z_m) == pytest.approx((-0.20, 0.20, 0.17), abs=0.002)
+    assert (parked.x_m, parked.y_m, parked.z_m) == pytest.approx(PARKED_M, abs=0.002)
 
 
 def test_an_arm_that_was_folded_beyond_its_limits_comes_back_without_a_leap(tmp_path: Path):
@@ -224,7 +225,7 @@ def test_an_arm_that_somebody_tilted_meanwhile_unfolds_again(rig: ArmOnShafts):
     rig.mechanics.shafts[4].position_rad -= 0.6
     rig.joints.commands.clear()
     rig.arm.move_to(ABOVE_BIN)
-    parked = np.array([-0.20, 0.20, 0.17])
+    parked = np.array(PARKED_M)
     assert np.linalg.norm(tips_m(rig) - parked, axis=1).min() < 0.003
 
 
@@ -259,7 +260,7 @@ def test_closing_parks_gently_and_goes_on_holding(rig: ArmOnShafts):
     rig.arm.move_to(LOW)
     rig.arm.close()
     hand = rig.model.forward(rig.joints_rad)
-    assert (hand.x_m, hand.y_m) == pytest.approx((-0.20, 0.20), abs=0.002)
+    assert (hand.x_m, hand.y_m) == pytest.approx(PARKED_M[:2], abs=0.002)
     assert rig.joints.torques == pytest.approx([0.4] * 5)
 
 

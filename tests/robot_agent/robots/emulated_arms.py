@@ -25,8 +25,8 @@ from tests.emulators.servo_mechanics import FreeShafts, Shaft
 
 STEP_S = 0.01
 NEARLY_PARKED_RAD = {
-    "so101": (-1.7, 0.12, -0.12, 1.5, -0.1),
-    "wx200": (1.5, 0.0, -0.25, 1.75, 1.5),
+    "so101": (-1.75, 0.07, -0.13, 1.55, -1.7),
+    "wx200": (1.35, 0.2, -0.5, 1.85, -0.15),
 }
 """Unfolding takes no time from there."""
 JAW_OPEN_RAD = 1.7
