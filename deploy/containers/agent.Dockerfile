@@ -1,12 +1,17 @@
-# One robot's agent: the base package alone, for 64-bit Intel and ARM (Raspberry Pi 4 and 5,
-# Jetson). From the root of the repository:
+# One robot's agent: the base package and what real arms need, for 64-bit Intel and ARM (Raspberry
+# Pi 4 and 5, Jetson). From the root of the repository:
 #
 #   docker buildx build --platform linux/amd64,linux/arm64 \
 #     --file deploy/containers/agent.Dockerfile --tag graspfleet-agent .
 #
-#   docker run --network host --device /dev/ttyACM0 --device /dev/video0 \
+#   docker run --network host --restart on-failure --init \
+#     --device /dev/graspfleet-arm --device /dev/graspfleet-camera \
 #     --volume /srv/robot:/srv/robot graspfleet-agent --config /srv/robot/robot.toml
 #
+# "check" and "calibrate" go before --config, with --interactive --tty. An engine starts a stopped
+# robot again too, which then says why it stays stopped; and it kills the guard with the agent: on a
+# real arm use the unit in deploy/systemd, or leave --restart out and stop the arm by its supply.
+# The udev rules of deploy/robot name the devices.
 # The bundle's secret key must belong to user 1000, mode 0600, and the state folder be writable for
 # it. Checked by a linter; not built where the tests run, which have no engine.
 FROM python:3.11-slim-bookworm
@@ -15,7 +20,7 @@ WORKDIR /opt/graspfleet
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY protocol protocol
 COPY robot_agent robot_agent
-RUN pip install --no-cache-dir --constraint constraints.txt . \
+RUN pip install --no-cache-dir --constraint constraints.txt ".[hardware]" \
     && rm /usr/local/bin/fleet \
     # Serial ports and cameras belong to these groups.
     && useradd --uid 1000 --create-home --groups dialout,video robot

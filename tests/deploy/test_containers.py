@@ -39,7 +39,7 @@ def test_it_installs_pinned_versions_of_extras_that_there_are(file: Path):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (extras,) = re.findall(r"--constraint constraints\.txt \"?\.(?:\[(\w+)\])?", file.read_text())
     assert extras in {"", *project["optional-dependencies"]}
-    assert ("agent" in file.name) == (extras == "")
+    assert ("agent" in file.name) == (extras == "hardware")
 
 
 def test_it_runs_a_command_that_the_package_brings(file: Path):
