@@ -13,33 +13,34 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
-from protocol.configuration import from_table
 from protocol.episode import GripperPose
 from protocol.errors import RobotError, SafetyFault
-from robot_agent.arms.arm_options import load_shuffle, open_gripper_device
+from robot_agent.arms.arm_options import load_shuffle
 from robot_agent.arms.clock import Clock, SystemClock
 from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.arms.servo_group import GripperMotor
+from robot_agent.arms.still_fingers import await_still_fingers
 from robot_agent.checks.result import CheckResult, fail, ok
 from robot_agent.robots.base import GripperModel, RobotSite, RobotState
 from robot_agent.robots.gcode_controller import GcodeController
-from robot_agent.robots.gcode_dialect import DIALECTS
 from robot_agent.robots.gcode_options import GcodeOptions
+from robot_agent.robots.gcode_parts import (
+    hold_gripper,
+    make_controller,
+    open_gripper,
+    parse_options,
+)
 from robot_agent.robots.gcode_reach import WRIST_CENTRE_DEG, GcodePose, GcodeReach
-from robot_agent.robots.switched_tool import TOOLS, SwitchedTool
-from robot_agent.serial_bus.lines import LinePort
-from robot_agent.serial_bus.port import SerialPort
+from robot_agent.robots.gcode_wrist import GcodeWrist
+from robot_agent.robots.switched_tool import SwitchedTool
 
 logger = logging.getLogger(__name__)
 
 FIRST_SLOWDOWN, CLOSING_SLOWDOWN = 4.0, 2.0
-WRIST_CYCLE_S = 0.05
 PARKED_M = 0.01
-STILL_M, STILL_S, STILL_LIMIT_S, READING_S = 0.0003, 0.3, 2.0, 0.05
-"""The fingers are still when their opening changed by less for so long."""
+"""A hand that is farther from its parking place would be in the picture."""
 
 
 class GcodeArm:
@@ -54,6 +55,7 @@ class GcodeArm:
         site: RobotSite,
         options: GcodeOptions,
         controller: GcodeController,
+        wrist: GcodeWrist,
         gripper: GripperMotor | SwitchedTool,
         gate: MotionGate,
         clock: Clock,
@@ -68,7 +70,7 @@ class GcodeArm:
         self._clock = clock
         self._shuffle = shuffle
         self._reach = GcodeReach(options)
-        self._wrist_deg = WRIST_CENTRE_DEG
+        self._wrist = wrist
         self._asked_yaw_rad = 0.0
         self._is_ready = self._is_homed = self._is_closed = self._has_moved = False
         self._fault: SafetyFault | None = None
@@ -82,10 +84,11 @@ class GcodeArm:
                 firmware is another one.
             RobotError: the controller or the gripper does not answer.
         """
-        parsed = _parse(options, site)
+        parsed = parse_options(options, site)
         clock = clock or SystemClock()
         gate = MotionGate(site.name)
-        controller = _controller(parsed, site, gate, clock)
+        shuffle = load_shuffle(parsed.shuffle) if parsed.shuffle else None
+        controller = make_controller(parsed, site, gate, clock)
         with ExitStack() as undo:
             undo.callback(controller.close)
             logger.info("firmware", extra={"robot": site.name, "says": controller.identify()})
@@ -93,12 +96,14 @@ class GcodeArm:
                 site=site,
                 options=parsed,
                 controller=controller,
-                gripper=_gripper(parsed, controller, site, clock),
+                wrist=GcodeWrist(
+                    controller, max_speed_rad_s=site.safety.max_joint_speed_rad_s, clock=clock
+                ),
+                gripper=open_gripper(parsed, controller, site, clock),
                 gate=gate,
                 clock=clock,
-                shuffle=load_shuffle(parsed.shuffle) if parsed.shuffle else None,
+                shuffle=shuffle,
             )
-            arm._wrist_deg = controller.wrist_deg() or WRIST_CENTRE_DEG
             undo.pop_all()
         return arm
 
@@ -110,11 +115,10 @@ class GcodeArm:
             ConfigurationError: an option is unusable, or the port is in use.
             RobotError: the controller does not answer.
         """
-        parsed, clock = _parse(options, site), SystemClock()
+        parsed, clock = parse_options(options, site), SystemClock()
         with ExitStack() as parts:
-            if parsed.gripper is not None:
-                parts.callback(_hold_gripper, parsed.gripper, site, clock)
-            controller = _controller(parsed, site, MotionGate(site.name), clock)
+            parts.callback(hold_gripper, parsed, site, clock)
+            controller = make_controller(parsed, site, MotionGate(site.name), clock)
             parts.callback(controller.close)
             controller.stop()
 
@@ -164,7 +168,7 @@ class GcodeArm:
         """
         with self._motion():
             self._park()
-            self._await_still_fingers()
+            await_still_fingers(self._gripper.opening_m, self._clock, self._site.beat)
         return self.state()
 
     def prepare_attempt(self) -> bool:
@@ -242,18 +246,18 @@ class GcodeArm:
         if not self._is_homed:
             if self._controller.needs_homing:
                 self._controller.home()
-            self._turn_wrist(WRIST_CENTRE_DEG)
+            self._wrist.turn_to(WRIST_CENTRE_DEG)
             self._park(FIRST_SLOWDOWN)
             self._is_homed = True
         self._is_ready = True
 
     def _here(self) -> GcodePose:
         x_m, y_m, z_m = self._controller.position_m()
-        return GcodePose(x_m=x_m, y_m=y_m, z_m=z_m, wrist_deg=self._wrist_deg)
+        return GcodePose(x_m=x_m, y_m=y_m, z_m=z_m, wrist_deg=self._wrist.degrees)
 
     def _go(self, goal: GcodePose, slowdown: float = 1.0) -> None:
         """Turn the wrist, then go straight to a pose of the controller's frame."""
-        self._turn_wrist(goal.wrist_deg)
+        self._wrist.turn_to(goal.wrist_deg)
         here = self._here()
         length_m = math.dist((here.x_m, here.y_m, here.z_m), (goal.x_m, goal.y_m, goal.z_m))
         self._controller.move(
@@ -261,18 +265,6 @@ class GcodeArm:
             speed_m_s=self._site.safety.max_speed_m_s / slowdown,
             length_m=length_m,
         )
-
-    def _turn_wrist(self, goal_deg: float) -> None:
-        """Lead the wrist's servo, which knows no speed, no faster than a joint may turn."""
-        step_deg = math.degrees(self._site.safety.max_joint_speed_rad_s) * WRIST_CYCLE_S
-        while self._wrist_deg != goal_deg:
-            left_deg = goal_deg - self._wrist_deg
-            next_deg = goal_deg
-            if abs(left_deg) > step_deg:
-                next_deg = self._wrist_deg + math.copysign(step_deg, left_deg)
-            self._controller.turn_wrist(next_deg)
-            self._wrist_deg = next_deg
-            self._clock.sleep(WRIST_CYCLE_S)
 
     def _park(self, slowdown: float = 1.0) -> None:
         """Rise to ``clearance_m`` if the hand is lower, then go to the parking place.
@@ -285,7 +277,7 @@ class GcodeArm:
         if here.z_m < rise_to_m:
             self._go(replace(here, z_m=rise_to_m), slowdown)
         goal = replace(
-            self._reach.to_controller(self._options.parking.pose), wrist_deg=self._wrist_deg
+            self._reach.to_controller(self._options.parking.pose), wrist_deg=self._wrist.degrees
         )
         self._go(goal, slowdown)
         here = self._here()
@@ -295,53 +287,3 @@ class GcodeArm:
                 f"{self._site.name}: {off_m * 1e3:.0f} mm from its parking place, at most "
                 f"{PARKED_M * 1e3:.0f} allowed: is something in the arm's way?"
             )
-
-    def _await_still_fingers(self) -> None:
-        """Wait until the opening no longer changes: what slips out must not read as held."""
-        now_s = still_since_s = self._clock.monotonic_s()
-        end_s, seen_m = now_s + STILL_LIMIT_S, self._gripper.opening_m()
-        while now_s < end_s and now_s - still_since_s < STILL_S:
-            self._site.beat()
-            self._clock.sleep(READING_S)
-            now_s, opening_m = self._clock.monotonic_s(), self._gripper.opening_m()
-            if abs(opening_m - seen_m) > STILL_M:
-                still_since_s, seen_m = now_s, opening_m
-
-
-def _parse(options: Mapping[str, Any], site: RobotSite) -> GcodeOptions:
-    return from_table(
-        dict(options), GcodeOptions, name=f"{site.name}: G-code arm options", folder=Path()
-    )
-
-
-def _controller(
-    options: GcodeOptions, site: RobotSite, gate: MotionGate, clock: Clock
-) -> GcodeController:
-    dialect = DIALECTS[options.firmware]
-    port = SerialPort(options.port, baud=options.baud, monotonic_s=clock.monotonic_s)
-    lines = LinePort(port, name=site.name, is_numbered=dialect.is_numbered)
-    return GcodeController(lines, dialect, site=site, gate=gate, clock=clock)
-
-
-def _gripper(
-    options: GcodeOptions, controller: GcodeController, site: RobotSite, clock: Clock
-) -> GripperMotor | SwitchedTool:
-    if options.gripper is not None:
-        return open_gripper_device(options.gripper, site, clock)
-    return SwitchedTool(
-        controller,
-        TOOLS[options.tool],
-        site=site,
-        clock=clock,
-        max_opening_m=options.tool_opening_m,
-        held_opening_m=options.tool_held_opening_m,
-        travel_s=options.tool_travel_s,
-    )
-
-
-def _hold_gripper(table: dict[str, Any], site: RobotSite, clock: Clock) -> None:
-    gripper = open_gripper_device(table, site, clock)
-    try:
-        gripper.hold()
-    finally:
-        gripper.disconnect()

@@ -18,7 +18,8 @@ from robot_agent.robots.gcode_dialect import (
     position_m,
     value_of,
 )
-from robot_agent.serial_bus.lines import Answer, Line, LineKind, LinePort
+from robot_agent.serial_bus.line_format import Answer, Line, LineKind
+from robot_agent.serial_bus.lines import LinePort
 
 logger = logging.getLogger(__name__)
 
@@ -160,8 +161,8 @@ class GcodeController:
     def stop(self) -> None:
         """End every motion at once and hold still with the motors on; from any thread."""
         self._lines.send_now(self._dialect.stop)
-        # Motors may have been let go by the stop itself.
-        self._lines.ask(self._dialect.prepare[0], timeout_s=ANSWER_S)
+        # The stop may have let the motors go, as does a board that restarts when it is opened.
+        self._lines.ask(self._dialect.prepare[0], timeout_s=ANSWER_S, tries=BOOT_TRIES)
 
     def close(self) -> None:
         """Let go of the port. May be called twice."""

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from robot_agent.serial_bus.lines import Answer
+from robot_agent.serial_bus.line_format import Answer
 
 Firmware = Literal["uarm-4", "uarm-3", "marlin"]
 

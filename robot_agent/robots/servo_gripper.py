@@ -21,7 +21,8 @@ from protocol.configuration import PositiveFloat, PositiveInt, from_table
 from protocol.errors import ConfigurationError, RobotError
 from robot_agent.arms.clock import Clock
 from robot_agent.robots.base import GripperModel, RobotSite
-from robot_agent.serial_bus.lines import Answer, LineKind, LinePort
+from robot_agent.serial_bus.line_format import Answer, LineKind
+from robot_agent.serial_bus.lines import LinePort
 from robot_agent.serial_bus.port import SerialPort
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from protocol.errors import RejectedMessageError
 from robot_agent.robots.gcode_dialect import major_version, position_m, value_of
 from robot_agent.robots.robotiq_status import fault_error, parse_status
 from robot_agent.robots.servo_gripper import parse_readings
-from robot_agent.serial_bus.lines import LineKind, LineReply, sealed
+from robot_agent.serial_bus.line_format import LineKind, sealed
+from robot_agent.serial_bus.lines import LineReply
 from robot_agent.serial_bus.modbus import ModbusReply, crc16, read_request, write_request
 from tests.fuzz.byte_mutation import mutate_bytes
 from tests.fuzz.fuzz_target import FuzzTarget

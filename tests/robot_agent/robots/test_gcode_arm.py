@@ -24,7 +24,7 @@ from robot_agent.robots.gcode_arm import GcodeArm
 from robot_agent.robots.gcode_dialect import DIALECTS, position_m
 from robot_agent.robots.gcode_options import GcodeOptions
 from robot_agent.robots.gcode_reach import GcodeReach
-from robot_agent.serial_bus.lines import Answer, LineKind
+from robot_agent.serial_bus.line_format import Answer, LineKind
 from tests.emulators.gcode_controller import EmulatedGcodeController
 from tests.emulators.hurried_clock import HurriedClock
 from tests.emulators.pty_port import PtyPort

@@ -12,17 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import ConfigurationError, PortGoneError, RobotError
-from robot_agent.serial_bus.lines import (
-    MAX_LINE_BYTES,
+from robot_agent.serial_bus.line_format import (
     Line,
     LineKind,
-    LinePort,
-    LineReply,
     checksum,
     parse_line,
     sealed,
     unsealed,
 )
+from robot_agent.serial_bus.lines import MAX_LINE_BYTES, LinePort, LineReply
 from robot_agent.serial_bus.port import SerialPort
 from tests.emulators.pty_port import PtyPort
 
