@@ -4,14 +4,12 @@
 #   docker buildx build --platform linux/amd64,linux/arm64 \
 #     --file deploy/containers/agent.Dockerfile --tag graspfleet-agent .
 #
-#   docker run --network host --restart on-failure --init \
-#     --device /dev/graspfleet-arm --device /dev/graspfleet-camera \
+#   docker run --network host --device /dev/ttyACM0 --device /dev/video0 \
 #     --volume /srv/robot:/srv/robot graspfleet-agent --config /srv/robot/robot.toml
 #
-# "check" and "calibrate" go before --config, with --interactive --tty. An engine starts a stopped
-# robot again too, which then says why it stays stopped; and it kills the guard with the agent: on a
-# real arm use the unit in deploy/systemd, or leave --restart out and stop the arm by its supply.
-# The udev rules of deploy/robot name the devices.
+# "check" and "calibrate" go before --config, with --interactive --tty. An engine that ends the
+# container of an agent that died ends its guard too: a real arm is safer under deploy/systemd.
+#
 # The bundle's secret key must belong to user 1000, mode 0600, and the state folder be writable for
 # it. Checked by a linter; not built where the tests run, which have no engine.
 FROM python:3.11-slim-bookworm

@@ -134,6 +134,25 @@ def test_every_udev_rule_is_well_formed():
     assert [rule for rule in rules if not re.fullmatch(rf"{pair}(, {pair})*", rule)] == []
 
 
+def test_every_command_on_the_way_to_the_first_grasp_exists():
+    page = (ROOT / "docs/raspberry-pi.md").read_text()
+    shown = {("robot_agent", name) for name in re.findall(r"graspfleet-robot arm-1 (\w+)", page)}
+    shown |= {("fleet", name) for name in re.findall(r"[`\n]fleet (\w+)", page)}
+    assert {name for _, name in shown} == {
+        "calibrate",
+        "check",
+        "resume",
+        "enrol",
+        "stop",
+        "status",
+    }
+    for module, name in shown:
+        command = [sys.executable, "-m", module, name, "--help"]
+        assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+    options = set(re.findall(r"install\.sh (--\w+) \S+ (--\w+)", page))
+    assert options == {("--robot", "--bundle")}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 def test_every_wheel_exists_for_arm_and_all_fit(tmp_path: Path, version: str):
