@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Self
 
+import numpy as np
+
 from protocol.episode import GripperPose
 from protocol.errors import RobotError, SafetyFault
 from robot_agent.arms.arm_options import load_shuffle
@@ -96,9 +98,7 @@ class GcodeArm:
                 site=site,
                 options=parsed,
                 controller=controller,
-                wrist=GcodeWrist(
-                    controller, max_speed_rad_s=site.safety.max_joint_speed_rad_s, clock=clock
-                ),
+                wrist=GcodeWrist(controller, max_speed_rad_s=site.safety.max_joint_speed_rad_s),
                 gripper=open_gripper(parsed, controller, site, clock),
                 gate=gate,
                 clock=clock,
@@ -142,9 +142,11 @@ class GcodeArm:
         """Move in a straight line to ``pose``, or the nearest place that can be had.
 
         Raises:
-            RobotError: refused, stopped, not done in time, or no answer.
+            RobotError: not finite, refused, stopped, not done in time, or no answer.
             SafetyFault: the controller has stopped by itself.
         """
+        if not np.isfinite(pose.as_array()).all():
+            raise RobotError(f"{self._site.name}: asked for a pose that is not finite: {pose}")
         with self._motion():
             self._asked_yaw_rad = pose.yaw_rad
             self._go(self._reach.to_controller(pose))

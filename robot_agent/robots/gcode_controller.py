@@ -119,6 +119,14 @@ class GcodeController:
         """Give the wrist's servo a new goal; returns at once."""
         self._command(self._dialect.wrist.format(degrees=degrees))
 
+    def wait(self, duration_s: float) -> None:
+        """Let time pass within a motion. Raises RobotError once the robot is stopped."""
+        end_s = self._clock.monotonic_s() + duration_s
+        while (left_s := end_s - self._clock.monotonic_s()) > 0:
+            with self._passing():
+                pass
+            self._clock.sleep(min(POLL_S, left_s))
+
     def switch(self, command: str) -> None:
         """Switch a tool. Raises RobotError if that is refused."""
         self._command(command)
@@ -177,9 +185,7 @@ class GcodeController:
             while self.value(self._dialect.still):
                 if self._clock.monotonic_s() > end_s:
                     raise RobotError(f"{self._site.name}: still moving after {limit_s:.1f} s")
-                with self._passing():
-                    pass
-                self._clock.sleep(POLL_S)
+                self.wait(POLL_S)
 
     def _command(self, command: str, *, timeout_s: float = ANSWER_S, tries: int = 3) -> Answer:
         answer = self._lines.ask(command, timeout_s=timeout_s, tries=tries, passing=self._passing)

@@ -51,8 +51,6 @@ def open_gripper(
     return SwitchedTool(
         controller,
         TOOLS[options.tool],
-        site=site,
-        clock=clock,
         max_opening_m=options.tool_opening_m,
         held_opening_m=options.tool_held_opening_m,
         travel_s=options.tool_travel_s,

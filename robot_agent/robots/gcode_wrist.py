@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from robot_agent.arms.clock import Clock
 from robot_agent.robots.gcode_controller import GcodeController
 from robot_agent.robots.gcode_reach import WRIST_CENTRE_DEG
 
@@ -14,13 +13,10 @@ CYCLE_S = 0.05
 class GcodeWrist:
     """A hobby servo knows no speed, so its goal is moved in steps. Nothing measures its angle."""
 
-    def __init__(
-        self, controller: GcodeController, *, max_speed_rad_s: float, clock: Clock
-    ) -> None:
+    def __init__(self, controller: GcodeController, *, max_speed_rad_s: float) -> None:
         """Ask where it is; nothing moves. Raises RobotError if the controller does not answer."""
         self._controller = controller
         self._step_deg = math.degrees(max_speed_rad_s) * CYCLE_S
-        self._clock = clock
         told_deg = controller.wrist_deg()
         self.degrees = WRIST_CENTRE_DEG if told_deg is None else told_deg
         """What it was told last; the middle of its turn where nobody knows."""
@@ -34,4 +30,4 @@ class GcodeWrist:
                 next_deg = self.degrees + math.copysign(self._step_deg, left_deg)
             self._controller.turn_wrist(next_deg)
             self.degrees = next_deg
-            self._clock.sleep(CYCLE_S)
+            self._controller.wait(CYCLE_S)

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robot_agent.arms.clock import Clock
-from robot_agent.robots.base import GripperModel, RobotSite
+from robot_agent.robots.base import GripperModel
 from robot_agent.robots.gcode_controller import GcodeController
 
-POLL_S = 0.05
 _OFF, _HOLDS = 0, 2
 """The controller's words: 0 off, 1 at work, 2 holding something."""
 
@@ -40,8 +38,6 @@ class SwitchedTool:
         controller: GcodeController,
         commands: ToolCommands,
         *,
-        site: RobotSite,
-        clock: Clock,
         max_opening_m: float,
         held_opening_m: float,
         travel_s: float,
@@ -51,16 +47,12 @@ class SwitchedTool:
         Args:
             controller: the arm's.
             commands: the tool's.
-            site: for its signs of life.
-            clock: for its waits.
             max_opening_m: said of an open tool.
             held_opening_m: said of one that holds something.
             travel_s: how long it takes to open or close.
         """
         self._controller = controller
         self._commands = commands
-        self._site = site
-        self._clock = clock
         self._max_opening_m = max_opening_m
         self._held_opening_m = held_opening_m
         self._travel_s = travel_s
@@ -77,13 +69,13 @@ class SwitchedTool:
     def open_fully(self) -> float:
         """Open; return the opening that stands for it, metres."""
         self._controller.switch(self._commands.open)
-        self._wait()
+        self._controller.wait(self._travel_s)
         return self.opening_m()
 
     def close(self) -> float:
         """Close; return the opening that stands for what was found, metres. It goes on gripping."""
         self._controller.switch(self._commands.close)
-        self._wait()
+        self._controller.wait(self._travel_s)
         return self.opening_m()
 
     def opening_m(self) -> float:
@@ -98,9 +90,3 @@ class SwitchedTool:
 
     def disconnect(self) -> None:
         """Nothing to do: the port is the arm's."""
-
-    def _wait(self) -> None:
-        end_s = self._clock.monotonic_s() + self._travel_s
-        while (left_s := end_s - self._clock.monotonic_s()) > 0:
-            self._site.beat()
-            self._clock.sleep(min(POLL_S, left_s))

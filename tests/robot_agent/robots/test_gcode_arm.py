@@ -300,6 +300,19 @@ def test_an_arm_whose_agent_is_killed_in_a_motion_is_held_by_another_process(eac
     assert controller.are_motors_on
 
 
+def test_a_stop_ends_the_wait_for_a_tool(bench: Bench):
+    with bench.opened(tool_travel_s=1000.0) as arm:
+        threading.Timer(0.3, arm.stop).start()
+        with pytest.raises(RobotError, match="stopped"):
+            arm.close_gripper()
+
+
+def test_a_pose_that_is_no_number_never_reaches_the_controller(bench: Bench):
+    with bench.opened() as arm, pytest.raises(RobotError, match=r"arm-1: .*not finite"):
+        arm.move_to(GripperPose(x_m=math.nan, y_m=0.0, z_m=0.1, yaw_rad=0.0))
+    assert bench.controller.feeds_mm_min == []
+
+
 def test_a_blocked_hand_is_measured_where_it_is(bench: Bench):
     with bench.opened() as arm:
         bench.controller.blocked_below_mm = 60.0

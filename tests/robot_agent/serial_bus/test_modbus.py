@@ -186,7 +186,7 @@ def test_a_cable_that_is_out_and_in_again_costs_only_the_call(line: PtyPort, por
     slave = ModbusPort(port, slave=9, name="arm-1")
     slave.read_registers(0x7D0, 3)
     line.unplug()
-    with pytest.raises(PortGoneError, match="arm-1: .*gone"):
+    with pytest.raises(PortGoneError, match=r"arm-1: .*gone"):
         slave.read_registers(0x7D0, 3)
     line.plug()
     assert len(slave.read_registers(0x7D0, 3)) == 3
@@ -196,5 +196,5 @@ def test_a_cable_that_is_out_and_in_again_costs_only_the_call(line: PtyPort, por
 def test_a_second_master_on_the_port_is_refused(line: PtyPort, port: SerialPort):
     ModbusPort(port, slave=9, name="arm-1").open()
     second = ModbusPort(SerialPort(line.path, baud=115200), slave=9, name="arm-2")
-    with pytest.raises(ConfigurationError, match="arm-2: .*another agent"):
+    with pytest.raises(ConfigurationError, match=r"arm-2: .*another agent"):
         second.open()
