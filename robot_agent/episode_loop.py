@@ -243,7 +243,7 @@ class EpisodeLoop:
 
     def _within_reach(self, pose: GripperPose) -> GripperPose:
         if isinstance(self._robot, ReachLimitedRobot):
-            return self._robot.nearest_reachable(pose)
+            return self._workspace.within_reach(pose, self._robot)
         return pose
 
     def _reference(self) -> ReferenceOutcome | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import cast
 
 from protocol.episode import GripperPose
@@ -61,6 +61,14 @@ class Watch:
             self._emergency.check(error)
             raise
         self._emergency.check()
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Be watched on the way to the safe state, which must be had also without a guard."""
+        with ExitStack() as parts:
+            with suppress(SafetyFault):
+                parts.enter_context(self._watchdog.at_work())
+            yield
 
     def beat(self) -> None:
         """Give a sign of life from within a motion.
@@ -135,7 +143,8 @@ class _WatchedRobot:
         self._robot.stop()
 
     def close(self) -> None:
-        self._robot.close()
+        with self._watch.closing():
+            self._robot.close()
         self._watch.note_closed()
 
 

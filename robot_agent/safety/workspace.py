@@ -13,12 +13,17 @@ from numpy.typing import NDArray
 from protocol.episode import GripperPose
 from protocol.errors import RobotError, SafetyFault
 from robot_agent.config import WorkspaceConfig
-from robot_agent.robots.base import Robot
+from robot_agent.robots.base import ReachLimitedRobot, Robot
 
 logger = logging.getLogger(__name__)
 
 WRIST_LIMIT_RAD = 2 * math.pi / 3
 """Every grasp within a quarter turn either way can be had; beyond it the wrist is spared."""
+
+
+OUTSIDE_M = 1e-4
+"""By so much a pose may be outside the limits where reach and limits touch; no arm is as exact."""
+_ROUNDS = 20
 
 
 class Workspace:
@@ -53,6 +58,26 @@ class Workspace:
             y_m=float(np.clip(pose.y_m, *self._config.y_m)),
             z_m=float(np.clip(pose.z_m, *self._config.z_m)),
             yaw_rad=yaw_rad,
+        )
+
+    def within_reach(self, pose: GripperPose, robot: ReachLimitedRobot) -> GripperPose:
+        """Return a pose near ``pose`` that the robot can have and that is inside the limits.
+
+        What is nearest in reach may lie outside, and what is nearest inside out of reach: so both
+        in turn, until they agree.
+
+        Raises:
+            RobotError: they never do.
+        """
+        wanted = pose
+        for _ in range(_ROUNDS):
+            reachable = robot.nearest_reachable(wanted)
+            wanted = self.inside(reachable)
+            if _apart_m(reachable, wanted) < OUTSIDE_M:
+                return reachable
+        raise RobotError(
+            f"no pose near {pose} is both within [workspace] and in the arm's reach: the mount "
+            "or the workspace is not as robot.toml says"
         )
 
     def clamp_motion(self, start: GripperPose, wished: GripperPose) -> GripperPose:
@@ -92,6 +117,10 @@ def pose_from(values: NDArray[np.float32]) -> GripperPose:
     """Return the pose with ``values`` = x, y, z (metres), yaw (radians)."""
     x, y, z, yaw = (float(value) for value in values)
     return GripperPose(x_m=x, y_m=y, z_m=z, yaw_rad=yaw)
+
+
+def _apart_m(one: GripperPose, other: GripperPose) -> float:
+    return math.dist((one.x_m, one.y_m, one.z_m), (other.x_m, other.y_m, other.z_m))
 
 
 def _nearest_equivalent(yaw_rad: float, here_rad: float) -> float:

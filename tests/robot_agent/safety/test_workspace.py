@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from protocol.episode import GripperPose
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, RobotError
 from robot_agent.config import WorkspaceConfig
-from robot_agent.safety.workspace import WRIST_LIMIT_RAD, Workspace
+from robot_agent.safety.workspace import OUTSIDE_M, WRIST_LIMIT_RAD, Workspace
 from tests.robot_agent.simulated_agent import WORKSPACE
 
 ROUNDING_M = 1e-6
@@ -60,6 +60,45 @@ def test_a_transport_ends_inside_with_a_yaw_that_closes_alike(pose: GripperPose)
     assert WORKSPACE.z_m[0] <= commanded.z_m <= WORKSPACE.z_m[1]
     assert abs(commanded.yaw_rad) <= WRIST_LIMIT_RAD
     assert abs(math.sin(commanded.yaw_rad - pose.yaw_rad)) < 1e-4
+
+
+class Ball:
+    """Can be anywhere in a ball, which the workspace need not hold."""
+
+    def __init__(self, centre: tuple[float, float, float], radius_m: float) -> None:
+        self.centre, self.radius_m = np.array(centre), radius_m
+
+    def nearest_reachable(self, pose: GripperPose) -> GripperPose:
+        off = np.array([pose.x_m, pose.y_m, pose.z_m]) - self.centre
+        shortened = off * min(1.0, self.radius_m / max(float(np.linalg.norm(off)), 1e-12))
+        x, y, z = (float(value) for value in self.centre + shortened)
+        return GripperPose(x_m=x, y_m=y, z_m=z, yaw_rad=pose.yaw_rad)
+
+
+@given(
+    pose=INSIDE,
+    centre=st.tuples(st.floats(-0.2, 0.2), st.floats(-0.2, 0.2), st.floats(-0.1, 0.3)),
+    radius_m=st.floats(0.01, 0.4),
+)
+@example(pose=CENTRE, centre=(0.0, 0.0, -0.05), radius_m=0.06)
+def test_what_is_in_reach_is_commanded_only_inside(
+    pose: GripperPose, centre: tuple[float, float, float], radius_m: float
+):
+    arm, workspace = Ball(centre, radius_m), Workspace(WORKSPACE)
+    try:
+        commanded = workspace.within_reach(pose, arm)
+    except RobotError:
+        nearest = np.clip(centre, *zip(WORKSPACE.x_m, WORKSPACE.y_m, WORKSPACE.z_m, strict=True))
+        # Only where box and ball hardly meet.
+        assert np.linalg.norm(nearest - centre) > 0.9 * radius_m
+        return
+    assert arm.nearest_reachable(commanded).as_array() == pytest.approx(commanded.as_array())
+    for value, (low, high) in (
+        (commanded.x_m, WORKSPACE.x_m),
+        (commanded.y_m, WORKSPACE.y_m),
+        (commanded.z_m, WORKSPACE.z_m),
+    ):
+        assert low - OUTSIDE_M <= value <= high + OUTSIDE_M
 
 
 @given(pose=INSIDE)
