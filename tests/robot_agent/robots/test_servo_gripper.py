@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +165,21 @@ def test_another_firmware_is_refused(line: PtyPort, site: RobotSite, board: Emul
     board.says = "servo-gripper 7"
     with pytest.raises(ConfigurationError, match=r"'servo-gripper 7', not 'servo-gripper 1'"):
         open_gripper(line, site)
+
+
+def test_a_board_may_be_emulated_in_a_process_of_its_own(tmp_path: Path, site: RobotSite):
+    path = tmp_path / "gripper"
+    command = [sys.executable, "-m", "tests.emulators", "servo-gripper", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"servo-gripper at {path}\n"
+            gripper = ServoGripper.open({"port": str(path)}, site, SystemClock())
+            assert gripper.opening_m() == pytest.approx(0.030)
+            gripper.disconnect()
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
 
 
 @pytest.mark.parametrize(
