@@ -17,11 +17,13 @@ import numpy as np
 from protocol.configuration import PositiveFloat, PositiveInt, from_table
 from protocol.errors import ConfigurationError, RobotError
 from robot_agent.arms.clock import Clock
+from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.robots.base import GripperModel, RobotSite
 from robot_agent.robots.robotiq_status import (
     FAULTS,
     HARMLESS_FAULTS,
     RobotiqStatus,
+    Stage,
     fault_error,
     parse_status,
 )
@@ -67,7 +69,7 @@ class RobotiqOptions:
 
 class Robotiq2F85:
     """A GripperMotor of its own port. It activates itself before its first motion: the fingers
-    then open and close fully, once.
+    then open and close fully, once. Motions from one thread; ``hold`` from any.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Robotiq2F85:
         self._options = options
         self._site = site
         self._clock = clock
+        self._gate = MotionGate(site.name)
 
     @classmethod
     def open(cls, options: Mapping[str, Any], site: RobotSite, clock: Clock) -> Self:
@@ -125,9 +128,12 @@ class Robotiq2F85:
 
     def hold(self) -> None:
         """Stop fingers that move; those that grip go on gripping."""
-        status = self.status()
-        if status.is_active and status.is_moving:
-            self._write(ACTIVATE, status.requested)
+        with self._gate.stopping():
+            status = self.status()
+            if status.is_active and status.is_moving:
+                self._write(ACTIVATE, status.requested)
+            elif status.stage == Stage.ACTIVATING:
+                self._write(0, OPEN)
 
     def disconnect(self) -> None:
         """Let go of the port; the gripper stays as it is. May be called twice."""
@@ -139,15 +145,17 @@ class Robotiq2F85:
 
     def _go(self, position: int) -> float:
         """Move to ``position``, 0 to 255, until there or stopped by something."""
+        self._gate.start_motion()
         self._be_active()
-        self._write(ACTIVATE | GO, position)
+        with self._gate.passing():
+            self._write(ACTIVATE | GO, position)
         end_s = self._clock.monotonic_s() + MOTION_S
         while True:
             status = self._checked_status()
             if not (status.is_active and status.goes_to_position):
                 raise RobotError(
                     f"{self._site.name}: Robotiq gripper ended its motion at {status.position} "
-                    "because it was stopped, or lost its supply for a moment"
+                    "because it lost its supply for a moment, or another program stopped it"
                 )
             # Before the echo is right, the rest still speaks of the motion before this one.
             if status.requested == position and not status.is_moving:
@@ -163,16 +171,18 @@ class Robotiq2F85:
         if status.is_active and (not status.fault or status.fault in HARMLESS_FAULTS):
             return
         logger.info("gripper is activated", extra={"robot": self._site.name, "fault": status.fault})
-        # The bit must rise: that is what clears faults.
-        self._write(0, OPEN)
-        self._write(ACTIVATE, OPEN)
+        with self._gate.passing():
+            # The bit must rise: that is what clears faults.
+            self._write(0, OPEN)
+            self._write(ACTIVATE, OPEN)
         end_s = self._clock.monotonic_s() + ACTIVATION_S
         while not (status := self._checked_status()).is_active:
             self._wait(end_s, "become active", ACTIVATION_S, status)
 
     def _checked_status(self) -> RobotiqStatus:
-        """Return the status. Raises RobotError or SafetyFault for a fault that stops a motion."""
-        status = self.status()
+        """Return the status. Raises RobotError after a stop; this or SafetyFault for a fault."""
+        with self._gate.passing():
+            status = self.status()
         if status.fault and status.fault not in HARMLESS_FAULTS:
             raise fault_error(self._site.name, status.fault)
         return status

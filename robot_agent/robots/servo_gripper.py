@@ -20,6 +20,7 @@ import numpy as np
 from protocol.configuration import PositiveFloat, PositiveInt, from_table
 from protocol.errors import ConfigurationError, RobotError
 from robot_agent.arms.clock import Clock
+from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.robots.base import GripperModel, RobotSite
 from robot_agent.serial_bus.line_format import Answer, LineKind
 from robot_agent.serial_bus.lines import LinePort
@@ -106,7 +107,7 @@ def parse_readings(text: str) -> ServoGripperReadings | None:
 
 
 class ServoGripper:
-    """A GripperMotor of its own port."""
+    """A GripperMotor of its own port. Motions from one thread; ``hold`` from any."""
 
     def __init__(
         self, lines: LinePort, options: ServoGripperOptions, site: RobotSite, clock: Clock
@@ -115,6 +116,7 @@ class ServoGripper:
         self._options = options
         self._site = site
         self._clock = clock
+        self._gate = MotionGate(site.name)
 
     @classmethod
     def open(cls, options: Mapping[str, Any], site: RobotSite, clock: Clock) -> Self:
@@ -163,7 +165,8 @@ class ServoGripper:
 
     def hold(self) -> None:
         """Stop fingers that move; those that grip go on gripping."""
-        self._ask("hold")
+        with self._gate.stopping():
+            self._ask("hold")
 
     def disconnect(self) -> None:
         """Let go of the port; the servo stays as it is. May be called twice."""
@@ -189,11 +192,14 @@ class ServoGripper:
         options = self._options
         width_us = abs(options.open_us - options.closed_us)
         limit_ma = int(1000 * options.stall_current_a * self._site.safety.max_grip)
-        self._ask(f"goal {pulse_us} {max(1, int(width_us / options.travel_s))} {limit_ma}")
+        self._gate.start_motion()
+        with self._gate.passing():
+            self._ask(f"goal {pulse_us} {max(1, int(width_us / options.travel_s))} {limit_ma}")
         end_s = self._clock.monotonic_s() + options.travel_s + MARGIN_S
         seen, still = -1, 0
         while True:
-            readings = self.read()
+            with self._gate.passing():
+                readings = self.read()
             still = still + 1 if abs(readings.feedback - seen) <= STILL_COUNTS else 0
             seen = readings.feedback
             if readings.motion != Motion.MOVING and still >= STILL_POLLS:
@@ -223,7 +229,7 @@ class ServoGripper:
         if readings.motion == Motion.STILL and readings.pulse_us != pulse_us:
             raise RobotError(
                 f"{self._site.name}: the gripper ended its motion at {readings.pulse_us} us of "
-                f"{pulse_us}, because it was stopped or its board restarted"
+                f"{pulse_us}: did its board restart, or another program stop it?"
             )
         return readings
 

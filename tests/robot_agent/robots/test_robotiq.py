@@ -143,6 +143,17 @@ def test_holding_stops_fingers_in_the_air_and_the_motion_says_so(
     assert OPEN_AT <= device.position < CLOSED_AT
 
 
+def test_holding_ends_an_activation_too(line: PtyPort, device: EmulatedRobotiq, tmp_path: Path):
+    device.hurry = 1.0
+    with opened(line, site(tmp_path)) as gripper:
+        threading.Timer(0.3, gripper.hold).start()
+        with pytest.raises(RobotError, match="stopped"):
+            gripper.close()
+        assert gripper.status().stage == 0
+        device.hurry = 50.0
+        assert gripper.close() == pytest.approx(0.0)
+
+
 def test_holding_keeps_the_grip(gripper: Robotiq2F85, device: EmulatedRobotiq):
     device.object_at = 140
     gripper.close()
