@@ -49,7 +49,7 @@ class FreeShafts:
         self.blocks: dict[int, tuple[float, float]] = {}
         """By id, the range in radians that a shaft cannot leave."""
         self.weights: dict[int, float] = {}
-        """By id, the share of the stall torque that gravity takes."""
+        """By id, the share of the stall torque that it takes to hold against gravity, signed."""
 
     def step(self, drives: Mapping[int, Drive], dt_s: float) -> Mapping[int, Shaft]:
         """Let time pass; see Mechanics."""
