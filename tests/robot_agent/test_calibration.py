@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,7 +16,15 @@ from fleet.camera_description import falsify, workspace_points
 from protocol.errors import HandEyeError, RobotError
 from protocol.hand_eye import HandEyeMap, pinhole_map
 from robot_agent.agent import closed_zero_m
-from robot_agent.calibration import Calibration, described_map, find_hand_eye_map, load_or_find
+from robot_agent.arms.joint_calibration import GripperScale, JointCalibration, JointScale
+from robot_agent.calibration import (
+    Calibration,
+    described_map,
+    find_hand_eye_map,
+    keep,
+    load_or_find,
+    saved_calibration,
+)
 from robot_agent.cameras.base import Camera
 from robot_agent.config import AgentConfig, CameraDescription
 from robot_agent.drivers import open_camera, open_robot
@@ -137,6 +146,22 @@ def test_another_bin_before_the_same_camera_is_not(found: Found):
     config = with_options(found.config, seed=99, objects="held-out", attempts_per_scene=1)
     again = load_or_find(found.robot, found.camera, config, np.random.default_rng(0))
     assert again.hand_eye_map.digest() == found.calibration.hand_eye_map.digest()
+
+
+def test_joints_calibrated_anew_are_reason_to_measure_again_and_the_gripper_alone_is_not(
+    tmp_path: Path,
+):
+    config = make_config(tmp_path)
+    described = described_map(config.camera_description)
+    keep(Calibration(hand_eye_map=described, residual=0.1, trusted=True), config)
+    scale = JointScale(name="pan", direction=1, zero_rad=0.1, lower_rad=-1.0, upper_rad=1.0)
+    joints = JointCalibration(arm="so101", joints=(scale,))
+    joints.write(tmp_path)
+    assert saved_calibration(config) is None
+    keep(Calibration(hand_eye_map=described, residual=0.1, trusted=True), config)
+    gripper = GripperScale(closed_rad=0.0, open_rad=1.5)
+    msgspec.structs.replace(joints, gripper=gripper).write(tmp_path)
+    assert saved_calibration(config) is not None
 
 
 def test_the_hand_stays_inside_a_workspace_that_begins_high(tmp_path: Path):

@@ -76,6 +76,15 @@ def test_the_refined_map_of_this_robot_is_used_if_it_was_refined_from_its_calibr
     assert refined.policy.release_version == 1
 
 
+def test_the_calibration_of_the_joints_is_part_of_the_policys_identity():
+    release = unpack_release(make_release(), SIGNING_KEY.public_key())
+    named = QFunction(
+        release, robot_id="robot-1", calibration=CALIBRATION, joint_calibration="ab" * 32
+    )
+    assert named.policy.digest == policy_digest(release, CALIBRATION, "ab" * 32)
+    assert named.policy.digest != load(make_release()).policy.digest
+
+
 @pytest.mark.parametrize("reason", ["calibrated anew", "another robot"])
 def test_a_refined_map_that_is_not_for_this_robot_as_calibrated_is_left_alone(reason: str):
     refinement = RefinedMap(

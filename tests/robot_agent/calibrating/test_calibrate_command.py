@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +34,7 @@ from tests.delivery_site import ROOT
 from tests.emulators.feetech_servos import FeetechLine, FeetechServo
 from tests.emulators.pty_port import PtyPort
 from tests.emulators.servo_mechanics import FreeShafts, Shaft
+from tests.robot_agent.calibrating import board_camera
 from tests.robot_agent.calibrating.seen_board import seen, transform
 from tests.robot_agent.simulated_agent import SIMULATED_CAMERA, WORKSPACE
 
@@ -40,6 +44,7 @@ CAMERA = {
     "look_at_m": [0.0, 0.0, 0.028],
     "vertical_fov_deg": 31.0,
 }
+SO101_JOINTS = ArmModel.load("so101").joints
 Table = dict[str, Any]
 
 
@@ -117,12 +122,23 @@ def test_a_board_that_lies_before_the_camera_gives_the_map_to_half_a_millimetre(
     assert off_m < 0.0005
 
 
+def test_a_board_in_the_hand_gives_the_map_and_the_hand_lets_go_of_it(tmp_path: Path):
+    table = make_table(tmp_path)
+    table["camera"] = {"driver": "tests.robot_agent.calibrating.board_camera:BoardCamera"}
+    above_mm = str(board_camera.ABOVE_TIPS_M * 1e3)
+    done = calibrate(tmp_path, table, "--only", "board", "--board-above-tips-mm", above_mm)
+    assert done.returncode == 0, done.stderr
+    assert "Take the board" in done.stdout
+    off_m = kept_map(tmp_path).error_m(board_camera.TRUTH, POINTS)
+    print(f"{off_m * 1e3:.2f} mm off; {done.stdout.splitlines()[-1]}")
+    assert off_m < 0.002
+
+
 @contextmanager
 def moved_so101(folder: Path) -> Iterator[Path]:
     """Serve an SO-101 whose joints somebody moves through their ranges, again and again, in the
     midst of which all of them stand at zero.
     """
-    model = ArmModel.load("so101")
     mechanics = FreeShafts()
     for servo_id in range(1, 7):
         mechanics.shafts[servo_id] = Shaft()
@@ -135,9 +151,9 @@ def moved_so101(folder: Path) -> Iterator[Path]:
         while not stopping.wait(0.01):
             swing += 0.05
             share = np.sin(swing)
-            ends = model.upper_rad if share > 0 else -model.lower_rad
-            for index in range(5):
-                mechanics.shafts[index + 1].position_rad = float(ends[index] * share)
+            for servo_id, joint in enumerate(SO101_JOINTS, start=1):
+                end_rad = joint.upper_rad if share > 0 else -joint.lower_rad
+                mechanics.shafts[servo_id].position_rad = float(end_rad * share)
 
     with PtyPort(line, folder / "port") as port:
         person = Thread(target=move)
@@ -149,21 +165,50 @@ def moved_so101(folder: Path) -> Iterator[Path]:
             person.join()
 
 
-def test_an_so101_is_calibrated_over_its_cable_by_the_command(tmp_path: Path):
+def answer(terminal: int, texts: list[str], while_done_s: float) -> str:
+    """Press Enter when each of the texts was read; return everything that was said."""
+    said, heard, left, end_s = "", 0, list(texts), time.monotonic() + 60
+    while time.monotonic() < end_s:
+        if not select.select([terminal], [], [], 1.0)[0]:
+            continue
+        try:
+            said += os.read(terminal, 4096).decode()
+        except OSError:  # the other end is closed
+            break
+        if left and left[0] in said[heard:]:
+            heard = len(said)
+            # A person does what was asked for first: the joints pass through their ranges.
+            time.sleep(while_done_s if "done" in left.pop(0) else 0.0)
+            os.write(terminal, b"\n")
+    assert not left
+    return said
+
+
+def test_a_person_calibrates_an_so101_over_its_cable_at_a_terminal(tmp_path: Path):
     table = make_table(tmp_path)
+    toml = tmp_path / "robot.toml"
+    ours, its = os.openpty()
     with moved_so101(tmp_path) as port:
         table["robot"] = {
             "driver": "robot_agent.robots.so101:SO101",
             "options": {"port": str(port)},
         }
-        joints = calibrate(tmp_path, table, "--only", "joints")
+        toml.write_text(toml_text(table))
+        command = [sys.executable, "-m", "robot_agent", "calibrate", "--config", str(toml)]
+        with subprocess.Popen(
+            [*command, "--only", "joints"], cwd=ROOT, stdin=its, stdout=its, stderr=its
+        ) as running:
+            os.close(its)
+            prompts = ["motors go limp", "in the middle of its range", "when that is done"]
+            said = answer(ours, prompts, while_done_s=2.0)
+        os.close(ours)
         gripper = calibrate(tmp_path, table, "--only", "gripper")
-    assert joints.returncode == 0, joints.stderr
+    assert running.returncode == 0, said
     assert gripper.returncode == 0, gripper.stderr
-    assert "wrist_roll" in joints.stdout
+    assert "\x1b[5A" in said  # the readings of five joints, shown in place
     found = JointCalibration.read(tmp_path / "state")
     assert found is not None
-    assert found.joints[0].name == "shoulder_pan"
+    assert [joint.name for joint in found.joints] == [one.name for one in SO101_JOINTS]
     assert found.gripper is not None
     assert found.gripper.open_rad - found.gripper.closed_rad == pytest.approx(0.7, abs=0.02)
 
