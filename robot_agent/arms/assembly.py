@@ -126,12 +126,15 @@ def _check(calibration: JointCalibration | None, model: ArmModel, site: RobotSit
         )
 
 
-def _watch(motors: list[str], options: ArmOptions, site: RobotSite) -> ServoWatch:
+def _watch(
+    motors: list[str], options: ArmOptions, site: RobotSite, *, may_overload: bool = False
+) -> ServoWatch:
     return ServoWatch(
         site.name,
         motors,
         max_temperature_c=site.safety.max_temperature_c,
         voltage_v=(options.min_voltage_v, options.max_voltage_v),
+        may_overload=may_overload,
     )
 
 
@@ -152,7 +155,7 @@ def _gripper(
         model=hardware.gripper,
         linkage=hardware.linkage,
         safety=site.safety,
-        watch=_watch(["gripper"], options, site),
+        watch=_watch(["gripper"], options, site, may_overload=True),
         gate=gate,
         clock=clock,
         beat=site.beat,

@@ -12,7 +12,9 @@
 | overload or overcurrent                    | RobotError; SafetyFault the third time in     |
 |                                            | succession without a motion that succeeded    |
 
-Each must be read three times in succession: one byte that noise changed stops no robot.
+Each must be read three times in succession: one byte that noise changed stops no robot. Only an
+overload counts at once, because the next goal may clear it. A gripper's motor may be overloaded:
+that is how it grips, and it then limits itself.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ class ServoWatch:
         *,
         max_temperature_c: float,
         voltage_v: tuple[float, float],
+        may_overload: bool = False,
     ) -> None:
         """Begin without a complaint.
 
@@ -52,11 +55,13 @@ class ServoWatch:
             motors: their names, in the group's order.
             max_temperature_c: of any of them.
             voltage_v: lowest and highest supply with which they work.
+            may_overload: whether overload and overcurrent are none of its business.
         """
         self._robot = robot
         self.motors = motors
         self.max_temperature_c = max_temperature_c
         self.voltage_v = voltage_v
+        self._may_overload = may_overload
         self._seen: Counter[str] = Counter()
         self._overloads = 0
 
@@ -70,9 +75,11 @@ class ServoWatch:
         found = dict(self._complaints(readings))
         self._seen = Counter({kind: self._seen[kind] + 1 for kind in found})
         for kind, error in found.items():
+            if kind == "overload":
+                raise self._worse(error)
             if self._seen[kind] == PATIENCE:
                 self._seen[kind] = 0
-                raise self._worse(error) if kind == "overload" else error
+                raise error
 
     def note_success(self) -> None:
         """A motion ended as it should: overloads from before it no longer count."""
@@ -120,7 +127,8 @@ class ServoWatch:
             for fault in sorted(faults & _FATAL):
                 yield fault, SafetyFault(f"{self._of(index)} reports: {fault}; it needs a person")
         for index, faults in enumerate(readings.faults):
-            if overload := sorted(faults & _OVERLOADS):
+            overload = sorted(faults & _OVERLOADS)
+            if overload and not self._may_overload:
                 yield "overload", RobotError(f"{self._of(index)} reports: {overload[0]}")
             if ServoFault.VOLTAGE in faults:
                 yield "voltage", RobotError(f"{self._of(index)} reports: {ServoFault.VOLTAGE}")

@@ -98,9 +98,10 @@ def gripper_model(max_opening_m: float) -> GripperModel:
 
 
 def _parse(options: Mapping[str, Any], site: RobotSite) -> DynamixelXOptions:
-    return from_table(
-        dict(options), DynamixelXOptions, name=f"{site.name}: Dynamixel X options", folder=Path()
-    )
+    with named_errors(site.name):
+        return from_table(
+            dict(options), DynamixelXOptions, name="Dynamixel X options", folder=Path()
+        )
 
 
 def _servos(options: DynamixelXOptions) -> tuple[DynamixelServos, DynamixelServos]:

@@ -98,9 +98,8 @@ def gripper_model(max_opening_m: float) -> GripperModel:
 
 
 def _parse(options: Mapping[str, Any], site: RobotSite) -> SO101Options:
-    return from_table(
-        dict(options), SO101Options, name=f"{site.name}: SO-101 options", folder=Path()
-    )
+    with named_errors(site.name):
+        return from_table(dict(options), SO101Options, name="SO-101 options", folder=Path())
 
 
 def _servos(options: SO101Options) -> tuple[FeetechServos, FeetechServos]:

@@ -126,6 +126,8 @@ def test_retreating_rises_before_it_goes_aside(rig: ArmOnShafts):
 
 def test_what_gravity_takes_is_given_back(rig: ArmOnShafts):
     rig.joints.sag_rad = np.array([0.0, 0.05, -0.03, 0.02, 0.0])
+    rig.arm.retreat()
+    rig.joints.sag_rad *= 1.2
     assert apart_m(rig.arm.move_to(LOW).pose, LOW) < 0.001
     assert apart_m(rig.arm.move_to(ABOVE_BIN).pose, ABOVE_BIN) < 0.001
 
@@ -139,6 +141,22 @@ def test_a_table_that_is_in_the_way_is_not_pressed_on(rig: ArmOnShafts):
     assert ended.pose.z_m > 0.08
     goals = np.array([rig.clock.drives[one].goal_rad for one in rig.joints.ids])
     np.testing.assert_allclose(goals, rig.joints.positions_rad, atol=0.01)
+
+
+def test_a_motor_at_the_limit_of_its_torque_is_blocked_sooner(rig: ArmOnShafts):
+    rig.arm.move_to(ABOVE_BIN)
+    start = rig.joints.positions_rad[1]
+    rig.arm.move_to(LOW)
+    wall = rig.joints.positions_rad[1]
+    rig.arm.move_to(ABOVE_BIN)
+    # Heavy enough that a push of 0.05 rad asks for all the torque there is.
+    way = math.copysign(1.0, wall - start)
+    rig.mechanics.weights[2] = 0.5 * way
+    bounds = sorted((wall - 0.07 * way, wall - 9.0 * way))
+    rig.mechanics.blocks[2] = (bounds[0], bounds[1])
+    rig.arm.move_to(LOW)
+    goal = rig.clock.drives[2].goal_rad
+    assert goal == pytest.approx(rig.joints.positions_rad[1], abs=0.01)
 
 
 def test_a_small_contact_at_the_end_does_not_spoil_the_next_motion(rig: ArmOnShafts):
