@@ -24,8 +24,8 @@ POSITION_TOLERANCE_M = 1e-6
 """A solution is no further off; the solver usually ends a hundred times nearer."""
 ANGLE_TOLERANCE_RAD = 1e-6
 
-_STARTS = 16
-"""Besides the joints at hand."""
+_STARTS = 8
+"""Upright configurations besides the joints at hand."""
 _NO_CLOCK_S = 60.0
 _UPRIGHT_WEIGHT = 3.0
 """Metres per radian, where a pose cannot be had: the tool stays upright at the price of its
@@ -51,11 +51,14 @@ class InverseKinematics:
 
     def __init__(self, arm: ArmModel) -> None:
         self._arm = arm
-        self._starts = np.random.default_rng(0).uniform(
-            arm.lower_rad, arm.upper_rad, (_STARTS, len(arm.joints))
-        )
         self._exact = _settings(angular_weight=1.0)
         self._upright = _settings(angular_weight=_UPRIGHT_WEIGHT)
+        drawn = np.random.default_rng(3).uniform(
+            arm.lower_rad, arm.upper_rad, (_STARTS, len(arm.joints))
+        )
+        self._starts = [
+            self._minimum(self._upright, arm.target(arm.forward(one)), one) for one in drawn
+        ]
 
     def solve(self, pose: GripperPose, *, near: NDArray[np.float64]) -> IkSolution | None:
         """Return joints within their limits at which the tool is vertical at ``pose``.

@@ -45,14 +45,14 @@ class LaggingServos:
             lag_s: by which a joint is behind its goal while that moves evenly.
         """
         self._arm = arm
-        self._lag_s = max(lag_s, CYCLE_S)
+        self._lag_s = lag_s
         self.joints_rad = joints_rad
         self.speeds_rad_s = np.zeros_like(joints_rad)
 
     def turn_towards(self, goals_rad: NDArray[np.float64]) -> NDArray[np.float64]:
         """Let one cycle pass; return the joints, float64[N]."""
         goals_rad = np.clip(in_counts(goals_rad), self._arm.lower_rad, self._arm.upper_rad)
-        wanted = (goals_rad - self.joints_rad) / self._lag_s
+        wanted = (goals_rad - self.joints_rad) / (self._lag_s + CYCLE_S)
         most = self._arm.max_speeds_rad_s
         change = MAX_SERVO_ACCELERATION_RAD_S2 * CYCLE_S
         wanted = np.clip(np.clip(wanted, -most, most), *self._about_speeds(change))

@@ -9,7 +9,7 @@ import pytest
 from robot_agent.robots.simulated import SimulatedRobot, randomised_options, true_hand_eye_map
 from robot_agent.robots.simulated.gantry import PARK_POSITION
 from robot_agent.robots.simulated.hand import GRIPPER
-from robot_agent.robots.simulated.options import parse_options
+from robot_agent.robots.simulated.options import ARM_PLACES, parse_options
 from robot_agent.robots.simulated.scene import BIN_HALF_M, WORKSPACE_M
 
 SEEDS = range(100)
@@ -50,11 +50,20 @@ def test_bin_floor_and_grasping_poses_stay_in_view_of_every_camera():
         assert np.abs(image_points).max() < 1.0
 
 
-def test_the_parked_hand_and_what_hangs_from_it_are_out_of_every_cameras_view():
+PARKING = {"": PARK_POSITION[:3]} | {
+    arm: np.array([place.parking.x_m, place.parking.y_m, place.parking.z_m])
+    for arm, place in ARM_PLACES.items()
+}
+"""By arm; "" is the gantry, whose hand keeps its yaw."""
+
+
+@pytest.mark.parametrize("arm", PARKING)
+def test_the_parked_hand_and_what_hangs_from_it_are_out_of_every_cameras_view(arm: str):
     hanging = np.array([[-0.01, -0.01, -0.10], [0.01, 0.01, 0.0]])
     boxes = [*GRIPPER.boxes(0.0), *GRIPPER.boxes(GRIPPER.max_opening_m), hanging]
     points = np.concatenate([corners(box) for box in boxes])
-    for seed, yaw in itertools.product(SEEDS[:25], np.linspace(0, math.pi, 5)):
+    yaws = [0.0] if arm else np.linspace(0, math.pi, 5)
+    for seed, yaw in itertools.product(SEEDS[:25], yaws):
         turn = np.array(
             [
                 [math.cos(yaw), -math.sin(yaw), 0.0],
@@ -63,7 +72,7 @@ def test_the_parked_hand_and_what_hangs_from_it_are_out_of_every_cameras_view():
             ]
         )
         hand_eye_map = true_hand_eye_map(randomised_options(seed))
-        placed = points @ turn.T + PARK_POSITION[:3]
+        placed = points @ turn.T + PARKING[arm]
         depth = placed @ hand_eye_map.matrix[2, :3] + hand_eye_map.matrix[2, 3]
         inside = (np.abs(hand_eye_map.project(placed)) < 1.0).all(axis=1)
         assert not (inside & (depth > 0)).any()
