@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from protocol.errors import RejectedReleaseError
+from protocol.onnx_runtime import onnxruntime
 from robot_agent.graph_contents import check_graph_contents
+
+runtime = onnxruntime.capi.onnxruntime_pybind11_state
 
 UINT8, FLOAT32 = "tensor(uint8)", "tensor(float)"
 

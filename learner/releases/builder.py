@@ -10,7 +10,6 @@ import copy
 from collections.abc import Mapping
 
 import numpy as np
-import onnxruntime
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from torch.nn import functional
 from learner.networks.base import GraspNetwork
 from learner.releases.exported_graph import ENCODE_INPUTS, SCORE_INPUTS, NetworkGraphs
 from protocol.errors import RejectedReleaseError
+from protocol.onnx_runtime import onnxruntime
 from protocol.release import Release, pack_release
 from protocol.release_manifest import ReleaseManifest
 
