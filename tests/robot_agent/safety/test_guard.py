@@ -63,15 +63,15 @@ def test_a_guard_that_is_told_to_end_stays_as_long_as_it_is_needed(tmp_path: Pat
 
 
 def test_an_agent_that_hangs_in_a_motion_is_ended_and_the_arm_held(tmp_path: Path, line: Recorder):
-    with moving_arm(tmp_path, line, stall_s=0.3, hangs=3) as agent:
+    with moving_arm(tmp_path, line, stall_s=0.5, hangs=3) as agent:
         wait_until(lambda: is_held(line), "the arm is held")
         assert agent.wait(10) == -signal.SIGKILL
         wait_until(lambda: why_stopped(tmp_path) != "", "the stop is kept")
-    assert "its agent made no progress for 0.3 s and was ended" in why_stopped(tmp_path)
+    assert "its agent made no progress for 0.5 s and was ended" in why_stopped(tmp_path)
 
 
 def test_an_agent_that_is_suspended_is_ended_and_the_arm_held(tmp_path: Path, line: Recorder):
-    with moving_arm(tmp_path, line, stall_s=0.3, motion_s=60) as agent:
+    with moving_arm(tmp_path, line, stall_s=0.5, motion_s=60) as agent:
         agent.send_signal(signal.SIGSTOP)
         wait_until(lambda: is_held(line), "the arm is held")
         assert agent.wait(10) == -signal.SIGKILL
@@ -90,7 +90,7 @@ def test_an_agent_that_ends_in_order_needs_no_guard(tmp_path: Path, line: Record
 
 def test_a_robot_that_rests_needs_no_sign_of_life(tmp_path: Path, line: Recorder):
     """A decision between two attempts may take longer than a motion may stall."""
-    with moving_arm(tmp_path, line, stall_s=0.2, motion_s=0.15, rest_s=0.5):
+    with moving_arm(tmp_path, line, stall_s=0.5, motion_s=0.15, rest_s=0.8):
         moved = line.count(SET_POINT)
         wait_until(lambda: line.count(SET_POINT) > moved + 20, "it moves after a rest")
     assert why_stopped(tmp_path) == ""
