@@ -11,11 +11,11 @@ import msgspec
 from protocol.errors import ConfigurationError
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.jaw_gripper import JawGripper
-from robot_agent.arms.joint_arm import JointArm
 from robot_agent.arms.joint_calibration import JointCalibration
 from robot_agent.calibrating.gripper_ends import find_ends
 from robot_agent.calibrating.guide import Guide
 from robot_agent.calibrating.joint_ranges import joint_scales, record_ranges
+from robot_agent.calibrating.jointed_robot import JointedRobot
 from robot_agent.kinematics.arm_model import ArmModel
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,12 @@ GRIPPER = "gripper"
 
 
 def calibrate_joints(
-    arm: JointArm, state_folder: Path, *, guide: Guide, clock: Clock, reverse: Collection[str] = ()
+    arm: JointedRobot,
+    state_folder: Path,
+    *,
+    guide: Guide,
+    clock: Clock,
+    reverse: Collection[str] = (),
 ) -> JointCalibration:
     """Let a person move the limp arm; keep what its readings tell. The arm holds still at the end.
 
@@ -63,7 +68,12 @@ def calibrate_joints(
 
 
 def calibrate_gripper(
-    arm: JointArm, state_folder: Path, *, guide: Guide, clock: Clock, reverse: Collection[str] = ()
+    arm: JointedRobot,
+    state_folder: Path,
+    *,
+    guide: Guide,
+    clock: Clock,
+    reverse: Collection[str] = (),
 ) -> JointCalibration | None:
     """Let the gripper's motor find its ends; keep them. None for a gripper that knows its own.
 

@@ -14,11 +14,10 @@ import numpy as np
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError, HandEyeError
 from robot_agent.arms.clock import Clock, SystemClock
-from robot_agent.arms.joint_arm import JointArm
-from robot_agent.calibrating.arm_calibration import calibrate_gripper, calibrate_joints
 from robot_agent.calibrating.board_fit import BoardTask, fit_board
 from robot_agent.calibrating.board_views import detailed, see_held, see_lying
 from robot_agent.calibrating.guide import Guide
+from robot_agent.calibrating.jointed_robot import JointedRobot
 from robot_agent.calibrating.marker_board import MarkerBoard
 from robot_agent.calibration import Calibration, find_hand_eye_map, keep
 from robot_agent.config import AgentConfig
@@ -69,13 +68,16 @@ class CalibrationSession:
         """
         folder = self._config.state_folder
         with self._uncalibrated_robot() as robot:
-            if not isinstance(robot, JointArm):
+            if not isinstance(robot, JointedRobot):
                 if only is not None:
                     raise ConfigurationError(
                         f"{self._config.name}: {self._config.robot.driver} has no joints to "
                         "calibrate; use --only hand-eye or --only board"
                     )
                 return
+            # Loaded only here: an arm needs more than the agent of a robot without joints has.
+            from robot_agent.calibrating.arm_calibration import calibrate_gripper, calibrate_joints
+
             if only != "gripper":
                 calibrate_joints(
                     robot, folder, guide=self._guide, clock=self._clock, reverse=reverse
