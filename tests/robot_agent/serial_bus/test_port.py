@@ -34,11 +34,12 @@ class Whatever:
 
 
 class Device:
-    """Answers with what ``answers`` says; what it says unasked is in ``unasked``."""
+    """Answers as ``answers`` says; says ``unasked`` once unasked, and ``babble`` on and on."""
 
     def __init__(self) -> None:
         self.answers: dict[bytes, bytes] = {}
         self.unasked = b""
+        self.babble = b""
         self.received = b""
 
     def receive(self, data: bytes, now_s: float) -> bytes:
@@ -46,7 +47,7 @@ class Device:
         return self.answers.get(data, b"")
 
     def tick(self, now_s: float) -> bytes:
-        said, self.unasked = self.unasked, b""
+        said, self.unasked = self.unasked + self.babble, b""
         return said
 
 
@@ -92,6 +93,15 @@ def test_the_rest_of_a_late_answer_is_not_taken_for_the_next_one(device: Device,
     _until(lambda: not device.unasked)
     assert _ask(port, b"second", 3) == b"2nd"
     assert port.counters.garbage_bytes == 5
+
+
+def test_a_device_that_babbles_on_and_on_ends_no_deadline(device: Device, port: SerialPort):
+    device.babble = b"\xff\xff\x01\xf0"
+    bus = FeetechBus(port, reply_timeout_s=0.05)
+    with pytest.raises(NoAnswerError, match="servo 1 did not answer in 3 tries"):
+        bus.ping(1)
+    assert bus.counters.timeouts == 3
+    assert bus.counters.garbage_bytes > 0
 
 
 def test_an_adapter_that_echoes_is_no_trouble(tmp_path: Path):
