@@ -24,7 +24,7 @@ MAX_LINE_BYTES = 256
 """Longer ones are noise, or a device at another baud rate."""
 MAX_UNASKED = 64
 TRIES = 3
-SLICE_S = 0.02
+SLICE_S = 0.01
 """A wait for an answer is interrupted so often."""
 HEAR_S = 0.001
 
