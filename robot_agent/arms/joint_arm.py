@@ -304,7 +304,7 @@ class JointArm:
     def _blocked(self, when: str) -> RobotError:
         return RobotError(
             f"{self._site.name}: something is in the arm's way {when}; it stays where it is: "
-            "clear the way"
+            "clear the way (with nothing there, [safety] gives its motors too little torque)"
         )
 
     def _await_still_fingers(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +90,7 @@ class JointDrive:
             self._servos.set_torque(True, torque)
             stay_at(self._servos, before.positions_rad)
         self._torque = torque
-        sag_rad = self._judged(before).joints_rad - self.settle()
+        sag_rad = self._judged(before).joints_rad - self.settle().joints_rad
         self._sag_rad = np.clip(sag_rad, -MAX_SAG_RAD, MAX_SAG_RAD)
 
     def follow(self, path: JointPath) -> bool:
@@ -123,33 +123,35 @@ class JointDrive:
                 return False
         return self._arrive(path.joints_rad[-1])
 
-    def settle(self) -> NDArray[np.float64]:
-        """Wait until the joints are still, at most SETTLE_LIMIT_S; return them, float64[N]."""
-        seen = deque([self.read().joints_rad], maxlen=STILL_CYCLES + 1)
+    def settle(self) -> JointReadings:
+        """Wait until the joints are still, at most SETTLE_LIMIT_S; return what they read then."""
+        readings = self.read()
+        seen = deque([readings.joints_rad], maxlen=STILL_CYCLES + 1)
         for _ in range(round(SETTLE_LIMIT_S / CYCLE_S)):
             self._beat()
             self._clock.sleep(CYCLE_S)
             with self._gate.passing():
-                seen.append(self.read().joints_rad)
+                readings = self.read()
+            seen.append(readings.joints_rad)
             if len(seen) > STILL_CYCLES and np.ptp(seen, axis=0).max() < STILL_RAD:
                 break
-        return seen[-1]
+        return readings
 
     def _arrive(self, goal_rad: NDArray[np.float64]) -> bool:
         """Settle at ``goal_rad``, making up for what gravity takes; return whether it was had."""
-        joints_rad = self.settle()
+        readings = self.settle()
         for _ in range(CORRECTIONS):
-            missing_rad = goal_rad - joints_rad
-            if np.abs(missing_rad).max() > FOLLOWING_ERROR_RAD:
-                self._stay(joints_rad)
+            missing_rad = goal_rad - readings.joints_rad
+            if self._is_blocked(readings, [goal_rad]):
+                self._stay(readings.joints_rad)
                 return False
             if np.abs(missing_rad).max() < ARRIVED_RAD:
                 break
             before_rad = self._sag_rad
             self._sag_rad = np.clip(before_rad + missing_rad, -MAX_SAG_RAD, MAX_SAG_RAD)
             self._command(goal_rad)
-            joints_rad = self.settle()
-            if np.abs(goal_rad - joints_rad).max() > np.abs(missing_rad).max() / 2:
+            readings = self.settle()
+            if np.abs(goal_rad - readings.joints_rad).max() > np.abs(missing_rad).max() / 2:
                 # Not weight but a contact: it is not pressed on.
                 self._sag_rad = before_rad
                 self._command(goal_rad)
@@ -188,8 +190,9 @@ class JointDrive:
             read_at_ns=readings.read_at_ns,
         )
 
-    def _is_blocked(self, readings: JointReadings, window: deque[NDArray[np.float64]]) -> bool:
-        goals_rad = np.stack(window)
+    def _is_blocked(self, readings: JointReadings, goals: Sequence[NDArray[np.float64]]) -> bool:
+        """Say whether a joint is off all of ``goals``, float64[N] each, by more than it may."""
+        goals_rad = np.stack(goals)
         joints_rad = readings.joints_rad
         error_rad = np.maximum(
             goals_rad.min(axis=0) - joints_rad, joints_rad - goals_rad.max(axis=0)
