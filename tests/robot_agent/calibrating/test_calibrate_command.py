@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -44,6 +45,7 @@ CAMERA = {
     "look_at_m": [0.0, 0.0, 0.028],
     "vertical_fov_deg": 31.0,
 }
+COMMAND = [sys.executable, "-m", "robot_agent", "calibrate"]
 SO101_JOINTS = ArmModel.load("so101").joints
 Table = dict[str, Any]
 
@@ -73,7 +75,7 @@ def calibrate(
     toml.write_text(toml_text(table))
     alone = () if asks else ("--record-seconds", "2")
     return subprocess.run(
-        [sys.executable, "-m", "robot_agent", "calibrate", "--config", str(toml), *alone, *options],
+        [*COMMAND, "--config", str(toml), *alone, *options],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -135,7 +137,7 @@ def test_a_board_in_the_hand_gives_the_map_and_the_hand_lets_go_of_it(tmp_path: 
 
 
 @contextmanager
-def moved_so101(folder: Path) -> Iterator[Path]:
+def moved_so101(folder: Path) -> Iterator[tuple[Path, FeetechLine]]:
     """Serve an SO-101 whose joints somebody moves through their ranges, again and again, in the
     midst of which all of them stand at zero.
     """
@@ -159,7 +161,7 @@ def moved_so101(folder: Path) -> Iterator[Path]:
         person = Thread(target=move)
         person.start()
         try:
-            yield port.path
+            yield port.path, line
         finally:
             stopping.set()
             person.join()
@@ -188,15 +190,18 @@ def test_a_person_calibrates_an_so101_over_its_cable_at_a_terminal(tmp_path: Pat
     table = make_table(tmp_path)
     toml = tmp_path / "robot.toml"
     ours, its = os.openpty()
-    with moved_so101(tmp_path) as port:
+    with moved_so101(tmp_path) as (port, _):
         table["robot"] = {
             "driver": "robot_agent.robots.so101:SO101",
             "options": {"port": str(port)},
         }
         toml.write_text(toml_text(table))
-        command = [sys.executable, "-m", "robot_agent", "calibrate", "--config", str(toml)]
         with subprocess.Popen(
-            [*command, "--only", "joints"], cwd=ROOT, stdin=its, stdout=its, stderr=its
+            [*COMMAND, "--config", str(toml), "--only", "joints"],
+            cwd=ROOT,
+            stdin=its,
+            stdout=its,
+            stderr=its,
         ) as running:
             os.close(its)
             prompts = ["motors go limp", "in the middle of its range", "when that is done"]
@@ -211,6 +216,31 @@ def test_a_person_calibrates_an_so101_over_its_cable_at_a_terminal(tmp_path: Pat
     assert [joint.name for joint in found.joints] == [one.name for one in SO101_JOINTS]
     assert found.gripper is not None
     assert found.gripper.open_rad - found.gripper.closed_rad == pytest.approx(0.7, abs=0.02)
+
+
+def test_ctrl_c_while_the_arm_is_limp_makes_it_hold_still(tmp_path: Path):
+    table = make_table(tmp_path)
+    with moved_so101(tmp_path) as (port, line):
+        table["robot"] = {
+            "driver": "robot_agent.robots.so101:SO101",
+            "options": {"port": str(port)},
+        }
+        (tmp_path / "robot.toml").write_text(toml_text(table))
+        with subprocess.Popen(
+            [*COMMAND, "--config", str(tmp_path / "robot.toml"), "--record-seconds", "60"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as running:
+            assert running.stdout is not None
+            said = next(text for text in running.stdout if "Move one joint" in text)
+            assert not any(servo.drive().is_on for servo in line.servos.values())
+            running.send_signal(signal.SIGINT)
+            said += running.stdout.read()
+        assert running.returncode == 130, said
+        assert all(servo.drive().is_on for servo in line.servos.values())
+    assert "stopped; what was measured until here is kept" in said
+    assert JointCalibration.read(tmp_path / "state") is None
 
 
 def with_agent(folder: Path) -> Any:
@@ -251,9 +281,8 @@ def test_without_a_terminal_it_says_that_it_asks_a_person(tmp_path: Path):
 
 
 def test_a_board_is_printed_without_a_robot(tmp_path: Path):
-    command = [sys.executable, "-m", "robot_agent", "calibrate"]
     done = subprocess.run(
-        [*command, "--print-board", str(tmp_path / "board.pdf")],
+        [*COMMAND, "--print-board", str(tmp_path / "board.pdf")],
         cwd=ROOT,
         capture_output=True,
         text=True,
