@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from protocol.security import create_curve_keys
+from robot_agent.outbox import outbox_counts
 from tests.delivery_site import ROOT, wait_until
 from tests.deploy.private_systemd import PrivateSystemd, private_systemd
+from tests.robot_agent.drawn_robot import CAMERA, FOV_DEG
+from tests.robot_agent.test_main import make_table, write_toml
 
 UNIT = ROOT / "deploy/systemd/graspfleet-agent@.service"
+DRAWN = "tests.robot_agent.drawn_robot"
 AGENT = "graspfleet-agent@arm-1.service"
 NOT_HERE = ("User", "Group", "SupplementaryGroups", "ConditionPathExists", "WorkingDirectory")
 """The system's affair: the manager of these tests is a user's."""
@@ -33,19 +37,22 @@ def start(systemd: PrivateSystemd, program: str) -> Path:
         file.unlink()
     create_curve_keys(folder / "robot.secret", folder / "robot.public")
     (folder / "agent.py").write_text(program)
+    start_command(systemd, f"{sys.executable} {folder}/agent.py", folder)
+    return folder
+
+
+def start_command(systemd: PrivateSystemd, command: str, folder: Path) -> None:
+    """Start the unit with another command; ``folder`` has the robot's key and may be written."""
     text = re.sub(rf"^({'|'.join(NOT_HERE)})=.*\n", "", UNIT.read_text(), flags=re.MULTILINE)
-    text = re.sub(
-        r"^ExecStart=.*", f"ExecStart={sys.executable} {folder}/agent.py", text, flags=re.M
-    )
     # The interpreter of a developer may well be at home, and these tests work below /tmp.
     text = text.replace("PrivateTmp=yes", f"ReadWritePaths={folder}")
     text = text.replace("ProtectHome=yes", "ProtectHome=read-only")
     text = text.replace("/etc/graspfleet/%i", str(folder)).replace("RestartSec=5", "RestartSec=0.1")
+    text = re.sub(r"^ExecStart=.*", f"ExecStart={command}", text, flags=re.MULTILINE)
     text = text.replace("[Install]", f"Environment=PYTHONPATH={ROOT}\n[Install]")
     (systemd.units / UNIT.name).write_text(text)
     systemd.control("daemon-reload")
     systemd.control("start", AGENT)
-    return folder
 
 
 def ended(systemd: PrivateSystemd) -> bool:
@@ -132,3 +139,15 @@ for path in ("/etc/graspfleet-was-here", "/usr/graspfleet-was-here"):
     )
     wait_until(lambda: ended(systemd), "the program has ended")
     assert len((folder / "said").read_text().split()) == 2
+
+
+@pytest.mark.slow
+def test_an_agent_makes_its_attempts_in_the_sandbox(systemd: PrivateSystemd, tmp_path: Path):
+    table = make_table(tmp_path) | {"max_attempts": 3, "robot": {"driver": f"{DRAWN}:DrawnRobot"}}
+    table |= {"camera": {"driver": f"{DRAWN}:DrawnCamera"}}
+    table["camera_description"] = {**CAMERA, "vertical_fov_deg": FOV_DEG}
+    toml = write_toml(tmp_path, table)
+    start_command(systemd, f"{sys.executable} -m robot_agent --config {toml}", toml.parent)
+    wait_until(lambda: ended(systemd), "the agent has ended", deadline_s=120.0)
+    assert systemd.show(AGENT, "ExecMainStatus") == "0"
+    assert outbox_counts(toml.parent / "state").waiting == 3
