@@ -130,7 +130,8 @@ class DynamixelServos:
         The limit reaches every motor that hears it, even if another one does not answer.
 
         Raises:
-            ConfigurationError: a motor that holds already is in another mode.
+            ConfigurationError: a motor that holds already is in another mode, or one takes speeds
+                for times.
             RobotError: a motor does not answer, or the cable is out.
         """
         motors = self._known_motors()
@@ -181,18 +182,23 @@ class DynamixelServos:
 
     def _choose_mode(self, motor: _Motor, *, is_on: bool) -> None:
         """Set how the motor is controlled, which it allows only while it is off."""
-        drive = self._bus.read_register(motor.servo_id, registers.DRIVE_MODE)
-        mode = self._bus.read_register(motor.servo_id, registers.OPERATING_MODE)
-        wanted_drive = drive & ~registers.TIME_BASED_PROFILE
-        if (drive, mode) == (wanted_drive, motor.mode):
+        servo_id = motor.servo_id
+        drive = self._bus.read_register(servo_id, registers.DRIVE_MODE)
+        if drive & registers.TIME_BASED_PROFILE:
+            # Never written here: a second motor that obeys the same id turns the other way by it.
+            raise ConfigurationError(
+                f"{self._bus.port.path}: servo {servo_id} takes speeds for times (drive mode "
+                f"{drive}): clear bit 2 of its drive mode with the maker's tool"
+            )
+        mode = self._bus.read_register(servo_id, registers.OPERATING_MODE)
+        if mode == motor.mode:
             return
         if is_on:
             raise ConfigurationError(
-                f"{self._bus.port.path}: servo {motor.servo_id} holds in mode {mode} instead of "
+                f"{self._bus.port.path}: servo {servo_id} holds in mode {mode} instead of "
                 f"{motor.mode}: support the arm, switch its supply off and on, start again"
             )
-        self._bus.write_register(motor.servo_id, registers.DRIVE_MODE, wanted_drive)
-        self._bus.write_register(motor.servo_id, registers.OPERATING_MODE, motor.mode)
+        self._bus.write_register(servo_id, registers.OPERATING_MODE, motor.mode)
 
     def _limit_all(self, share: float) -> None:
         """Limit the torque of all at once; nobody answers."""

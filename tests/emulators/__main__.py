@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.emulators.arduino_gripper import EmulatedServoGripper
+from tests.emulators.dynamixel_servos import DynamixelLine, DynamixelServo
+from tests.emulators.feetech_servos import FeetechLine, FeetechServo
 from tests.emulators.gcode_controller import EmulatedGcodeController
 from tests.emulators.pty_port import Device, PtyPort
 from tests.emulators.robotiq import EmulatedRobotiq
@@ -20,6 +22,10 @@ DEVICES: dict[str, Callable[[], Device]] = {
     "servo-gripper": lambda: EmulatedServoGripper(hurry=1.0),
     "uarm-4": lambda: EmulatedGcodeController(hurry=1.0, firmware="uarm-4"),
     "uarm-3": lambda: EmulatedGcodeController(hurry=1.0, firmware="uarm-3"),
+    "feetech": lambda: FeetechLine([FeetechServo(servo_id=one) for one in range(1, 7)]),
+    "dynamixel": lambda: DynamixelLine(
+        [DynamixelServo(servo_id=one) for one in range(1, 7)], supply_v=12.0
+    ),
     "marlin": lambda: EmulatedGcodeController(hurry=1.0, firmware="marlin"),
 }
 

@@ -303,3 +303,16 @@ def test_a_dynamixel_that_holds_in_another_mode_is_not_dropped(tmp_path: Path):
             group.set_torque(True, 0.5)
         group.close()
     assert motor.memory[64] == 1
+
+
+def test_a_dynamixel_that_takes_speeds_for_times_is_not_switched_on(tmp_path: Path):
+    motor = DynamixelServo(servo_id=1)
+    motor.memory[10] = 0x05
+    line = DynamixelLine([motor], supply_v=12.0, is_real_time=False)
+    with PtyPort(line, tmp_path / "bus") as cable:
+        bus = DynamixelBus(SerialPort(cable.path, baud=1_000_000), reply_timeout_s=0.1)
+        group = DynamixelServos(bus, [1])
+        with pytest.raises(ConfigurationError, match=r"servo 1 takes speeds for times"):
+            group.set_torque(True, 0.5)
+        group.close()
+    assert (motor.memory[10], motor.memory[64]) == (0x05, 0)
