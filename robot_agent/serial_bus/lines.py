@@ -155,7 +155,9 @@ class LinePort:
 
     def unasked(self) -> list[Line]:
         """Return, once, what the device said unasked until now: events, alarms, lone errors."""
-        self._hear()
+        # In turn, or this would take the answer that another thread waits for.
+        with self._turn:
+            self._hear()
         lines = list(self._unasked)
         self._unasked.clear()
         return lines
