@@ -50,6 +50,9 @@ def test_command_line_answers_a_mistake_with_one_clear_line_and_status_two(tmp_p
         (("demo", "--minutes", "inf"), "robots and minutes must be above zero and finite"),
         (("evaluate", "--run", str(tmp_path)), "not a fleet's run folder"),
         (("revoke", "nobody", "--run", str(tmp_path)), "not a fleet's run folder"),
+        (("stop", "arm", "--run", str(tmp_path)), "not a fleet's run folder"),
+        (("stop",), "name one robot, or say --all"),
+        (("stop", "arm", "--all"), "name one robot, or say --all"),
     ):
         status, _, said = fleet_tool(*arguments)
         assert status == 2

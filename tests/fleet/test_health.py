@@ -20,6 +20,7 @@ from protocol.messages import (
     RobotHealth,
     RobotStatus,
     StatusReply,
+    StopState,
 )
 
 NOW_NS = 1_800_000_000_000_000_000
@@ -102,6 +103,10 @@ def overview(
     return Overview(status=status, listing=listing, members=names if members is None else members)
 
 
+def stop(**known: int) -> StopState:
+    return StopState(robot_id="arm-1", ordered_at_ns=1_700_000_000_000_000_000, by="ann", **known)
+
+
 def said(seen: Overview) -> list[str]:
     return [f"{concern.severity} {concern}" for concern in concerns_of(seen, NOW_NS)]
 
@@ -139,6 +144,15 @@ def test_a_fleet_that_is_well_gives_no_concern():
         ({"health": RobotHealth(camera_ok=False)}, "warning arm-1: the camera gives no picture"),
         ({"health": RobotHealth(servos_ok=False)}, "warning arm-1: arm or gripper does not ans"),
         ({"health": RobotHealth(safety_stops=1)}, "critical arm-1: it has stopped for safety"),
+        (
+            {"health": RobotHealth(safety_stops=1), "stop": stop(confirmed_at_ns=NOW_NS)},
+            "critical arm-1: it was stopped by ann at 2023-11-14 22:13:20 UTC, and holds still; it "
+            "stands until a person has looked at it and runs 'robot-agent resume' there",
+        ),
+        (
+            {"stop": stop(), "connected": False},
+            "critical arm-1: it was stopped by ann at 2023-11-14 22:13:20 UTC, but has not said",
+        ),
         ({"health": RobotHealth(camera_shift_px=3.0)}, "warning arm-1: the camera has moved by 3"),
         ({"health": RobotHealth(gripper_zero_drift_m=0.003)}, "warning arm-1: closed on nothing"),
         ({"health": RobotHealth(temperature_c=71.0)}, "warning arm-1: 71 °C; look for what blo"),
