@@ -25,6 +25,7 @@ from robot_agent.config import AgentConfig
 from robot_agent.drivers import open_camera, open_robot
 from robot_agent.outbox_file import claim
 from robot_agent.robots.base import Robot
+from robot_agent.safety.stop_latch import StopLatch
 
 _OF_THE_COMPUTER: dict[Subject, Callable[[AgentConfig], Iterable[CheckResult]]] = {
     "board": lambda _: check_board(),
@@ -51,9 +52,13 @@ def examine(
     Args:
         config: of the robot.
         skip: what is not looked at.
-        may_move: the robot may move; without it the gripper is not looked at.
+        may_move: the robot may move; without it the gripper is not looked at. One that is stopped
+            does not move all the same.
     """
-    wanted = set(SUBJECTS).difference(skip, () if may_move else ("gripper",))
+    is_stopped = StopLatch(config.state_folder).read() is not None
+    wanted = set(SUBJECTS).difference(skip)
+    if is_stopped or not may_move:
+        wanted.discard("gripper")
     for subject, check in _OF_THE_COMPUTER.items():
         if subject in wanted:
             yield from _results(subject, partial(check, config))
@@ -95,7 +100,7 @@ def _hardware(config: AgentConfig, wanted: set[Subject]) -> Iterator[CheckResult
             yield from _results("camera", partial(_camera, config, robot))
     finally:
         if robot is not None:
-            robot.close()
+            yield from _results("robot", partial(_close, robot))
 
 
 def _robot(robot: Robot, config: AgentConfig, wanted: set[Subject]) -> Iterator[CheckResult]:
@@ -105,6 +110,11 @@ def _robot(robot: Robot, config: AgentConfig, wanted: set[Subject]) -> Iterator[
         yield from _results("reach", partial(check_reach, robot, config))
     if "gripper" in wanted:
         yield from _results("gripper", partial(check_gripper, robot))
+
+
+def _close(robot: Robot) -> Iterator[CheckResult]:
+    robot.close()
+    yield from ()
 
 
 def _camera(config: AgentConfig, robot: Robot | None) -> Iterator[CheckResult]:

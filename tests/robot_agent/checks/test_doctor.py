@@ -107,15 +107,26 @@ def test_a_robot_that_does_not_open_is_one_failure_among_the_results(config: Age
     assert failure.remedy
 
 
-def test_a_robot_that_was_stopped_is_a_failure(config: AgentConfig):
+def test_a_robot_that_was_stopped_is_a_failure_and_does_not_move(config: AgentConfig):
     latch = StopLatch(config.state_folder)
     latch.set(Stop.now("by a person in a test"))
-    (result,) = check_stop(config)
-    assert (result.subject, result.verdict) == ("stop", Verdict.FAIL)
+    results = {one.subject: one for one in examine(config, skip=["network"], may_move=True)}
+    assert "pose" in results
+    assert "gripper" not in results
+    result = results["stop"]
+    assert result.verdict == Verdict.FAIL
     assert "by a person in a test" in result.finding
     assert "robot-agent resume" in result.remedy
     latch.release()
     assert next(check_stop(config)).verdict == Verdict.OK
+
+
+def test_a_robot_that_cannot_be_closed_is_a_failure_after_all_others(config: AgentConfig):
+    options = {"fails_to_close": True}
+    config = dataclasses.replace(config, robot=dataclasses.replace(config.robot, options=options))
+    last = list(examine(config, skip=["network"]))[-1]
+    assert (last.subject, last.verdict) == ("robot", Verdict.FAIL)
+    assert "hung up" in last.finding
 
 
 def test_beside_an_agent_that_works_arm_and_camera_are_left_alone(config: AgentConfig):
