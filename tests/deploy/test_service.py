@@ -102,11 +102,14 @@ def test_the_sandbox_permits_what_an_agent_needs_and_its_key_is_a_credential(
     folder = start(
         systemd,
         """
-import os, pathlib, traceback
+import os, pathlib, pty, signal, traceback
 here = pathlib.Path(__file__).parent
 try:
-    import cv2, onnxruntime, optik, zmq
+    import cv2, onnxruntime, optik, serial, zmq
     import robot_agent.agent
+    # As the guard ends an agent, and as a driver opens its port.
+    signal.pidfd_send_signal(os.pidfd_open(os.getpid()), 0)
+    serial.Serial(os.ttyname(pty.openpty()[1]), 1_000_000, exclusive=True).close()
     from protocol.key_files import credential_of
     from protocol.security import load_curve_keys, load_curve_public
     secret = credential_of(here / "robot.secret")
