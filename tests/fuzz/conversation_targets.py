@@ -158,13 +158,14 @@ def _reception_seeds() -> list[bytes]:
     record = encode_episode(make_episode("arm", 1, 1, side_px=16))
     episode = EpisodeSubmission(spool_id=SPOOL, sequence=1, digest=bytes(32))
     other = EpisodeSubmission(spool_id=SPOOL, sequence=9, digest=bytes(32))
-    _, _, tombstone, heartbeat, question = TO_GATEWAY
+    _, _, tombstone, heartbeat, question, stop, stopped = TO_GATEWAY
     hello = (0, HELLO, [])
     return [
         written(hello, (0, episode, [record])),
         written(hello, (0, heartbeat, []), (0, tombstone, []), (0, other, [record])),
         written(hello, (4, HELLO, []), (1, HELLO, []), (3, HELLO, []), (0, episode, [])),
         written((2, question, []), (0, question, []), (2, HELLO, [])),
+        written(hello, (2, stop, []), (0, heartbeat, []), (0, stopped, []), (0, stop, [])),
     ]
 
 
@@ -193,13 +194,14 @@ def _prepare_uplink() -> Run:
 
 
 def _uplink_seeds() -> list[bytes]:
-    _, welcome, redirect, ack, refusal, hello_again, notice, _ = FROM_GATEWAY
+    _, welcome, redirect, ack, refusal, hello_again, notice, stop, *_ = FROM_GATEWAY
     assert isinstance(welcome, Welcome)
     return [
         written((0, redirect, []), (0, welcome, []), (0, redirect, [])),
         written((0, welcome, []), (0, ack, [])),
         written((0, welcome, []), (0, refusal, []), (0, hello_again, [])),
         written((0, notice, []), (0, welcome, [])),
+        written((0, welcome, []), (0, stop, []), (0, stop, [])),
     ]
 
 
