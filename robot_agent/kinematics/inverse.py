@@ -20,8 +20,8 @@ from protocol.episode import GripperPose
 from protocol.errors import RobotError
 from robot_agent.kinematics.arm_model import ArmModel, pose_of, upright
 
-POSITION_TOLERANCE_M = 1e-6
-"""A solution is no further off; the solver usually ends a hundred times nearer."""
+POSITION_TOLERANCE_M = 5e-6
+"""A solution is no further off; the solver usually ends hundreds of times nearer."""
 ANGLE_TOLERANCE_RAD = 1e-6
 
 _STARTS = 8
@@ -30,7 +30,7 @@ _NO_CLOCK_S = 60.0
 _UPRIGHT_WEIGHT = 3.0
 """Metres per radian, where a pose cannot be had: the tool stays upright at the price of its
 place."""
-_NEARLY_M = 1e-3
+_POLISHED_M, _NEARLY_M = 1e-7, 1e-3
 _ROUNDS = 12
 """Of pulling an unreachable pose in."""
 
@@ -105,7 +105,7 @@ class InverseKinematics:
             # asking for the place that was reached.
             target[:3, 3] = self._reached(joints)[:3, 3]
             joints = self._minimum(self._upright, target, joints)
-            if max(self._error(joints, target)) < POSITION_TOLERANCE_M / 10:
+            if max(self._error(joints, target)) < _POLISHED_M:
                 break
         there = pose_of(self._arm.mount.matrix() @ target)
         return GripperPose(x_m=there.x_m, y_m=there.y_m, z_m=there.z_m, yaw_rad=pose.yaw_rad)
@@ -163,7 +163,7 @@ class InverseKinematics:
         joints = self._minimum(self._exact, target, start)
         for settings in (self._upright, self._exact):
             # Where the elbow is nearly straight the valley is flat, and some searches end in it.
-            if not POSITION_TOLERANCE_M / 10 < self._error(joints, target)[0] < _NEARLY_M:
+            if not _POLISHED_M < self._error(joints, target)[0] < _NEARLY_M:
                 break
             joints = self._minimum(settings, target, joints)
         return joints
