@@ -29,6 +29,10 @@ class FeetechServo:
     temperature_c: float = 30.0
     has_sensor_fault: bool = False
     is_missing: bool = False
+    is_babbling: bool = False
+    """Its answers are bytes that mean nothing."""
+    strains: int = 0
+    """It is overloaded, whatever its goal, until its torque was limited anew so often."""
     memory: bytearray = field(default_factory=lambda: bytearray(128))
     shaft: Shaft = field(default_factory=Shaft)
     _kept: bytes = b""
@@ -62,7 +66,9 @@ class FeetechServo:
             self._kept = bytes(self.memory[:EEPROM_END])
         if address <= 42 < address + len(data):
             # A new goal ends the protection against overload.
-            self._is_overloaded, self._overloaded_s = False, 0.0
+            self._is_overloaded, self._overloaded_s = self.strains > 0, 0.0
+        if address <= 48 < address + len(data):
+            self.strains = max(0, self.strains - 1)
         if self.memory[40] == 128:
             self._make_this_the_middle()
 
@@ -121,7 +127,7 @@ class FeetechServo:
             self.memory[40] = 0
         is_loaded = self.memory[40] == 1 and load >= self.memory[36] / 100
         self._overloaded_s = self._overloaded_s + dt_s if is_loaded else 0.0
-        if self._overloaded_s > self.memory[35] / 100:
+        if self._overloaded_s > self.memory[35] / 100 or self.strains:
             self._is_overloaded = True
 
     def _make_this_the_middle(self) -> None:
@@ -184,6 +190,8 @@ class FeetechLine(EmulatedLine[FeetechServo]):
         servo = self.servos.get(servo_id)
         if servo is None or servo.is_missing:
             return b""
+        if servo.is_babbling:
+            return bytes((0xA5, servo_id, 0xFF, 0x00)) * (1 + len(parameters) // 4)
         body = bytes((servo_id, len(parameters) + 2, servo.error)) + parameters
         return b"\xff\xff" + body + bytes((255 - sum(body) % 256,))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -60,6 +62,8 @@ class EmulatedLine(ABC, Generic[Servo]):
         self.supply_v = supply_v
         self.requests: list[bytes] = []
         """Every request that was understood, from id to the last parameter."""
+        self.pace = 1.0
+        """How many seconds of the motors pass in a real one."""
         self._is_real_time = is_real_time
         self._echoes = echoes
         self._arrived = bytearray()
@@ -91,6 +95,14 @@ class EmulatedLine(ABC, Generic[Servo]):
         for servo_id, servo in self.servos.items():
             servo.measure(shafts[servo_id], voltage, dt_s)
 
+    def report(self) -> str:
+        """Return as JSON, by id, what each motor is told to do and what it does."""
+        both = {
+            servo_id: asdict(servo.drive()) | asdict(servo.shaft)
+            for servo_id, servo in self.servos.items()
+        }
+        return json.dumps(both)
+
     def brown_out(self) -> None:
         """Let the supply sink; shortly after, every servo begins anew."""
         self._sag_left_s = SAG_S
@@ -107,7 +119,7 @@ class EmulatedLine(ABC, Generic[Servo]):
     def _pass_time(self, now_s: float) -> None:
         if not self._is_real_time:
             return
-        left_s = now_s - (now_s if self._now_s is None else self._now_s)
+        left_s = self.pace * (now_s - (now_s if self._now_s is None else self._now_s))
         self._now_s = now_s
         while left_s > 0:
             self.step(min(left_s, LONGEST_STEP_S))
@@ -132,13 +144,16 @@ def serve_until_stdin_ends(make_line: Callable[[Sequence[int]], EmulatedLine]) -
     with PtyPort(line, options.link) as port:
         print("ready", flush=True)
         for order in map(str.split, sys.stdin):
-            _carry_out(order, line, port)
-            print("done", flush=True)
+            print(_carry_out(order, line, port), flush=True)
     return 0
 
 
-def _carry_out(order: list[str], line: EmulatedLine, port: PtyPort) -> None:
+def _carry_out(order: list[str], line: EmulatedLine, port: PtyPort) -> str:
     match order:
+        case ["report"]:
+            return line.report()
+        case ["pace", pace]:
+            line.pace = float(pace)
         case ["brown_out"]:
             line.brown_out()
         case ["plug"]:
@@ -153,7 +168,10 @@ def _carry_out(order: list[str], line: EmulatedLine, port: PtyPort) -> None:
             line.servos[int(servo_id)].temperature_c = float(degrees)
         case ["overload", servo_id]:
             line.servos[int(servo_id)].overload()
+        case [("is_babbling" | "strains") as fault, servo_id, count]:
+            setattr(line.servos[int(servo_id)], fault, int(count))
         case [("silent" | "garbled" | "noisy" | "cut") as fault, count]:
             setattr(port.faults, fault, int(count))
         case _:
             raise SystemExit(f"unknown order {' '.join(order)!r}")
+    return "done"
