@@ -26,6 +26,8 @@ def hold_still(servos: ServoGroup, torque: float) -> None:
         stay_at(servos, servos.read().positions_rad)
     servos.set_torque(True, torque)
     stay_at(servos, servos.read().positions_rad)
+    # Nobody acknowledges a goal: those that answer again have heard it, and say if one let go.
+    servos.read()
 
 
 def hold_arm(joints: ServoGroup, jaw: ServoGroup | None, safety: SafetyConfig) -> None:
