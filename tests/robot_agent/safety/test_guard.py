@@ -48,12 +48,14 @@ def test_an_arm_whose_agent_is_killed_in_a_motion_is_held_still(tmp_path: Path, 
     assert line.count(HOLD) == 1
 
 
+@pytest.mark.slow
 def test_a_guard_outlives_whatever_kills_the_agents_process_group(tmp_path: Path, line: Recorder):
     with moving_arm(tmp_path, line) as agent:
         os.killpg(agent.pid, signal.SIGKILL)
         wait_until(lambda: is_held(line), "the arm is held")
 
 
+@pytest.mark.slow
 def test_a_guard_that_is_told_to_end_stays_as_long_as_it_is_needed(tmp_path: Path, line: Recorder):
     with moving_arm(tmp_path, line) as agent:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -70,6 +72,13 @@ def test_an_agent_that_hangs_in_a_motion_is_ended_and_the_arm_held(tmp_path: Pat
     assert "its agent made no progress for 0.5 s and was ended" in why_stopped(tmp_path)
 
 
+def test_an_agent_whose_camera_freezes_is_ended_and_the_arm_held(tmp_path: Path, line: Recorder):
+    with moving_arm(tmp_path, line, stall_s=0.5, frozen_after=3) as agent:
+        wait_until(lambda: is_held(line), "the arm is held")
+        assert agent.wait(10) == -signal.SIGKILL
+
+
+@pytest.mark.slow
 def test_an_agent_that_is_suspended_is_ended_and_the_arm_held(tmp_path: Path, line: Recorder):
     with moving_arm(tmp_path, line, stall_s=0.5, motion_s=60) as agent:
         agent.send_signal(signal.SIGSTOP)

@@ -22,7 +22,14 @@ def moves(arm: EmulatedArm) -> bool:
     return np.abs([shaft.velocity_rad_s for shaft in arm.mechanics.shafts.values()]).max() > 0.2
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGSTOP, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
+)
 def test_an_so101_holds_where_it_is_with_limited_torque(tmp_path: Path, number: signal.Signals):
     with (
         emulated_so101(tmp_path, is_real_time=True) as arm,

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import serial
 
@@ -118,7 +118,17 @@ def wire_config(
     )
 
 
-def move_until_stopped(config: AgentConfig, stopping: threading.Event, rest_s: float) -> None:
+class FrozenCamera:
+    """Gives neither a picture nor an error."""
+
+    def capture(self) -> NoReturn:
+        while True:
+            time.sleep(1.0)
+
+
+def move_until_stopped(
+    config: AgentConfig, stopping: threading.Event, rest_s: float, frozen_after: int
+) -> None:
     """Move and rest in turn, under all that keeps a real agent's arm safe."""
     with EmergencyStop(config.name, StopLatch(config.state_folder)) as emergency:
         emergency.heed_signal()
@@ -128,11 +138,13 @@ def move_until_stopped(config: AgentConfig, stopping: threading.Event, rest_s: f
         try:
             robot = watch.watched_robot(open_robot(config, watch.beat))
             try:
-                for pose in itertools.cycle(POSES):
+                for number, pose in enumerate(itertools.cycle(POSES), start=1):
                     if stopping.wait(rest_s):
                         break
                     with watch.attempt():
                         robot.move_to(pose)
+                        if number == frozen_after:
+                            watch.watched_camera(FrozenCamera()).capture()
                 emergency.check()
             finally:
                 robot.close()
@@ -147,10 +159,11 @@ def main() -> None:
     folder, stall_s = Path(sys.argv[1]), float(sys.argv[2])
     said = dict(one.split("=") for one in sys.argv[3:])
     driver, rest_s = said.pop("driver", DRIVER), float(said.pop("rest_s", 0.01))
+    frozen_after = int(said.pop("frozen_after", 0))
     options = {key: float(value) for key, value in said.items()}
     config = wire_config(folder, folder / "port", stall_s=stall_s, driver=driver, **options)
     try:
-        move_until_stopped(config, stopping, rest_s)
+        move_until_stopped(config, stopping, rest_s, frozen_after)
     except SafetyFault as fault:
         sys.stderr.write(f"{fault}\n")
         sys.exit(3)
