@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.delivery_site import ROOT, wait_until
@@ -34,14 +34,31 @@ def agent_of(
         try:
             yield agent
         finally:
+            guards = guards_of(agent)
             agent.kill()
+            # While the line is there: without it a guard would try for a minute.
+            for guard in guards:
+                wait_until(lambda pid=guard: is_gone(pid), "the guard ends")
 
 
 def guard_of(agent: subprocess.Popen[bytes]) -> int:
-    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
-    [guard] = [
-        int(child)
-        for child in children
-        if b"robot_agent.safety.guard" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    [guard] = guards_of(agent)
     return guard
+
+
+def guards_of(agent: subprocess.Popen[bytes]) -> list[int]:
+    """Return the guards of an agent; none of one that has ended."""
+    found = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+        for child in children:
+            if b"robot_agent.safety.guard" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+    return found
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -11,7 +11,7 @@ import pytest
 
 from robot_agent.safety.stop_latch import StopLatch
 from tests.delivery_site import wait_until
-from tests.robot_agent.safety.moving_arm import guard_of, moving_arm
+from tests.robot_agent.safety.moving_arm import guard_of, is_gone, moving_arm
 from tests.robot_agent.safety.recorder import Recorder
 from tests.robot_agent.safety.wire_robot import CLOSED, HOLD, SET_POINT, STOPPED
 
@@ -20,13 +20,6 @@ from tests.robot_agent.safety.wire_robot import CLOSED, HOLD, SET_POINT, STOPPED
 def line(tmp_path: Path) -> Iterator[Recorder]:
     with Recorder(tmp_path / "port") as recorder:
         yield recorder
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def is_held(line: Recorder) -> bool:
@@ -102,7 +95,7 @@ def test_a_robot_that_rests_needs_no_sign_of_life(tmp_path: Path, line: Recorder
     with moving_arm(tmp_path, line, stall_s=0.5, motion_s=0.15, rest_s=0.8):
         moved = line.count(SET_POINT)
         wait_until(lambda: line.count(SET_POINT) > moved + 20, "it moves after a rest")
-    assert why_stopped(tmp_path) == ""
+        assert why_stopped(tmp_path) == ""
 
 
 def test_an_arm_whose_cable_is_out_is_held_when_it_is_plugged_in_again(
