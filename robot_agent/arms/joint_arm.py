@@ -29,6 +29,7 @@ from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.arms.servo_checks import check_servos
 from robot_agent.arms.servo_group import GripperMotor, ServoGroup
 from robot_agent.arms.servo_watch import ServoWatch
+from robot_agent.arms.still_fingers import await_still_fingers
 from robot_agent.checks.result import CheckResult
 from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.robots.base import (
@@ -46,10 +47,6 @@ UNFOLDING_SLOWDOWN = 4.0
 CLOSING_SLOWDOWN = 2.0
 UPRIGHT_RAD = 0.15
 """A hand that leans by more has to be unfolded first."""
-FINGERS_STILL_M = 0.0003
-FINGERS_STILL_S = 0.3
-FINGERS_LIMIT_S = 2.0
-READING_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,7 +171,7 @@ class JointArm:
         """
         with self._motion() as arm:
             self._park(arm)
-            self._await_still_fingers()
+            await_still_fingers(self._gripper.opening_m, self._clock, self._site.beat)
         return self.state()
 
     def prepare_attempt(self) -> bool:
@@ -306,17 +303,6 @@ class JointArm:
             f"{self._site.name}: something is in the arm's way {when}; it stays where it is: "
             "clear the way (with nothing there, [safety] gives its motors too little torque)"
         )
-
-    def _await_still_fingers(self) -> None:
-        """Wait until the opening no longer changes: what slips out must not read as held."""
-        now_s = still_since_s = self._clock.monotonic_s()
-        end_s, seen_m = now_s + FINGERS_LIMIT_S, self._gripper.opening_m()
-        while now_s < end_s and now_s - still_since_s < FINGERS_STILL_S:
-            self._site.beat()
-            self._clock.sleep(READING_S)
-            now_s, opening_m = self._clock.monotonic_s(), self._gripper.opening_m()
-            if abs(opening_m - seen_m) > FINGERS_STILL_M:
-                still_since_s, seen_m = now_s, opening_m
 
     def _calibrated(self) -> CalibratedArm:
         if self._arm is None:
