@@ -72,6 +72,16 @@ def simulated(folder: Path) -> Iterator[Rig]:
 
 
 @contextmanager
+def simulated_so101(folder: Path) -> Iterator[Rig]:
+    site = RobotSite(name="robot-7", state_folder=folder, safety=SafetyConfig())
+    yield Rig(
+        open=lambda **options: SimulatedRobot.open({"seed": 4, "arm": "so101", **options}, site),
+        above_bin=GripperPose(x_m=0.04, y_m=-0.03, z_m=0.12, yaw_rad=0.6),
+        tolerance_m=0.002,
+    )
+
+
+@contextmanager
 def so101(folder: Path) -> Iterator[Rig]:
     with emulated_so101(folder) as arm:
         yield _of_arm(arm)
@@ -164,6 +174,7 @@ def _of_arm(arm: EmulatedArm) -> Rig:
 
 RIGS: dict[str, Callable[[Path], AbstractContextManager[Rig]]] = {
     "simulated": simulated,
+    "simulated-so101": simulated_so101,
     "so101": so101,
     "dynamixel-x": dynamixel,
     "gcode": gcode,
