@@ -6,14 +6,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-import numpy as np
-
 from protocol.errors import ConfigurationError
+from robot_agent.arms.arm_motions import ArmMotions
 from robot_agent.arms.arm_options import ArmOptions, load_shuffle, open_gripper_device
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.hand_path import HandPaths
 from robot_agent.arms.jaw_gripper import JawGripper
-from robot_agent.arms.joint_arm import CalibratedArm, JointArm
+from robot_agent.arms.joint_arm import JointArm
 from robot_agent.arms.joint_calibration import JointCalibration
 from robot_agent.arms.joint_drive import JointDrive
 from robot_agent.arms.linkage import Linkage
@@ -164,7 +163,7 @@ def _gripper(
 
 def _calibrated(
     model: ArmModel, drive: JointDrive, options: ArmOptions, site: RobotSite
-) -> CalibratedArm:
+) -> ArmMotions:
     inverse = InverseKinematics(model)
     middle_rad = (model.lower_rad + model.upper_rad) / 2
     parking = inverse.solve(options.parking.pose, near=middle_rad)
@@ -174,9 +173,11 @@ def _calibrated(
             f"{site.name}: parking {options.parking.pose} is out of the arm's reach; the nearest "
             f"that can be had is {nearest}"
         )
-    return CalibratedArm(
-        model=model,
-        drive=drive,
-        paths=HandPaths(model, inverse, site.safety),
-        parking_rad=np.asarray(parking.joints_rad),
+    return ArmMotions(
+        drive,
+        HandPaths(model, inverse, site.safety),
+        model,
+        parking_rad=parking.joints_rad,
+        clearance_m=options.clearance_m,
+        safety=site.safety,
     )

@@ -13,25 +13,20 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import replace
 
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError, GraspFleetError, RobotError, SafetyFault
+from robot_agent.arms.arm_motions import ArmMotions
 from robot_agent.arms.arm_options import ArmOptions
 from robot_agent.arms.clock import Clock
-from robot_agent.arms.hand_path import HandPaths
 from robot_agent.arms.holding import hold_still
-from robot_agent.arms.joint_drive import JointDrive
 from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.arms.servo_checks import check_servos
 from robot_agent.arms.servo_group import GripperMotor, ServoGroup
 from robot_agent.arms.servo_watch import ServoWatch
 from robot_agent.arms.still_fingers import await_still_fingers
 from robot_agent.checks.result import CheckResult
-from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.robots.base import (
     GripperModel,
     RobotSite,
@@ -43,21 +38,7 @@ from robot_agent.serial_bus.named_errors import named_errors
 
 logger = logging.getLogger(__name__)
 
-UNFOLDING_SLOWDOWN = 4.0
 CLOSING_SLOWDOWN = 2.0
-UPRIGHT_RAD = 0.15
-"""A hand that leans by more has to be unfolded first."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CalibratedArm:
-    """What moves an arm, once it is known what its motors' readings mean."""
-
-    model: ArmModel
-    drive: JointDrive
-    paths: HandPaths
-    parking_rad: NDArray[np.float64]
-    """float64[N]."""
 
 
 class JointArm:
@@ -75,7 +56,7 @@ class JointArm:
         options: ArmOptions,
         servos: ServoGroup,
         gripper: GripperMotor,
-        calibrated: CalibratedArm | None,
+        calibrated: ArmMotions | None,
         watch: ServoWatch,
         gate: MotionGate,
         clock: Clock,
@@ -106,7 +87,7 @@ class JointArm:
         self._gate = gate
         self._clock = clock
         self._shuffle = shuffle
-        self._is_ready = self._is_unfolded = self._has_torque = self._is_closed = False
+        self._is_ready = self._has_torque = self._is_closed = False
         self._asked_yaw_rad = 0.0
         self._fault: SafetyFault | None = None
 
@@ -132,7 +113,7 @@ class JointArm:
         """
         with named_errors(self._site.name):
             arm = self._calibrated()
-            readings = arm.drive.read()
+            readings = arm.read()
             pose = arm.model.forward(readings.joints_rad)
             off_rad = math.remainder(pose.yaw_rad - self._asked_yaw_rad, math.pi)
             return RobotState(
@@ -150,7 +131,7 @@ class JointArm:
         """
         with self._motion() as arm:
             self._asked_yaw_rad = pose.yaw_rad
-            self._go(arm, pose)
+            arm.go(pose)
         return self.state()
 
     def open_gripper(self) -> float:
@@ -170,7 +151,7 @@ class JointArm:
             RobotError: something is in the way: the hand would be in the picture.
         """
         with self._motion() as arm:
-            self._park(arm)
+            arm.park()
             await_still_fingers(self._gripper.opening_m, self._clock, self._site.beat)
         return self.state()
 
@@ -182,7 +163,7 @@ class JointArm:
         """Return ``pose`` where it can be had, else a pose near it that can; nothing moves."""
         with named_errors(self._site.name):
             arm = self._calibrated()
-            return arm.paths.nearest_reachable(pose, near=arm.drive.read().joints_rad)
+            return arm.nearest_reachable(pose)
 
     def temperature_c(self) -> float:
         """Return the temperature of the hottest motor, degrees Celsius."""
@@ -225,7 +206,7 @@ class JointArm:
 
     def _park_gently(self) -> None:
         with self._motion() as arm:
-            self._park(arm, slowdown=CLOSING_SLOWDOWN)
+            arm.park(CLOSING_SLOWDOWN)
 
     def _try(self, last_order: Callable[[], None], otherwise: str) -> None:
         """Closing goes on, whatever fails."""
@@ -235,7 +216,7 @@ class JointArm:
             logger.warning("%s: %s: %s", self._site.name, otherwise, error)
 
     @contextmanager
-    def _motion(self) -> Iterator[CalibratedArm]:
+    def _motion(self) -> Iterator[ArmMotions]:
         """Make sure that the arm may move and can, and know how a motion ended."""
         if self._fault is not None:
             raise SafetyFault(
@@ -256,55 +237,14 @@ class JointArm:
             self._is_ready = False
             raise
 
-    def _make_ready(self, arm: CalibratedArm) -> None:
-        """Switch the motors on where the arm is; unfold it if that is its first motion."""
+    def _make_ready(self, arm: ArmMotions) -> None:
         if not self._is_ready:
             self._has_torque = True
-            arm.drive.engage(self._site.safety.max_torque)
-            tilt_rad = arm.model.tilt_rad(arm.drive.read().joints_rad)
-            if not self._is_unfolded or tilt_rad > UPRIGHT_RAD:
-                self._is_unfolded = False
-                self._unfold(arm, is_upright=tilt_rad <= UPRIGHT_RAD)
+            arm.make_ready()
             with self._gate.passing():
-                self._is_unfolded = self._is_ready = True
+                self._is_ready = True
 
-    def _unfold(self, arm: CalibratedArm, *, is_upright: bool) -> None:
-        logger.info("%s: unfolding slowly to its parking pose", self._site.name)
-        arm.drive.engage(self._site.safety.hold_torque)
-        if is_upright:
-            self._rise(arm, UNFOLDING_SLOWDOWN)
-        self._park_joints(arm, UNFOLDING_SLOWDOWN)
-        arm.drive.engage(self._site.safety.max_torque)
-
-    def _go(self, arm: CalibratedArm, pose: GripperPose, slowdown: float = 1.0) -> bool:
-        """Go straight to ``pose``; return whether the hand arrived."""
-        start_rad = arm.drive.read().joints_rad
-        return arm.drive.follow(arm.paths.line_to(pose, start_rad=start_rad, slowdown=slowdown))
-
-    def _park(self, arm: CalibratedArm, slowdown: float = 1.0) -> None:
-        self._rise(arm, slowdown)
-        self._park_joints(arm, slowdown)
-
-    def _rise(self, arm: CalibratedArm, slowdown: float) -> None:
-        """Bring the finger tips straight up to ``clearance_m``, if they are lower."""
-        here = arm.model.forward(arm.drive.read().joints_rad)
-        up = replace(here, z_m=self._options.clearance_m)
-        if here.z_m < up.z_m and not self._go(arm, up, slowdown):
-            raise self._blocked("rising")
-
-    def _park_joints(self, arm: CalibratedArm, slowdown: float) -> None:
-        start_rad = arm.drive.read().joints_rad
-        path = arm.paths.joints_to(arm.parking_rad, start_rad=start_rad, slowdown=slowdown)
-        if not arm.drive.follow(path):
-            raise self._blocked("on its way to the parking pose")
-
-    def _blocked(self, when: str) -> RobotError:
-        return RobotError(
-            f"{self._site.name}: something is in the arm's way {when}; it stays where it is: "
-            "clear the way (with nothing there, [safety] gives its motors too little torque)"
-        )
-
-    def _calibrated(self) -> CalibratedArm:
+    def _calibrated(self) -> ArmMotions:
         if self._arm is None:
             raise ConfigurationError(
                 f"{self._site.name}: the arm is not calibrated; run `robot-agent calibrate`"
