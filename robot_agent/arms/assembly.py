@@ -103,7 +103,6 @@ def assemble(
     return driver(
         arm=hardware.arm,
         site=site,
-        options=options,
         servos=hardware.servos,
         gripper=gripper,
         calibrated=calibrated,

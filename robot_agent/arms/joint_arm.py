@@ -18,7 +18,6 @@ from dataclasses import replace
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError, GraspFleetError, RobotError, SafetyFault
 from robot_agent.arms.arm_motions import ArmMotions
-from robot_agent.arms.arm_options import ArmOptions
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.holding import hold_still
 from robot_agent.arms.motion_gate import MotionGate
@@ -53,7 +52,6 @@ class JointArm:
         *,
         arm: str,
         site: RobotSite,
-        options: ArmOptions,
         servos: ServoGroup,
         gripper: GripperMotor,
         calibrated: ArmMotions | None,
@@ -67,7 +65,6 @@ class JointArm:
         Args:
             arm: of the kinematic models.
             site: its name and limits.
-            options: the driver's.
             servos: the joints' motors.
             gripper: whatever opens and closes the fingers.
             calibrated: None before the arm was calibrated; it then refuses to move.
@@ -79,7 +76,6 @@ class JointArm:
         self.arm = arm
         """Name of its kinematic model."""
         self._site = site
-        self._options = options
         self._servos = servos
         self._gripper = gripper
         self._arm = calibrated
