@@ -1,11 +1,10 @@
-"""A whole cell: an agent that grasps with an emulated SO-101, and the gateway that it delivers to."""
+"""A whole cell: an agent that grasps with an emulated SO-101, and the gateway it delivers to."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,8 @@ from tests.emulated_arms.hurried_so101 import PACE
 from tests.emulated_arms.so101_process import ArmProcess, so101_process
 from tests.robot_agent.cameras.recordings import write_folder
 from tests.robot_agent.robots.emulated_arms import calibration_of
+from tests.robot_agent.safety.moving_arm import guard_of
+from tests.robot_agent.safety.test_guard import is_gone
 from tests.robot_agent.test_main import make_table
 
 SO101 = "robot_agent.robots.so101:SO101"
@@ -51,6 +52,7 @@ class RobotCell:
         self.gateway: Gateway | None = None
         self.agent: subprocess.Popen[bytes] | None = None
         self.state = folder / "robot" / "state"
+        self._starts = 0
         self._folder = folder
         self._environment = {**os.environ, **environment}
         self._toml = folder / "robot" / "robot.toml"
@@ -66,20 +68,18 @@ class RobotCell:
         return (self._folder / "agent.log").read_text()
 
     def resume(self) -> None:
-        """Have an agent that grasps, as a person does who saw to the arm."""
+        """Have an agent whose arm moves in an attempt, as a person does who saw to the arm."""
         if self.agent is None or self.agent.poll() is not None:
             self.latch.release()
             command = [sys.executable, "-m", "robot_agent", "--config", str(self._toml)]
             with (self._folder / "agent.log").open("ab") as log:
+                self._starts += 1
                 self.agent = subprocess.Popen(command, cwd=ROOT, stderr=log, env=self._environment)
-        self.await_attempts(1)
+            wait_until(self._is_ready, "the agent is ready", START_WITHIN_S)
         self.await_motion()
 
-    def act(self, order: str) -> float:
-        """Give the arm's emulator an order; return when."""
-        now_s = time.monotonic()
-        assert self.arm.order(order) == "done\n"
-        return now_s
+    def _is_ready(self) -> bool:
+        return self.log.count("robot-1: ready") == self._starts
 
     def attempts(self) -> int:
         """Return how many attempts are finished and on the robot's disk."""
@@ -103,8 +103,7 @@ class RobotCell:
         """Wait until the arm is on its way."""
         wait_until(lambda: self.arm.history().speed_rad_s > MOVES_RAD_S, "the arm moves")
 
-    @contextmanager
-    def learner(self) -> Iterator[None]:
+    def start_gateway(self) -> None:
         """Run the gateway that the robot delivers to."""
         endpoint = load_toml(self._toml, AgentConfig).learner.gateways[0]
         config = GatewayConfig(
@@ -113,10 +112,21 @@ class RobotCell:
         secret = self._folder / "keys" / "server.secret"
         self.gateway = Gateway(config, secret, self._folder / "registry")
         self.gateway.start()
-        try:
-            yield
-        finally:
+
+    def stop_gateway(self) -> None:
+        """End it; what it stored stays."""
+        if self.gateway is not None:
             self.gateway.stop()
+            self.gateway = None
+
+    def close(self) -> None:
+        """End the agent, its guard and the gateway."""
+        if self.agent is not None and self.agent.poll() is None:
+            guard = guard_of(self.agent)
+            self.agent.kill()
+            self.agent.wait()
+            wait_until(lambda: is_gone(guard), "the guard ends")
+        self.stop_gateway()
 
 
 @contextmanager
@@ -139,13 +149,11 @@ def robot_cell(
     with so101_process(folder / "port") as arm:
         arm.order(f"pace {PACE if is_hurried else 1.0}")
         cell = RobotCell(folder, arm, environment or {})
-        with cell.learner():
-            try:
-                yield cell
-            finally:
-                if cell.agent is not None:
-                    cell.agent.kill()
-                    cell.agent.wait()
+        try:
+            cell.start_gateway()
+            yield cell
+        finally:
+            cell.close()
 
 
 def _recording(folder: Path) -> dict[str, Any]:

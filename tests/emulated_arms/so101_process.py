@@ -29,6 +29,7 @@ from tests.robot_agent.robots.emulated_arms import NEARLY_PARKED_RAD, calibratio
 
 AT_GOAL_RAD = 4 * RAD
 STILL_RAD_S = 0.01
+REMEMBERED = 50
 
 
 class History(msgspec.Struct, kw_only=True):
@@ -53,13 +54,13 @@ class History(msgspec.Struct, kw_only=True):
         torque = max(drive.max_torque for drive in drives) if are_on else 0.0
         if torque != self.torque:
             self.torque = torque
-            self.torques.append((now_s, torque))
+            self.torques = [*self.torques, (now_s, torque)][-REMEMBERED:]
         self.positions_rad = [servo.shaft.position_rad for servo in servos]
         self.speed_rad_s = max(abs(servo.shaft.velocity_rad_s) for servo in servos)
         apart_rad = [abs(d.goal_rad - p) for d, p in zip(drives, self.positions_rad, strict=True)]
         is_still = self.speed_rad_s <= STILL_RAD_S and max(apart_rad) <= AT_GOAL_RAD
         if are_on and is_still and not self.is_at_rest:
-            self.rests_s.append(now_s)
+            self.rests_s = [*self.rests_s, now_s][-REMEMBERED:]
         self.is_at_rest = are_on and is_still
 
 

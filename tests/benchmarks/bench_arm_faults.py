@@ -1,0 +1,80 @@
+"""How soon an SO-101 is safe after something broke in the middle of an attempt.
+
+    python -m tests.benchmarks.bench_arm_faults [--seconds 60] [--trials 10] [--only NAME …] \
+        [--out FILE]
+
+A real agent drives an arm whose servos are emulated by another process, in real time and with the
+highest speeds that its servos have. Times run from the fault to the moment since which the servos'
+registers show the arm at rest where it is told to be, and, where the agent ends, with no more than
+the torque of holding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks.figures import Figure, Findings, add_out_option, report
+from tests.delivery_site import wait_until
+from tests.emulated_arms.arm_faults import (
+    FINAL,
+    PASSING,
+    ArmFault,
+    hold_after_s,
+    rest_after_s,
+    strike,
+)
+from tests.emulated_arms.robot_cell import RobotCell, robot_cell
+
+BOUND_MS = 500.0
+
+
+def trial_ms(cell: RobotCell, fault: ArmFault) -> float:
+    """Let it happen once; return how long it took to the safe state."""
+    struck_s = strike(cell, fault)
+    if fault in FINAL:
+        safe_s = hold_after_s(cell, fault, struck_s)
+        fault.mend(cell)
+    else:
+        safe_s = rest_after_s(cell, struck_s)
+        wait_until(lambda: fault.says in cell.log, "the agent says so")
+        fault.mend(cell)
+        cell.await_attempts(1)
+    return 1e3 * safe_s
+
+
+def figure(cell: RobotCell, fault: ArmFault, trials: int) -> Figure:
+    """Return the largest of so many trials, with the spread."""
+    found_ms = [trial_ms(cell, fault) for _ in range(trials)]
+    return Figure(
+        name=f"{fault} to {'the hold' if fault in FINAL else 'rest'}",
+        value=max(found_ms),
+        unit="ms",
+        low=min(found_ms),
+        high=max(found_ms),
+        bound=f"<= {BOUND_MS:g}",
+        note=f"largest of {trials}; median {statistics.median(found_ms):.0f}",
+    )
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--trials", type=int, default=10, help="of each fault (10)")
+    parser.add_argument("--only", nargs="+", help="faults, by name; all by default")
+    add_out_option(parser)
+    arguments = parser.parse_args()
+    faults = [one for one in (*PASSING, *FINAL) if one.name in (arguments.only or [one.name])]
+    with tempfile.TemporaryDirectory() as name, robot_cell(Path(name)) as cell:
+        figures = [figure(cell, fault, arguments.trials) for fault in faults]
+    settings = {"trials": arguments.trials}
+    findings = Findings(title="How soon an arm is safe", settings=settings, figures=figures)
+    report(findings, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
