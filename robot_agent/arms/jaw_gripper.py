@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, SafetyFault
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.joint_calibration import GripperScale
 from robot_agent.arms.linkage import Linkage
@@ -16,9 +17,9 @@ from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.arms.servo_checks import check_servos
 from robot_agent.arms.servo_group import ServoGroup, ServoReadings
 from robot_agent.arms.servo_watch import ServoWatch
-from robot_agent.checks.result import CheckResult
 from robot_agent.config import SafetyConfig
 from robot_agent.robots.base import GripperModel
+from robot_agent.robots.check_result import CheckResult
 
 CYCLE_S = 0.02
 STILL_RAD = 0.004
@@ -101,12 +102,14 @@ class JawGripper:
     def hold(self) -> None:
         """Keep the fingers as they are; what is gripped stays gripped."""
         with self._gate.stopping():
-            # Before it is switched on anew, which may take its goal from it.
-            readings = self._servos.read()
+            squeeze_rad = 0.0
+            # Before it is switched on anew, which may take its goal from it. One that a loss of
+            # power has switched off grips nothing, and is to hold again all the same.
+            with suppress(SafetyFault):
+                is_gripping = -self._opens * self._servos.read().loads[0] > GRIPPING_LOAD
+                squeeze_rad = -self._opens * SQUEEZE_RAD if is_gripping else 0.0
             self._servos.set_torque(True, self._safety.max_grip)
-            is_gripping = -self._opens * readings.loads[0] > GRIPPING_LOAD
-            squeeze_rad = -self._opens * SQUEEZE_RAD if is_gripping else 0.0
-            self._command(float(readings.positions_rad[0]) + squeeze_rad)
+            self._command(float(self._servos.read().positions_rad[0]) + squeeze_rad)
 
     def checks(self) -> Iterator[CheckResult]:
         """Say what the motor measures of itself; nothing moves."""

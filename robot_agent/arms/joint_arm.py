@@ -25,7 +25,6 @@ from robot_agent.arms.servo_checks import check_servos
 from robot_agent.arms.servo_group import GripperMotor, ServoGroup
 from robot_agent.arms.servo_watch import ServoWatch
 from robot_agent.arms.still_fingers import await_still_fingers
-from robot_agent.checks.result import CheckResult
 from robot_agent.robots.base import (
     GripperModel,
     RobotSite,
@@ -33,6 +32,7 @@ from robot_agent.robots.base import (
     SelfCheckingRobot,
     ThermometerRobot,
 )
+from robot_agent.robots.check_result import CheckResult
 from robot_agent.serial_bus.named_errors import named_errors
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from protocol.errors import ConfigurationError, RobotError
 from robot_agent.arms.servo_group import ServoGroup, ServoReadings
 from robot_agent.arms.servo_watch import ServoWatch
-from robot_agent.checks.result import CheckResult, fail, ok, warn
+from robot_agent.robots.check_result import CheckResult, fail, ok, warn
 
 WARM_SHARE = 0.85
 """Of the temperature at which the arm is stopped."""

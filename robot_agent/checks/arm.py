@@ -10,7 +10,6 @@ import numpy as np
 
 from protocol.episode import GripperPose
 from protocol.errors import RobotError, SafetyFault
-from robot_agent.checks.result import CheckResult, fail, ok, warn
 from robot_agent.config import AgentConfig
 from robot_agent.robots.base import (
     ReachLimitedRobot,
@@ -19,6 +18,7 @@ from robot_agent.robots.base import (
     SelfCheckingRobot,
     ThermometerRobot,
 )
+from robot_agent.robots.check_result import CheckResult, fail, ok, warn
 
 SHORT_BY_M = 0.001
 """A corner that is missed by less is reached."""

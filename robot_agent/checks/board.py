@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from robot_agent.checks.result import CheckResult, fail, ok, warn
+from robot_agent.robots.check_result import CheckResult, fail, ok, warn
 
 HOT_C = 75.0
 """A Raspberry Pi slows itself down from 80 C on."""

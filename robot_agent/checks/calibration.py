@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robot_agent.calibration import saved_calibration
-from robot_agent.checks.result import CheckResult, ok, warn
 from robot_agent.config import AgentConfig
+from robot_agent.robots.check_result import CheckResult, ok, warn
 
 LARGEST_RESIDUAL = 0.35
 """Share left unexplained by a map that is trusted, but only just."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_agent.cameras.base import Camera, Frame
-from robot_agent.checks.result import CheckResult, fail, ok, warn
+from robot_agent.robots.check_result import CheckResult, fail, ok, warn
 
 PICTURES = 10
 LEAST_HZ = 5.0

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from robot_agent.checks.last_release import last_release
-from robot_agent.checks.result import CheckResult, ok, warn
 from robot_agent.config import AgentConfig
+from robot_agent.robots.check_result import CheckResult, ok, warn
 
 LARGEST_ERROR_S = 1.0
 """What the kernel may estimate its clock to be off."""

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from protocol.errors import ConfigurationError
-from robot_agent.checks.result import CheckResult, fail, ok, warn
 from robot_agent.config import AgentConfig
 from robot_agent.outbox import outbox_counts
+from robot_agent.robots.check_result import CheckResult, fail, ok, warn
 
 SYNCS = 10
 RECORD_BYTES = 64 * 1024

@@ -17,7 +17,6 @@ from robot_agent.checks.disk import check_disk
 from robot_agent.checks.keys import check_keys
 from robot_agent.checks.last_release import check_release
 from robot_agent.checks.network import check_network
-from robot_agent.checks.result import CheckResult, fail, warn
 from robot_agent.checks.serial_port import check_ports
 from robot_agent.checks.stop import check_stop
 from robot_agent.checks.subject import SUBJECTS, Subject
@@ -25,6 +24,7 @@ from robot_agent.config import AgentConfig
 from robot_agent.drivers import open_camera, open_robot
 from robot_agent.outbox_file import claim
 from robot_agent.robots.base import Robot
+from robot_agent.robots.check_result import CheckResult, fail, warn
 from robot_agent.safety.stop_latch import StopLatch
 
 _OF_THE_COMPUTER: dict[Subject, Callable[[AgentConfig], Iterable[CheckResult]]] = {

@@ -9,8 +9,8 @@ from protocol.errors import AuthenticationError, ConfigurationError
 from protocol.key_files import credential_of
 from protocol.key_notice import notice_beside, read_key_notice, verify_key_notice
 from protocol.security import load_curve_keys, load_curve_public, load_release_public
-from robot_agent.checks.result import CheckResult, fail, ok, warn
 from robot_agent.config import AgentConfig
+from robot_agent.robots.check_result import CheckResult, fail, ok, warn
 
 _BUNDLE = "copy the robot's bundle to it again; 'fleet enrol' on the learner's machine makes it"
 

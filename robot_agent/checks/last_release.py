@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from protocol.errors import ConfigurationError, RejectedReleaseError
 from protocol.release import Release, unpack_release
 from protocol.security import load_release_public
-from robot_agent.checks.result import CheckResult, ok, warn
 from robot_agent.config import AgentConfig
 from robot_agent.last_good_release import FILE_NAME
+from robot_agent.robots.check_result import CheckResult, ok, warn
 
 
 def check_release(config: AgentConfig) -> Iterator[CheckResult]:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from robot_agent.checks.result import CheckResult, fail, ok
 from robot_agent.config import AgentConfig
+from robot_agent.robots.check_result import CheckResult, fail, ok
 
 
 def check_ports(config: AgentConfig, processes: Path = Path("/proc")) -> Iterator[CheckResult]:

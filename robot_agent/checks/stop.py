@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from robot_agent.checks.result import CheckResult, fail, ok
 from robot_agent.config import AgentConfig
+from robot_agent.robots.check_result import CheckResult, fail, ok
 from robot_agent.safety.stop_latch import StopLatch
 
 

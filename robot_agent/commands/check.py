@@ -13,9 +13,9 @@ import msgspec
 import tyro
 
 from protocol.configuration import load_toml
-from robot_agent.checks.result import CheckResult, Verdict
 from robot_agent.checks.subject import Subject
 from robot_agent.config import AgentConfig
+from robot_agent.robots.check_result import CheckResult, Verdict
 
 WELL, NOT_WELL = 0, 1
 _WIDTH = 100

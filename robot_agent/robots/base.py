@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.episode import GripperPose, ReferenceOutcome
-from robot_agent.checks.result import CheckResult
 from robot_agent.config import SafetyConfig
+from robot_agent.robots.check_result import CheckResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,8 +24,8 @@ from robot_agent.arms.clock import Clock, SystemClock
 from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.arms.servo_group import GripperMotor
 from robot_agent.arms.still_fingers import await_still_fingers
-from robot_agent.checks.result import CheckResult, fail, ok
 from robot_agent.robots.base import GripperModel, RobotSite, RobotState
+from robot_agent.robots.check_result import CheckResult, fail, ok
 from robot_agent.robots.gcode_controller import GcodeController
 from robot_agent.robots.gcode_options import GcodeOptions
 from robot_agent.robots.gcode_parts import (

@@ -13,8 +13,8 @@ from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError, RobotError, SafetyFault
 from robot_agent.arms.arm_options import Parking
 from robot_agent.arms.joint_drive import CYCLE_S
-from robot_agent.checks.result import Verdict
 from robot_agent.config import SafetyConfig
+from robot_agent.robots.check_result import Verdict
 from tests.robot_agent.arms.arm_on_shafts import (
     ABOVE_BIN,
     FOLDED_RAD,

@@ -22,9 +22,9 @@ from robot_agent.checks.clock import check_clock
 from robot_agent.checks.disk import check_disk
 from robot_agent.checks.keys import check_keys
 from robot_agent.checks.last_release import check_release
-from robot_agent.checks.result import CheckResult, Verdict
 from robot_agent.checks.serial_port import check_ports
 from robot_agent.config import AgentConfig, DriverConfig, OutboxConfig
+from robot_agent.robots.check_result import CheckResult, Verdict
 from tests.releases import OTHER_KEY, make_release
 from tests.robot_agent.simulated_agent import make_config
 

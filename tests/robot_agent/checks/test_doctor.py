@@ -21,11 +21,11 @@ from robot_agent.checks.arm import check_reach
 from robot_agent.checks.camera import check_camera
 from robot_agent.checks.doctor import examine
 from robot_agent.checks.network import check_network
-from robot_agent.checks.result import CheckResult, Verdict
 from robot_agent.checks.stop import check_stop
 from robot_agent.checks.subject import SUBJECTS
 from robot_agent.config import AgentConfig, LearnerEndpointConfig
 from robot_agent.outbox_file import claim
+from robot_agent.robots.check_result import CheckResult, Verdict
 from robot_agent.safety.stop_latch import Stop, StopLatch
 from tests.delivery_site import ROOT, DeliverySite, free_port, make_site, wait_until
 from tests.robot_agent.drawn_robot import DrawnRobot

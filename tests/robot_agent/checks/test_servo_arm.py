@@ -11,8 +11,8 @@ import pytest
 
 from robot_agent.checks.arm import check_gripper, check_reach, check_robot
 from robot_agent.checks.doctor import examine
-from robot_agent.checks.result import Verdict
 from robot_agent.config import AgentConfig, DriverConfig, WorkspaceConfig
+from robot_agent.robots.check_result import Verdict
 from robot_agent.robots.so101 import SO101
 from tests.delivery_site import ROOT
 from tests.robot_agent.robots.emulated_arms import EmulatedArm, emulated_so101

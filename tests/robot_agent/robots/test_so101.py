@@ -12,13 +12,13 @@ import pytest
 
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError, RobotError, SafetyFault
-from robot_agent.checks.result import Verdict
 from robot_agent.robots.base import (
     GuardedRobot,
     ReachLimitedRobot,
     SelfCheckingRobot,
     ThermometerRobot,
 )
+from robot_agent.robots.check_result import Verdict
 from robot_agent.robots.so101 import SO101
 from tests.robot_agent.robots.emulated_arms import EmulatedArm, emulated_so101
 
