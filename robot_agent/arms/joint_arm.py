@@ -188,6 +188,9 @@ class JointArm:
         """Park gently, then hold with limited torque: the arm never drops. May be called twice.
 
         After a fault, an error or a stop it only holds; an arm that never moved is left alone.
+
+        Raises:
+            RobotError: it may not hold still; who guards the arm must see to it.
         """
         if self._is_closed:
             return
@@ -196,20 +199,17 @@ class JointArm:
             parts.callback(self._gripper.disconnect)
             parts.callback(self._servos.close)
             if self._is_ready:
-                self._try(self._park_gently, "it is not parked")
+                self._try_to_park()
             if self._has_torque:
-                self._try(self.stop, "it may not hold still")
+                self.stop()
 
-    def _park_gently(self) -> None:
-        with self._motion() as arm:
-            arm.park(CLOSING_SLOWDOWN)
-
-    def _try(self, last_order: Callable[[], None], otherwise: str) -> None:
-        """Closing goes on, whatever fails."""
+    def _try_to_park(self) -> None:
         try:
-            last_order()
+            with self._motion() as arm:
+                arm.park(CLOSING_SLOWDOWN)
         except GraspFleetError as error:
-            logger.warning("%s: %s: %s", self._site.name, otherwise, error)
+            # Holding still where it is will do.
+            logger.warning("%s: it is not parked: %s", self._site.name, error)
 
     @contextmanager
     def _motion(self) -> Iterator[ArmMotions]:

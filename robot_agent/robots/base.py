@@ -134,6 +134,10 @@ class Robot(Protocol):
         """Bring the robot to its safe state and disconnect. May be called twice.
 
         After a SafetyFault it must not move: holding still is then the safe state.
+
+        Raises:
+            RobotError: it may not be in its safe state; who guards it must see to that. It is
+                disconnected all the same.
         """
         ...
 

@@ -204,6 +204,9 @@ class GcodeArm:
         """Park gently and let go of the port; the motors stay on. May be called twice.
 
         After a fault, an error or a stop it only holds; an arm that never moved is left alone.
+
+        Raises:
+            RobotError: it may not hold still; who guards the arm must see to it.
         """
         if self._is_closed:
             return
@@ -211,14 +214,21 @@ class GcodeArm:
         with ExitStack() as parts:
             parts.callback(self._controller.close)
             parts.callback(self._gripper.disconnect)
-            try:
-                if self._is_ready and self._fault is None:
-                    with self._motion():
-                        self._park(CLOSING_SLOWDOWN)
-                elif self._has_moved:
-                    self.stop()
-            except RobotError as error:
-                logger.warning("%s: not parked: %s", self._site.name, error)
+            if not self._is_parked_gently() and self._has_moved:
+                self.stop()
+
+    def _is_parked_gently(self) -> bool:
+        """Park if the arm may move; say whether it did."""
+        if not self._is_ready or self._fault is not None:
+            return False
+        try:
+            with self._motion():
+                self._park(CLOSING_SLOWDOWN)
+        except RobotError as error:
+            # Holding still where it is will do.
+            logger.warning("%s: not parked: %s", self._site.name, error)
+            return False
+        return True
 
     @contextmanager
     def _motion(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from tests.emulated_arms.robot_cell import SAFETY, RobotCell
 
 SAFE_WITHIN_S = 20.0
 """A deadline, not what it takes: the machine may be busy."""
-HELD_TORQUE = SAFETY["hold_torque"] + 1e-3
+HELD_TORQUE, GRIP_TORQUE = SAFETY["hold_torque"] + 1e-3, SAFETY["max_grip"] + 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ def hold_after_s(cell: RobotCell, fault: ArmFault, struck_s: float) -> float:
     """Wait for the agent's end; return how long it took to the safe state, which must last.
 
     That is: all joints on, still, with the place where they are as their goal, and with no more
-    than the torque of holding.
+    than the torque of holding; the gripper on, with no more than that of gripping.
     """
     assert cell.agent.wait(SAFE_WITHIN_S) == fault.status
     wait_until(lambda: cell.latch.read() is not None, "the robot is kept stopped")
@@ -130,4 +130,5 @@ def hold_after_s(cell: RobotCell, fault: ArmFault, struck_s: float) -> float:
 def is_held(cell: RobotCell) -> bool:
     """Return whether the arm is in its safe state, by its servos' registers."""
     history = cell.arm.history()
-    return history.is_at_rest and 0 < history.torque <= HELD_TORQUE
+    is_limited = 0 < history.torque <= HELD_TORQUE and 0 < history.jaw_torque <= GRIP_TORQUE
+    return history.is_at_rest and is_limited

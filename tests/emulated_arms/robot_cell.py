@@ -40,6 +40,7 @@ SAFETY = {
     "max_joint_speed_rad_s": 4.0,
     "max_joint_acceleration_rad_s2": 60.0,
     "hold_torque": 0.4,
+    "max_grip": 0.5,
 }
 """An arm as fast as its servos: the hardest to stop, and the soonest done with an attempt."""
 

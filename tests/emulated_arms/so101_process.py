@@ -39,6 +39,8 @@ class History(msgspec.Struct, kw_only=True):
     """The highest that one is allowed now, share of the stall torque; 0 while one is off."""
     torques: list[tuple[float, float]] = msgspec.field(default_factory=list)
     """When that changed, and to what."""
+    jaw_torque: float = 0.0
+    """The same of the gripper's motor."""
     speed_rad_s: float = 0.0
     """Of the fastest."""
     is_at_rest: bool = False
@@ -83,6 +85,8 @@ class NotedSO101(FeetechLine):
     def step(self, dt_s: float) -> None:
         """Let time pass, and note what came of it."""
         super().step(dt_s)
+        jaw = self.servos[JAW_ID].drive()
+        self._history.jaw_torque = jaw.max_torque if jaw.is_on else 0.0
         self._history.note([self.servos[one] for one in JOINT_IDS])
 
     def report(self) -> str:
