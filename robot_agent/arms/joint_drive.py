@@ -90,9 +90,7 @@ class JointDrive:
             self._servos.set_torque(True, torque)
             stay_at(self._servos, before.positions_rad)
         self._torque = torque
-        # What was complained of before is not judged: only a new goal ends an overload.
-        before_rad = self._calibration.joints_from_motors(before.positions_rad)
-        sag_rad = before_rad - self.settle().joints_rad
+        sag_rad = self._judged(before).joints_rad - self.settle().joints_rad
         self._sag_rad = np.clip(sag_rad, -MAX_SAG_RAD, MAX_SAG_RAD)
 
     def follow(self, path: JointPath) -> bool:

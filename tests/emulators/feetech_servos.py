@@ -66,7 +66,7 @@ class FeetechServo:
             self._kept = bytes(self.memory[:EEPROM_END])
         if address <= 42 < address + len(data):
             # A new goal ends the protection against overload.
-            self._is_overloaded, self._overloaded_s = self.strains > 0, 0.0
+            self._is_overloaded, self._overloaded_s = False, 0.0
         if address <= 48 < address + len(data):
             self.strains = max(0, self.strains - 1)
         if self.memory[40] == 128:
@@ -83,7 +83,7 @@ class FeetechServo:
         counts = min(max(_signed(goal, 15), low), high) if high > low else _signed(goal, 15)
         speed, steps = _signed(speed, 15), self.memory[41]
         torque = struct.unpack_from("<H", self.memory, 48)[0] / 1000
-        if self._is_overloaded:
+        if self._is_overloaded or self.strains:
             torque = min(torque, self.memory[34] / 100)
         return Drive(
             is_on=self.memory[40] == 1,
@@ -115,7 +115,7 @@ class FeetechServo:
             (not memory[15] <= memory[62] <= memory[14]) * 1
             | self.has_sensor_fault * 2
             | (memory[63] > memory[13]) * 4
-            | self._is_overloaded * 32
+            | (self._is_overloaded or self.strains > 0) * 32
         )
 
     @property
@@ -127,7 +127,7 @@ class FeetechServo:
             self.memory[40] = 0
         is_loaded = self.memory[40] == 1 and load >= self.memory[36] / 100
         self._overloaded_s = self._overloaded_s + dt_s if is_loaded else 0.0
-        if self._overloaded_s > self.memory[35] / 100 or self.strains:
+        if self._overloaded_s > self.memory[35] / 100:
             self._is_overloaded = True
 
     def _make_this_the_middle(self) -> None:
