@@ -38,7 +38,15 @@ def aborted(cell: RobotCell) -> int:
     return cell.status().recent.lower().count("a")
 
 
-@pytest.mark.parametrize("fault", PASSING, ids=str)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        PASSING[0],
+        pytest.param(PASSING[1], marks=pytest.mark.slow),
+        PASSING[2],
+    ],
+    ids=str,
+)
 def test_what_passes_costs_one_attempt_and_the_agent_goes_on(hurried: RobotCell, fault: ArmFault):
     hurried.resume()
     before = aborted(hurried)
