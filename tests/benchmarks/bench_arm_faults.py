@@ -1,7 +1,6 @@
 """How soon an SO-101 is safe after something broke in the middle of an attempt.
 
-    python -m tests.benchmarks.bench_arm_faults [--seconds 60] [--trials 10] [--only NAME …] \
-        [--out FILE]
+    python -m tests.benchmarks.bench_arm_faults [--seconds 120] [--only NAME ...] [--out FILE]
 
 A real agent drives an arm whose servos are emulated by another process, in real time and with the
 highest speeds that its servos have. Times run from the fault to the moment since which the servos'
@@ -29,6 +28,8 @@ from tests.emulated_arms.arm_faults import (
 from tests.emulated_arms.robot_cell import RobotCell, robot_cell
 
 BOUND_MS = 500.0
+TRIAL_S = 4.0
+"""About what one trial takes."""
 
 
 def trial_ms(cell: RobotCell, fault: ArmFault) -> float:
@@ -64,14 +65,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trials", type=int, default=10, help="of each fault (10)")
+    parser.add_argument("--seconds", type=float, default=120.0, help="for all trials (120)")
     parser.add_argument("--only", nargs="+", help="faults, by name; all by default")
     add_out_option(parser)
     arguments = parser.parse_args()
     faults = [one for one in (*PASSING, *FINAL) if one.name in (arguments.only or [one.name])]
     with tempfile.TemporaryDirectory() as name, robot_cell(Path(name)) as cell:
-        figures = [figure(cell, fault, arguments.trials) for fault in faults]
-    settings = {"trials": arguments.trials}
+        trials = max(1, int(arguments.seconds / TRIAL_S / len(faults)))
+        figures = [figure(cell, fault, trials) for fault in faults]
+    settings = {"trials": trials}
     findings = Findings(title="How soon an arm is safe", settings=settings, figures=figures)
     report(findings, arguments.out)
 
