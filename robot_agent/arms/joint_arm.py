@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from protocol.episode import GripperPose
-from protocol.errors import ConfigurationError, GraspFleetError, RobotError, SafetyFault
+from protocol.errors import ConfigurationError, GraspFleetError, SafetyFault
 from robot_agent.arms.arm_motions import ArmMotions
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.holding import hold_still
@@ -223,13 +223,15 @@ class JointArm:
         self._gate.start_motion()
         try:
             with named_errors(self._site.name):
+                self._site.beat()
                 self._make_ready(arm)
                 yield arm
         except SafetyFault as error:
             self._fault = error
             self._is_ready = False
             raise
-        except RobotError:
+        except BaseException:
+            # Also after Ctrl-C, or an error in here, nothing but holding may follow.
             self._is_ready = False
             raise
 

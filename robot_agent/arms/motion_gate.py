@@ -19,8 +19,13 @@ class MotionGate:
         self._stops_at_start = 0
 
     def start_motion(self) -> None:
-        """A motion is asked for: stops from before it no longer count."""
-        self._stops_at_start = self._stops
+        """A motion is asked for: stops from before it no longer count.
+
+        Ask whether the robot is stopped for good after this, never before: else a stop that comes
+        between the two is forgotten.
+        """
+        with self._lock:
+            self._stops_at_start = self._stops
 
     @contextmanager
     def passing(self) -> Iterator[None]:

@@ -240,13 +240,15 @@ class GcodeArm:
             )
         self._gate.start_motion()
         try:
+            self._site.beat()
             self._make_ready()
             yield
         except SafetyFault as error:
             self._fault = error
             self._is_ready = False
             raise
-        except RobotError:
+        except BaseException:
+            # Also after Ctrl-C, or an error in here, nothing but holding may follow.
             self._is_ready = False
             raise
 

@@ -146,6 +146,7 @@ class Robotiq2F85:
     def _go(self, position: int) -> float:
         """Move to ``position``, 0 to 255, until there or stopped by something."""
         self._gate.start_motion()
+        self._site.beat()
         self._be_active()
         with self._gate.passing():
             self._write(ACTIVATE | GO, position)

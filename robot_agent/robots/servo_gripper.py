@@ -193,6 +193,7 @@ class ServoGripper:
         width_us = abs(options.open_us - options.closed_us)
         limit_ma = int(1000 * options.stall_current_a * self._site.safety.max_grip)
         self._gate.start_motion()
+        self._site.beat()
         with self._gate.passing():
             self._ask(f"goal {pulse_us} {max(1, int(width_us / options.travel_s))} {limit_ma}")
         end_s = self._clock.monotonic_s() + options.travel_s + MARGIN_S

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.episode import GripperPose
+from protocol.errors import SafetyFault
 from robot_agent.arms.assembly import ArmHardware, assemble
 from robot_agent.arms.joint_arm import JointArm
 from robot_agent.arms.linkage import HingedJaw
@@ -27,6 +28,20 @@ ABOVE_BIN = GripperPose(x_m=0.02, y_m=-0.03, z_m=0.10, yaw_rad=0.4)
 LOW = GripperPose(x_m=0.02, y_m=-0.03, z_m=0.02, yaw_rad=0.4)
 
 
+class StopForGood:
+    """What an emergency stop is to a motion: its signs of life are refused."""
+
+    def __init__(self, clock: SteppedClock) -> None:
+        self._clock = clock
+        self.is_pulled = False
+        self.beats: list[float] = []
+
+    def beat(self) -> None:
+        if self.is_pulled:
+            raise SafetyFault("robot-7 was stopped")
+        self.beats.append(self._clock.monotonic_s())
+
+
 @dataclass(kw_only=True)
 class ArmOnShafts:
     arm: JointArm
@@ -36,7 +51,11 @@ class ArmOnShafts:
     clock: SteppedClock
     site: RobotSite
     model: ArmModel
-    beats: list[float]
+    stop: StopForGood
+
+    @property
+    def beats(self) -> list[float]:
+        return self.stop.beats
 
     @property
     def joints_rad(self) -> NDArray[np.float64]:
@@ -67,12 +86,12 @@ def arm_on_shafts(
     mechanics.shafts[6].position_rad = 0.6
     assert calibration.gripper is not None
     mechanics.blocks[6] = (calibration.gripper.closed_rad, calibration.gripper.open_rad)
-    beats: list[float] = []
+    stop = StopForGood(clock)
     site = RobotSite(
         name="robot-7",
         state_folder=folder,
         safety=safety or SafetyConfig(),
-        beat=lambda: beats.append(clock.monotonic_s()),
+        beat=stop.beat,
     )
     hardware = ArmHardware(
         arm="so101",
@@ -90,5 +109,5 @@ def arm_on_shafts(
         clock=clock,
         site=site,
         model=ArmModel.load("so101", mount=parsed.mount),
-        beats=beats,
+        stop=stop,
     )

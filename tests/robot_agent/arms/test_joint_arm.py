@@ -265,6 +265,36 @@ def test_stopping_in_a_motion_holds_where_the_arm_is(rig: ArmOnShafts):
     assert rig.joints.torques == pytest.approx([0.4] * 5)
 
 
+def test_a_motion_that_was_asked_for_just_before_an_emergency_stop_is_not_begun(rig: ArmOnShafts):
+    rig.arm.move_to(LOW)
+    rig.stop.is_pulled = True
+    rig.arm.stop()
+    rig.joints.commands.clear()
+    with pytest.raises(SafetyFault, match="robot-7 was stopped"):
+        rig.arm.move_to(ABOVE_BIN)
+    assert rig.joints.commands == []
+    assert rig.joints.torques == pytest.approx([0.4] * 5)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_what_nobody_foresaw_in_a_motion_ends_in_an_arm_that_only_holds(
+    rig: ArmOnShafts, error: type[BaseException]
+):
+    def strike() -> None:
+        raise error
+
+    rig.arm.move_to(ABOVE_BIN)
+    rig.clock.in_s(0.3, strike)
+    with pytest.raises(error):
+        rig.arm.move_to(LOW)
+    before = rig.joints.positions_rad
+    rig.arm.close()
+    rig.clock.sleep(2.0)
+    # It brakes, and stays there: the parking pose is half a turn away.
+    np.testing.assert_allclose(rig.joints.positions_rad, before, atol=0.05)
+    assert rig.joints.torques == pytest.approx([0.4] * 5)
+
+
 def test_a_stopped_arm_holds_when_it_is_closed_and_does_not_park(rig: ArmOnShafts):
     rig.arm.move_to(LOW)
     rig.arm.stop()

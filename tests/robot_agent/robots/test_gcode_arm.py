@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -275,6 +276,7 @@ def test_a_stop_of_another_thread_ends_a_motion_in_its_middle(each_uarm: Bench):
 
 AGENT = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from protocol.episode import GripperPose
 from robot_agent.config import SafetyConfig
@@ -298,6 +300,24 @@ def test_an_arm_whose_agent_is_killed_in_a_motion_is_held_by_another_process(eac
     GcodeArm.hold(each_uarm.options, site(each_uarm.folder))
     assert not controller.is_moving
     assert controller.are_motors_on
+
+
+def test_ctrl_c_in_a_motion_ends_in_an_arm_that_only_holds(bench: Bench):
+    interrupts: list[type[BaseException]] = []
+
+    def beat() -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    arm = GcodeArm.open(bench.options, replace(site(bench.folder), beat=beat), HurriedClock())
+    arm.move_to(ABOVE_BIN)
+    interrupts.append(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        arm.retreat()
+    before = list(bench.controller.tips_mm)
+    arm.close()
+    assert bench.controller.tips_mm == before
+    assert bench.controller.are_motors_on
 
 
 def test_a_stop_ends_the_wait_for_a_tool(bench: Bench):

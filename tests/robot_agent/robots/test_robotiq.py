@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,25 @@ def test_holding_stops_fingers_in_the_air_and_the_motion_says_so(
         assert not gripper.status().is_moving
     assert "stopped" in str(failures[0])
     assert OPEN_AT <= device.position < CLOSED_AT
+
+
+def test_a_stop_just_before_the_fingers_are_sent_off_is_not_forgotten(
+    line: PtyPort, device: EmulatedRobotiq, tmp_path: Path
+):
+    stopped: list[str] = []
+
+    def beat() -> None:
+        if stopped:
+            raise SafetyFault(stopped[0])
+
+    with opened(line, replace(site(tmp_path), beat=beat)) as gripper:
+        gripper.open_fully()
+        stopped.append("arm-1 was stopped")
+        gripper.hold()
+        before = len(device.writes)
+        with pytest.raises(SafetyFault, match="arm-1 was stopped"):
+            gripper.close()
+        assert device.writes[before:] == []
 
 
 def test_holding_ends_an_activation_too(line: PtyPort, device: EmulatedRobotiq, tmp_path: Path):

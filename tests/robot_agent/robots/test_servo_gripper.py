@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.errors import ConfigurationError, RobotError
+from protocol.errors import ConfigurationError, RobotError, SafetyFault
 from robot_agent.arms.clock import SystemClock
 from robot_agent.config import SafetyConfig
 from robot_agent.robots import servo_gripper_ends
@@ -112,6 +113,26 @@ def test_holding_stops_fingers_in_the_air_and_the_motion_says_so(
     motion.join(10)
     assert str(failures[0]) == "arm-1: stopped in the middle of a motion"
     assert 1200 <= board.pulse_us < 2000
+
+
+def test_a_stop_just_before_the_fingers_are_sent_off_is_not_forgotten(
+    line: PtyPort, site: RobotSite, board: EmulatedServoGripper
+):
+    stopped: list[str] = []
+
+    def beat() -> None:
+        if stopped:
+            raise SafetyFault(stopped[0])
+
+    gripper = open_gripper(line, replace(site, beat=beat))
+    gripper.open_fully()
+    stopped.append("arm-1 was stopped")
+    gripper.hold()
+    before = len(board.goals)
+    with pytest.raises(SafetyFault, match="arm-1 was stopped"):
+        gripper.close()
+    assert board.goals[before:] == []
+    gripper.disconnect()
 
 
 def test_holding_keeps_the_grip(gripper: ServoGripper, board: EmulatedServoGripper):
