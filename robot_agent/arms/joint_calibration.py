@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import ConfigurationError
-from protocol.key_files import PUBLIC_MODE, write_over
+from protocol.key_files import PUBLIC_MODE, sync_folder, write_over
 from protocol.messages import Name
 
 FILE = "joint_calibration.json"
@@ -110,6 +110,21 @@ class JointCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         """
         found = cls.read(state_folder)
         return "" if found is None else found.digest
+
+    @staticmethod
+    def remove(state_folder: Path) -> None:
+        """Leave the robot without a calibration, if it has one; without it, it does not move.
+
+        Raises:
+            ConfigurationError: the file cannot be removed.
+        """
+        try:
+            (state_folder / FILE).unlink(missing_ok=True)
+            sync_folder(state_folder)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{state_folder / FILE}: cannot be removed: {error.strerror}"
+            ) from error
 
     def write(self, state_folder: Path) -> None:
         """Keep the calibration in the robot's state folder, whole or not at all.

@@ -34,9 +34,12 @@ def calibrate_joints(
 ) -> JointCalibration:
     """Let a person move the limp arm; keep what its readings tell. The arm holds still at the end.
 
+    Motors that keep their zeros themselves get new ones on the way. An older calibration is removed
+    before: an arm whose calibration was cut short has none, and refuses to move.
+
     Raises:
-        ConfigurationError: a joint did not reach its ends, or there is none of a name in
-            ``reverse``.
+        ConfigurationError: a joint did not reach its ends, there is none of a name in ``reverse``,
+            or the state folder cannot be written.
         RobotError: a motor does not answer.
     """
     joints = ArmModel.load(arm.arm).joints
@@ -47,12 +50,20 @@ def calibrate_joints(
             f"no joint {', '.join(sorted(unknown))}; the {arm.arm} has {', '.join(names)} and the "
             f"{GRIPPER}"
         )
+    before = _before(arm.arm, state_folder)
+
+    def forget() -> None:
+        JointCalibration.remove(state_folder)
+        guide.say(
+            "The motors get new zeros: from here on the arm has no calibration, and does not move, "
+            "until all its joints are measured."
+        )
+
     try:
-        recorded = record_ranges(arm.servos, names, guide, clock)
+        recorded = record_ranges(arm.servos, names, guide, clock, forget=forget)
     finally:
         arm.stop()
         guide.say("The motors hold again; you may let go.")
-    before = _before(arm.arm, state_folder)
     found = JointCalibration(
         arm=arm.arm,
         joints=joint_scales(joints, recorded, reverse),
@@ -77,6 +88,8 @@ def calibrate_gripper(
 ) -> JointCalibration | None:
     """Let the gripper's motor find its ends; keep them. None for a gripper that knows its own.
 
+    A motor that keeps its zero itself gets a new one; its older ends are removed before.
+
     Raises:
         ConfigurationError: the joints are not calibrated.
         RobotError: the motor does not answer, or the jaw does not move.
@@ -89,7 +102,11 @@ def calibrate_gripper(
     if before is None:
         raise ConfigurationError("the joints are not calibrated; begin with --only joints")
     guide.confirm("The gripper will close and open, slowly and weakly: leave it empty.")
-    scale = find_ends(gripper.servos, clock, closes_upwards=GRIPPER in reverse)
+    scale = find_ends(
+        *(gripper.servos, clock),
+        forget=lambda: msgspec.structs.replace(before, gripper=None).write(state_folder),
+        closes_upwards=GRIPPER in reverse,
+    )
     found = msgspec.structs.replace(before, gripper=scale)
     found.write(state_folder)
     guide.say(f"  closed at {scale.closed_rad:+.3f} rad, open at {scale.open_rad:+.3f} rad")

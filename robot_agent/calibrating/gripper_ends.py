@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from protocol.errors import RobotError
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.joint_calibration import GripperScale
 from robot_agent.arms.servo_group import ServoGroup
-from robot_agent.calibrating.joint_ranges import CentrableServos
+from robot_agent.calibrating.joint_ranges import centre
 
 TORQUE = 0.2
 """Share of what the motor can do: it stops at a finger."""
@@ -24,21 +25,23 @@ SCALE_RAD = math.pi - 0.01
 NARROWEST_RAD = 0.3
 
 
-def find_ends(jaw: ServoGroup, clock: Clock, *, closes_upwards: bool = False) -> GripperScale:
+def find_ends(
+    jaw: ServoGroup, clock: Clock, *, forget: Callable[[], None], closes_upwards: bool = False
+) -> GripperScale:
     """Close and open the jaw until it stops; it ends open and limp.
 
     Args:
         jaw: the gripper's motor, a group of one.
         clock: for every wait.
+        forget: see ``centre``.
         closes_upwards: its counts grow as the jaw closes.
 
     Raises:
         RobotError: it does not answer, or does not move.
     """
     jaw.set_torque(False, TORQUE)
-    if isinstance(jaw, CentrableServos):
-        # Wherever it stands: both ends are less than half a turn away.
-        jaw.make_middle()
+    # Wherever it stands: both ends are less than half a turn away.
+    centre(jaw, forget)
     try:
         closing = SCALE_RAD if closes_upwards else -SCALE_RAD
         jaw.set_torque(True, TORQUE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -56,9 +56,21 @@ class RecordedRanges:
 
 
 def record_ranges(
-    servos: ServoGroup, names: Collection[str], guide: Guide, clock: Clock
+    servos: ServoGroup,
+    names: Collection[str],
+    guide: Guide,
+    clock: Clock,
+    *,
+    forget: Callable[[], None],
 ) -> RecordedRanges:
     """Let the arm go limp and follow what a person does with it.
+
+    Args:
+        servos: the joints' motors.
+        names: of the joints, in the same order.
+        guide: tells and asks the person.
+        clock: for every wait.
+        forget: see ``centre``.
 
     Raises:
         RobotError: a motor does not answer.
@@ -71,8 +83,7 @@ def record_ranges(
         "Put every joint in the middle of its range: the pose in which the arm's model stands at "
         "zero (docs/calibration.md describes it for each arm)."
     )
-    if isinstance(servos, CentrableServos):
-        servos.make_middle()
+    centre(servos, forget)
     posed = servos.read().positions_rad
     done = guide.until_done(
         "Move one joint after the other slowly to both of its ends, as far as it goes by itself."
@@ -91,6 +102,19 @@ def record_ranges(
         )
         clock.sleep(CYCLE_S)
     return RecordedRanges(posed_rad=posed, lowest_rad=lowest, highest_rad=highest, wrapped=wrapped)
+
+
+def centre(servos: ServoGroup, forget: Callable[[], None]) -> None:
+    """Let limp motors that can read zero where they stand now; others stay as they are.
+
+    Args:
+        servos: the motors.
+        forget: called before: whatever was measured from their old zeros is wrong from then on,
+            also if nothing better is ever measured.
+    """
+    if isinstance(servos, CentrableServos):
+        forget()
+        servos.make_middle()
 
 
 def joint_scales(

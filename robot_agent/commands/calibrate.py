@@ -81,7 +81,7 @@ def calibrate(
             above_tips_m=board_above_tips_mm / 1e3,
         )
     except KeyboardInterrupt:
-        print("\nstopped; what was measured until here is kept")
+        print("\nstopped; parts that were done are kept, measure the one in progress again")
         return INTERRUPTED
     return 0
 

@@ -8,13 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError, RobotError
 from robot_agent.arms.joint_calibration import FILE, JointCalibration
 from robot_agent.calibrating.arm_calibration import calibrate_gripper, calibrate_joints
 from robot_agent.calibrating.guide import Guide
 from robot_agent.kinematics.arm_model import ArmModel
 from tests.emulators.servo_mechanics import Shaft
-from tests.robot_agent.robots.emulated_arms import EmulatedArm, emulated_so101
+from tests.robot_agent.robots.emulated_arms import (
+    EmulatedArm,
+    calibration_of,
+    emulated_dynamixel,
+    emulated_so101,
+)
 
 MODEL = ArmModel.load("so101")
 MOUNTED_RAD = np.array([2.9, -1.0, 0.4, -2.5, 1.2])
@@ -23,6 +29,7 @@ POSED_RAD = np.array([0.08, -0.06, 0.05, -0.09, 0.04])
 """How far from zero a person's pose is."""
 JAW_ID, JAW_RAD = 6, (2.7, 4.4)
 SWEEP_S = 4.0
+ABOVE_BIN = GripperPose(x_m=0.02, y_m=-0.03, z_m=0.12, yaw_rad=0.6)
 
 
 @pytest.fixture
@@ -87,6 +94,79 @@ def test_a_joint_that_was_forgotten_is_named_nothing_is_kept_and_the_arm_is_held
         calibrate_joints(robot, tmp_path, guide=guide(so101), clock=so101.clock)
     assert not (tmp_path / FILE).exists()
     assert all(so101.torques[:5])
+
+
+def test_a_calibration_that_fails_leaves_no_older_one_over_the_motors_new_zeros(
+    so101: EmulatedArm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    calibration_of("so101").write(tmp_path)
+    robot = so101.open()
+    move_through_ranges(so101, share=0.5)
+    with pytest.raises(ConfigurationError, match="joint shoulder_pan: moved through"):
+        calibrate_joints(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    robot.close()
+    assert "from here on the arm has no calibration, and does not move" in capsys.readouterr().out
+    with pytest.raises(ConfigurationError, match="the arm is not calibrated"):
+        so101.open().move_to(ABOVE_BIN)
+
+
+def test_a_calibration_that_is_interrupted_leaves_an_arm_that_refuses_to_move(
+    so101: EmulatedArm, tmp_path: Path
+):
+    calibration_of("so101").write(tmp_path)
+    robot = so101.open()
+    so101.clock.in_s(SWEEP_S / 2, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate_joints(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    robot.close()
+    assert all(so101.torques[:5])
+    with pytest.raises(ConfigurationError, match="the arm is not calibrated"):
+        so101.open().move_to(ABOVE_BIN)
+
+
+def test_an_older_calibration_stays_while_no_motor_has_a_new_zero(
+    so101: EmulatedArm, tmp_path: Path
+):
+    before = calibration_of("so101")
+    before.write(tmp_path)
+    robot = so101.open()
+    so101.port.unplug()
+    with pytest.raises(RobotError):
+        calibrate_joints(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    assert JointCalibration.read(tmp_path) == before
+
+
+def test_motors_without_zeros_of_their_own_keep_the_older_calibration(tmp_path: Path):
+    with emulated_dynamixel(tmp_path) as arm:
+        before = JointCalibration.read(tmp_path)
+        robot = arm.open()
+        arm.clock.in_s(SWEEP_S / 2, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            calibrate_joints(robot, tmp_path, guide=guide(arm), clock=arm.clock)
+        assert JointCalibration.read(tmp_path) == before
+
+
+@pytest.mark.parametrize("ends", ["blocked", "interrupted"])
+def test_a_jaw_whose_ends_were_not_found_has_none(ends: str, so101: EmulatedArm, tmp_path: Path):
+    before = calibration_of("so101")
+    before.write(tmp_path)
+    robot = so101.open()
+    if ends == "blocked":
+        so101.mechanics.blocks[JAW_ID] = (3.4, 3.6)
+    else:
+        so101.clock.in_s(0.5, interrupt)
+    with pytest.raises((RobotError, KeyboardInterrupt)):
+        calibrate_gripper(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    robot.close()
+    found = JointCalibration.read(tmp_path)
+    assert found is not None
+    assert found.joints == before.joints
+    with pytest.raises(ConfigurationError, match="the gripper is not calibrated"):
+        so101.open().state()
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def test_the_grippers_motor_finds_its_own_ends_gently(so101: EmulatedArm, tmp_path: Path):

@@ -37,6 +37,7 @@ from tests.emulators.pty_port import PtyPort
 from tests.emulators.servo_mechanics import FreeShafts, Shaft
 from tests.robot_agent.calibrating import board_camera
 from tests.robot_agent.calibrating.seen_board import seen, transform
+from tests.robot_agent.robots.emulated_arms import calibration_of
 from tests.robot_agent.simulated_agent import SIMULATED_CAMERA, WORKSPACE
 
 POINTS = workspace_points(WORKSPACE.x_m, WORKSPACE.y_m)
@@ -218,8 +219,10 @@ def test_a_person_calibrates_an_so101_over_its_cable_at_a_terminal(tmp_path: Pat
     assert found.gripper.open_rad - found.gripper.closed_rad == pytest.approx(0.7, abs=0.02)
 
 
-def test_ctrl_c_while_the_arm_is_limp_makes_it_hold_still(tmp_path: Path):
+def test_ctrl_c_while_the_arm_is_limp_makes_it_hold_still_without_a_calibration(tmp_path: Path):
     table = make_table(tmp_path)
+    (tmp_path / "state").mkdir()
+    calibration_of("so101").write(tmp_path / "state")
     with moved_so101(tmp_path) as (port, line):
         table["robot"] = {
             "driver": "robot_agent.robots.so101:SO101",
@@ -239,7 +242,7 @@ def test_ctrl_c_while_the_arm_is_limp_makes_it_hold_still(tmp_path: Path):
             said += running.stdout.read()
         assert running.returncode == 130, said
         assert all(servo.drive().is_on for servo in line.servos.values())
-    assert "stopped; what was measured until here is kept" in said
+    assert "stopped; parts that were done are kept" in said
     assert JointCalibration.read(tmp_path / "state") is None
 
 
