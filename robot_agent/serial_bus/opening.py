@@ -36,7 +36,21 @@ def open_alone(path: Path, baud: int) -> serial.Serial:
     # Programs that do not ask for the lock are kept out as well.
     with suppress(OSError):
         fcntl.ioctl(port.fileno(), termios.TIOCEXCL)
+    with suppress(termios.error):
+        _keep_lines_at_closing(port.fileno())
     return port
+
+
+def _keep_lines_at_closing(fd: int) -> None:
+    """Have DTR stay as it is when the port is closed.
+
+    Many boards restart when it rises: the guard, or the next agent, would make a gripper let go by
+    opening the port. Drivers remember this until the device is pulled out, so that only the first
+    opening is felt.
+    """
+    attributes = termios.tcgetattr(fd)
+    attributes[2] &= ~termios.HUPCL
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 
 def _why_not(path: Path, error: Exception) -> ConfigurationError | PortGoneError:

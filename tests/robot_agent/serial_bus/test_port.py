@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
@@ -72,6 +73,21 @@ def port(cable: PtyPort) -> Iterator[SerialPort]:
 def _ask(port: SerialPort, request: bytes, count: int) -> bytes | None:
     reply = Whatever(count)
     return reply.data if port.exchange(request, reply, timeout_s=PATIENT_S) else None
+
+
+def test_no_board_is_restarted_by_whoever_opens_its_port_next(cable: PtyPort, port: SerialPort):
+    def hangs_up() -> bool:
+        with cable.path.open("rb", buffering=0) as terminal:
+            return bool(termios.tcgetattr(terminal)[2] & termios.HUPCL)
+
+    with cable.path.open("rb", buffering=0) as terminal:
+        attributes = termios.tcgetattr(terminal)
+        attributes[2] |= termios.HUPCL
+        termios.tcsetattr(terminal, termios.TCSANOW, attributes)
+    assert hangs_up()
+    port.open()
+    port.close()
+    assert not hangs_up()
 
 
 def test_an_answer_is_fed_until_it_is_whole(device: Device, port: SerialPort):
