@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fleet.operator_client import OperatorClient
-from protocol.errors import TransientError
+from protocol.errors import GraspFleetError, TransientError
 from protocol.messages import FromGateway, StopReply, StopRequest, StopState
 from protocol.security import CurveKeys
 
@@ -24,8 +24,8 @@ class StopOutcome:
 
     robots: list[StopState]
     """By name."""
-    silent_gateways: list[str]
-    """Endpoints that did not take the order."""
+    untold_gateways: dict[str, str]
+    """Why a gateway did not take the order, by its endpoint."""
 
     @property
     def is_done(self) -> bool:
@@ -61,38 +61,53 @@ class StopOrder:
         """Stop the robots; return once all have confirmed, or what is known ``within_s`` later.
 
         Raises:
-            TransientError: no gateway answers.
-            AuthenticationError: the operator's key is refused.
-            RejectedMessageError: there is no such robot.
+            AuthenticationError: every gateway refuses the operator's key.
+            RejectedMessageError: every gateway refuses the order: there is no such robot.
+            TransientError: no gateway took it for any other reason, such as not being there.
         """
         deadline_s = time.monotonic() + within_s
         with ThreadPoolExecutor(len(self._endpoints)) as threads:
             asked = threads.map(lambda one: self._give_to(one, deadline_s), self._endpoints)
-            replies = dict(zip(self._endpoints, asked, strict=True))
-        heard = [reply for reply in replies.values() if reply is not None]
+            answers = dict(zip(self._endpoints, asked, strict=True))
+        heard = [answer for answer in answers.values() if isinstance(answer, StopReply)]
+        untold = {
+            endpoint: answer
+            for endpoint, answer in answers.items()
+            if isinstance(answer, GraspFleetError)
+        }
         if not heard:
-            raise TransientError(
-                f"none of the gateways {', '.join(self._endpoints)} answers: nobody was stopped; "
-                "go to the robots"
-            )
+            raise _nobody_was_stopped(untold)
         return StopOutcome(
             robots=_together(heard),
-            silent_gateways=[one for one, reply in replies.items() if reply is None],
+            untold_gateways={endpoint: str(error) for endpoint, error in untold.items()},
         )
 
-    def _give_to(self, endpoint: str, deadline_s: float) -> StopReply | None:
-        """Give one gateway the order until its robots have confirmed; None if it is silent."""
+    def _give_to(self, endpoint: str, deadline_s: float) -> StopReply | GraspFleetError:
+        """Give one gateway the order until its robots have confirmed, or say why it took none.
+
+        What one gateway answers must not keep anybody from hearing of the others.
+        """
         reply: StopReply | None = None
-        with OperatorClient(endpoint, self._keys, self._server_public, FromGateway) as gateway:
-            while (left_s := deadline_s - time.monotonic()) > 0:
-                try:
+        try:
+            with OperatorClient(endpoint, self._keys, self._server_public, FromGateway) as gateway:
+                while True:
+                    left_s = max(0.0, deadline_s - time.monotonic())
                     reply = gateway.ask(self._request, StopReply, left_s)
-                except TransientError:
-                    break
-                if all(robot.confirmed_at_ns or robot.trouble for robot in reply.robots):
-                    break
-                time.sleep(_ASK_EVERY_S)
-        return reply
+                    if all(robot.confirmed_at_ns or robot.trouble for robot in reply.robots):
+                        return reply
+                    time.sleep(_ASK_EVERY_S)
+        except GraspFleetError as error:
+            # One that has answered before has the order.
+            return reply or error
+
+
+def _nobody_was_stopped(untold: Mapping[str, GraspFleetError]) -> GraspFleetError:
+    """Return what to raise: the gateways' own refusal if that is what all of them say."""
+    errors = list(untold.values())
+    if not any(isinstance(error, TransientError) for error in errors):
+        return errors[0]
+    reasons = "; ".join(f"{endpoint}: {error}" for endpoint, error in untold.items())
+    return TransientError(f"nobody was stopped; go to the robots: no gateway took it: {reasons}")
 
 
 def _together(replies: Sequence[StopReply]) -> list[StopState]:

@@ -40,6 +40,6 @@ def stop(robot: Positional[str] = "", run: Path = Path("runs/demo"), all: bool =
         else:
             why = state.trouble or "it has not said so yet"
             say(f"{state.robot_id} may not have stopped: {why}")
-    for endpoint in outcome.silent_gateways:
-        say(f"warning: gateway {endpoint} does not answer: robots that come to it go on")
+    for endpoint, why in outcome.untold_gateways.items():
+        say(f"warning: gateway {endpoint} did not take the order: {why}")
     return 0 if outcome.is_done else EXIT_NOT_WELL

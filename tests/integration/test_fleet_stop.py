@@ -69,6 +69,19 @@ def agent(site: DeliverySite, name: str) -> Iterator[EmergencyStop]:
             uplink.close(0.0)
 
 
+@contextmanager
+def another_learner(folder: Path, site: DeliverySite) -> Iterator[str]:
+    """Run a gateway with the same key that knows the operator and no robot; return where."""
+    folder.mkdir()
+    (folder / "registry").mkdir()
+    (folder / "keys").symlink_to(site.folder / "keys")
+    (folder / "endpoint").write_text(f"tcp://127.0.0.1:{free_port()}")
+    strict = DeliverySite(folder)
+    strict.registry.enrol("operator", site.keys_of("operator").public.decode(), "operator")
+    with running(strict):
+        yield strict.endpoint
+
+
 def order_stop(site: DeliverySite, robot_id: str, within_s: float = 5.0) -> StopOutcome:
     return StopOrder(
         [site.endpoint], site.keys_of("operator"), site.server_public(), robot_id=robot_id
@@ -188,9 +201,24 @@ def test_a_gateway_that_is_gone_is_named_and_the_others_are_told(
     with agent(site, "arm"):
         outcome = StopOrder([gone, site.endpoint], keys, public, robot_id="arm").give(1.0)
         assert outcome.is_done
-        assert outcome.silent_gateways == [gone]
+        assert list(outcome.untold_gateways) == [gone]
         with pytest.raises(TransientError, match="nobody was stopped; go to the robots"):
             StopOrder([gone], keys, public, robot_id="arm").give(0.5)
+
+
+def test_a_gateway_that_refuses_hides_nothing_of_those_that_obey(
+    site: DeliverySite, gateway: Gateway, tmp_path: Path
+):
+    with another_learner(tmp_path / "other", site) as strict, agent(site, "arm") as emergency:
+        outcome = StopOrder(
+            [strict, site.endpoint],
+            site.keys_of("operator"),
+            site.server_public(),
+            robot_id="arm",
+        ).give()
+        assert emergency.pulled is not None
+        assert outcome.is_done
+        assert "'arm' is not an enrolled robot" in outcome.untold_gateways[strict]
 
 
 def test_orders_that_cannot_be_read_keep_the_learner_from_starting(site: DeliverySite):
