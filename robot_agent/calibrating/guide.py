@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from threading import Event, Thread
@@ -23,8 +24,14 @@ class Guide:
             clock: for recordings.
 
         Raises:
-            ConfigurationError: a person is to be asked, and there is no terminal.
+            ConfigurationError: it is no length of time, or a person is to be asked, and there is
+                no terminal.
         """
+        if not (math.isfinite(record_s) and record_s >= 0):
+            # Nobody would be waited for, and the arm let go at once.
+            raise ConfigurationError(
+                f"--record-seconds {record_s:g}: 0 waits for a person, else a number of seconds"
+            )
         if record_s == 0 and not sys.stdin.isatty():
             raise ConfigurationError(
                 "calibrate asks a person and needs a terminal; without one give --record-seconds"
