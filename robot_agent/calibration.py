@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -173,6 +174,27 @@ def described_parameters(description: CameraDescription) -> NDArray[np.float64]:
     return np.array([*position, pan, tilt, 0.0, focal])
 
 
+def viewing_poses(
+    robot: Robot | ReachLimitedRobot,
+    workspace: Workspace,
+    lowest_m: float,
+    rng: np.random.Generator,
+) -> Iterator[GripperPose]:
+    """Yield poses for the hand to be seen at, all over the workspace, at ``lowest_m`` or higher.
+
+    What is in an arm's reach may depend on where it is: take one, go there, take the next.
+
+    Raises:
+        RobotError: reach and workspace do not meet.
+    """
+    low, high = workspace.low.copy(), workspace.high
+    low[2] = max(low[2], min(lowest_m, high[2]))
+    for _ in range(VIEWS):
+        x, y, z, yaw = (float(value) for value in rng.uniform(low, high))
+        drawn = GripperPose(x_m=x, y_m=y, z_m=z, yaw_rad=yaw)
+        yield workspace.within_reach(workspace.inside(drawn), robot)
+
+
 def _collect(
     robot: Robot, camera: Camera, workspace: Workspace, rng: np.random.Generator
 ) -> list[View]:
@@ -181,13 +203,7 @@ def _collect(
     robot.prepare_attempt()
     pictures = [camera.capture().image]
     states = []
-    low, high = workspace.low.copy(), workspace.high
-    low[2] = max(low[2], min(LOWEST_VIEW_M, high[2]))
-    for index in range(VIEWS):
-        x, y, z, yaw = (float(value) for value in rng.uniform(low, high))
-        pose = workspace.inside(GripperPose(x_m=x, y_m=y, z_m=z, yaw_rad=yaw))
-        if isinstance(robot, ReachLimitedRobot):
-            pose = robot.nearest_reachable(pose)
+    for index, pose in enumerate(viewing_poses(robot, workspace, LOWEST_VIEW_M, rng)):
         robot.move_to(pose)
         if index == VIEWS // 2:
             robot.close_gripper()

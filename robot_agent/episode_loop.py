@@ -34,7 +34,7 @@ from robot_agent.cameras.base import Camera, Frame
 from robot_agent.config import AgentConfig
 from robot_agent.grasp_outcome import aborted, drop_test_score, judge
 from robot_agent.q_function import QFunction
-from robot_agent.robots.base import InstrumentedRobot, ReachLimitedRobot, Robot, RobotState
+from robot_agent.robots.base import InstrumentedRobot, Robot, RobotState
 from robot_agent.safety.workspace import Workspace, held_still_after_a_fault, hold_still
 from robot_agent.servoing import Decision, Servo, make_servo
 
@@ -242,9 +242,7 @@ class EpisodeLoop:
         return commanded
 
     def _within_reach(self, pose: GripperPose) -> GripperPose:
-        if isinstance(self._robot, ReachLimitedRobot):
-            return self._workspace.within_reach(pose, self._robot)
-        return pose
+        return self._workspace.within_reach(pose, self._robot)
 
     def _reference(self) -> ReferenceOutcome | None:
         if isinstance(self._robot, InstrumentedRobot):

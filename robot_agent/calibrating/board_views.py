@@ -11,10 +11,10 @@ from protocol.episode import GripperPose
 from robot_agent.calibrating.board_fit import BoardView
 from robot_agent.calibrating.guide import Guide
 from robot_agent.calibrating.marker_board import MarkerBoard
-from robot_agent.calibration import LOWEST_VIEW_M, VIEWS
+from robot_agent.calibration import LOWEST_VIEW_M, VIEWS, viewing_poses
 from robot_agent.cameras.base import Camera
 from robot_agent.config import CameraConfig
-from robot_agent.robots.base import ReachLimitedRobot, Robot
+from robot_agent.robots.base import Robot
 from robot_agent.safety.workspace import Workspace
 
 DETAIL_PX = 512
@@ -69,15 +69,10 @@ def see_held(
     robot.retreat()
     guide.confirm("Hold the board between the open fingers: they will close on it.")
     robot.close_gripper()
-    low, high = workspace.low.copy(), workspace.high
     # A board that hangs below the fingers must not touch what lies in the bin.
-    low[2] = min(max(low[2], LOWEST_VIEW_M + max(0.0, -above_tips_m)), high[2])
+    lowest_m = LOWEST_VIEW_M + max(0.0, -above_tips_m)
     views = []
-    for index in range(VIEWS):
-        x, y, z, yaw = (float(value) for value in rng.uniform(low, high))
-        pose = workspace.inside(GripperPose(x_m=x, y_m=y, z_m=z, yaw_rad=yaw))
-        if isinstance(robot, ReachLimitedRobot):
-            pose = robot.nearest_reachable(pose)
+    for index, pose in enumerate(viewing_poses(robot, workspace, lowest_m, rng)):
         robot.move_to(pose)
         state = robot.state()
         view = BoardView(sighting=board.find(camera.capture().image), pose=state.pose)

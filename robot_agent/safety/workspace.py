@@ -60,8 +60,9 @@ class Workspace:
             yaw_rad=yaw_rad,
         )
 
-    def within_reach(self, pose: GripperPose, robot: ReachLimitedRobot) -> GripperPose:
-        """Return a pose near ``pose`` that the robot can have and that is inside the limits.
+    def within_reach(self, pose: GripperPose, robot: Robot | ReachLimitedRobot) -> GripperPose:
+        """Return a pose near ``pose`` that the robot can have and that is inside the limits; of a
+        robot that can be everywhere, ``pose``.
 
         What is nearest in reach may lie outside, and what is nearest inside out of reach: so both
         in turn, until they agree.
@@ -69,6 +70,8 @@ class Workspace:
         Raises:
             RobotError: they never do.
         """
+        if not isinstance(robot, ReachLimitedRobot):
+            return pose
         wanted = pose
         for _ in range(_ROUNDS):
             reachable = robot.nearest_reachable(wanted)

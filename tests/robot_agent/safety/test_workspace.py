@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError, RobotError
+from robot_agent.calibration import VIEWS, viewing_poses
 from robot_agent.config import WorkspaceConfig
 from robot_agent.safety.workspace import OUTSIDE_M, WRIST_LIMIT_RAD, Workspace
 from tests.robot_agent.simulated_agent import WORKSPACE
@@ -99,6 +100,16 @@ def test_what_is_in_reach_is_commanded_only_inside(
         (commanded.z_m, WORKSPACE.z_m),
     ):
         assert low - OUTSIDE_M <= value <= high + OUTSIDE_M
+
+
+def test_the_hand_is_shown_to_the_camera_only_inside_the_limits():
+    # What of the workspace is in reach is a cap, 15 mm high.
+    arm, workspace = Ball((0.0, 0.0, -0.05), 0.065), Workspace(WORKSPACE)
+    rng = np.random.default_rng(0)
+    poses = [pose.as_array() for pose in viewing_poses(arm, workspace, 0.05, rng)]
+    assert len(poses) == VIEWS
+    assert (np.array(poses)[:, :3] >= workspace.low[:3] - OUTSIDE_M).all()
+    assert (np.array(poses)[:, :3] <= workspace.high[:3] + OUTSIDE_M).all()
 
 
 @given(pose=INSIDE)
