@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from threading import Condition, Event, Thread
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from protocol.episode import ImageArray
-from protocol.errors import CameraError, ConfigurationError
+from protocol.errors import CameraError, GraspFleetError
 from robot_agent.cameras.base import Frame
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Exposure:
     began_ns: int
     """The earliest moment at which it may have begun."""
     ended_ns: int
+    """The latest moment at which it may have ended."""
 
 
 class FrameSource(Protocol):
@@ -96,6 +98,7 @@ class NewestFrame:
         self._wanted_ns: int | None = None
         self._frame: Frame | None = None
         self._trouble = ""
+        self._has_ended = False
         self._last_image: ImageArray | None = None
         self._last_began_ns = -1
         self._still_since_s: float | None = None
@@ -112,7 +115,9 @@ class NewestFrame:
         with self._changed:
             self._wanted_ns, self._frame = moment_ns, None
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._frame is not None, self._timeout_s)
+            self._changed.wait_for(
+                lambda: self._frame is not None or self._has_ended, self._timeout_s
+            )
             frame, self._wanted_ns = self._frame, None
         if frame is None:
             raise CameraError(
@@ -129,6 +134,19 @@ class NewestFrame:
         self._thread.join(CLOSE_S)
 
     def _read_on(self) -> None:
+        """Read until closed; what nobody foresaw is told to whoever asks for a picture."""
+        try:
+            self._read_and_reopen()
+        except Exception as error:
+            logger.exception("%s: its thread ended", self._name)
+            self._trouble = f"its thread ended by {error!r}; start the agent again"
+        finally:
+            with self._changed:
+                self._has_ended = True
+                self._changed.notify_all()
+            self._let_go()
+
+    def _read_and_reopen(self) -> None:
         pause_s = FIRST_PAUSE_S
         while not self._closing.is_set():
             try:
@@ -138,13 +156,12 @@ class NewestFrame:
                 if self._is_awaited():
                     self._take_one(self._source)
                     pause_s = FIRST_PAUSE_S
-            except (CameraError, ConfigurationError) as error:
+            except (GraspFleetError, OSError, cv2.error) as error:
                 self._trouble = str(error)
-                logger.warning("%s; next try in %.1f s", error, pause_s)
+                logger.warning("%s: opened again in %.1f s, after: %s", self._name, pause_s, error)
                 self._let_go()
                 self._closing.wait(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-        self._let_go()
 
     def _is_awaited(self) -> bool:
         """Return whether a picture is to be fetched now; may wait until one is."""

@@ -24,9 +24,6 @@ from robot_agent.cameras.usb_settings import (
 )
 from robot_agent.robots.base import Robot
 
-FRAMES_IN_FLIGHT = 2
-"""Without timestamps of the camera's own, a picture may have been begun so many periods before it
-arrived: one of exposure, one on the way."""
 OLDEST_STAMP_NS = 5_000_000_000
 """A timestamp is taken for one of the monotonic clock if it lies at most so far back."""
 
@@ -68,13 +65,17 @@ class V4l2Source:
     """The pictures of one V4L2 device."""
 
     def __init__(
-        self, capture: cv2.VideoCapture, options: UsbCameraOptions, framing: Framing
+        self, capture: cv2.VideoCapture, options: UsbCameraOptions, framing: Framing, fps: float
     ) -> None:
         self.options = options
         """As they were asked for, with the exposure that is set."""
         self.name = camera_name(options)
         self._capture = capture
         self._framing = framing
+        self._period_ns = int(1e9 / fps)
+        exposure_ms = options.exposure_ms
+        # One that is not told is rarely longer than a period.
+        self._exposure_ns = self._period_ns if exposure_ms is None else int(exposure_ms * 1e6)
 
     @classmethod
     def open(cls, options: UsbCameraOptions, width_px: int, height_px: int) -> Self:
@@ -91,30 +92,30 @@ class V4l2Source:
                 "else, and may this user read it (group 'video')?"
             )
         try:
-            set_format(capture, options)
+            fps = set_format(capture, options)
             options = fix_settings(capture, options)
             size_px = (options.capture_width_px, options.capture_height_px)
             framing = Framing.of(options.region, size_px, width_px, height_px)
         except (ConfigurationError, CameraError):
             capture.release()
             raise
-        return cls(capture, options, framing)
+        return cls(capture, options, framing, fps)
 
     def grab(self) -> Exposure:
         """Wait for the next picture.
 
-        UVC cameras stamp it with the beginning of its exposure, by the monotonic clock. Where the
-        stamp is none of that clock, the moment of arrival counts as the end of the exposure.
+        Linux stamps it, by the monotonic clock, when its first packet arrives: after the exposure
+        and after what the camera does with a picture before it sends it, at most one period. Where
+        the stamp is none of that clock, the picture may have been a period on its way besides.
         """
         if not self._capture.grab():
             raise CameraError(f"{self.name}: gives no picture any more; is it unplugged?")
         now_ns = time.monotonic_ns()
+        before_sent_ns = self._exposure_ns + self._period_ns
         stamp_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
         if 0 <= now_ns - stamp_ns <= OLDEST_STAMP_NS:
-            exposure_ns = int((self.options.exposure_ms or 0.0) * 1e6)
-            return Exposure(began_ns=stamp_ns, ended_ns=min(stamp_ns + exposure_ns, now_ns))
-        in_flight_ns = int(FRAMES_IN_FLIGHT / self.options.fps * 1e9)
-        return Exposure(began_ns=now_ns - in_flight_ns, ended_ns=now_ns)
+            return Exposure(began_ns=stamp_ns - before_sent_ns, ended_ns=stamp_ns)
+        return Exposure(began_ns=now_ns - before_sent_ns - self._period_ns, ended_ns=now_ns)
 
     def retrieve(self) -> ImageArray:
         """Return the picture, cut out and resized."""

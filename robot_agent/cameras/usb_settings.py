@@ -23,6 +23,8 @@ EXPOSURE_UNIT_MS = 0.1
 """V4L2 counts exposure in units of 100 us."""
 MANUAL_EXPOSURE = 1
 """V4L2_EXPOSURE_MANUAL."""
+AUTOMATIC_EXPOSURES = (3, 0)
+"""V4L2_EXPOSURE_APERTURE_PRIORITY, which UVC cameras have, and V4L2_EXPOSURE_AUTO."""
 TOLERANCE = 0.1
 """Cameras round exposure and colour temperature to steps of their own."""
 
@@ -53,8 +55,11 @@ class UsbCameraOptions:
     """How long a picture may take, a short interruption included."""
 
 
-def set_format(capture: cv2.VideoCapture, options: UsbCameraOptions) -> None:
+def set_format(capture: cv2.VideoCapture, options: UsbCameraOptions) -> float:
     """Set pixel format, size and rate, and read them back.
+
+    Returns:
+        Pictures a second that the camera gives at least.
 
     Raises:
         ConfigurationError: the camera does not have the format or the size. A rate that it does
@@ -83,6 +88,7 @@ def set_format(capture: cv2.VideoCapture, options: UsbCameraOptions) -> None:
         logger.warning(
             "%s: gives %.1f pictures a second, not %.1f", camera_name(options), fps, options.fps
         )
+    return min(fps, options.fps) if fps > 0 else options.fps
 
 
 def fix_settings(capture: cv2.VideoCapture, options: UsbCameraOptions) -> UsbCameraOptions:
@@ -126,7 +132,13 @@ def fix_settings(capture: cv2.VideoCapture, options: UsbCameraOptions) -> UsbCam
 
 
 def _settled_exposure_ms(capture: cv2.VideoCapture, options: UsbCameraOptions) -> float | None:
-    """Let automatic exposure settle; return what it settled on, None where it is not told."""
+    """Let automatic exposure settle; return what it settled on, None where it is not told.
+
+    A camera keeps its settings when a process ends: the last start has left it at manual.
+    """
+    control = cv2.CAP_PROP_AUTO_EXPOSURE
+    if not any(_switch(capture, control, automatic) for automatic in AUTOMATIC_EXPOSURES):
+        logger.warning("%s: has no automatic exposure to find one", camera_name(options))
     deadline_s = time.monotonic() + options.settle_s
     while time.monotonic() < deadline_s:
         if not capture.grab():

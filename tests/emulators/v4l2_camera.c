@@ -1,8 +1,9 @@
 /* A UVC camera at the level of the kernel's calls: preloaded, it answers V4L2's ioctls on one path.
  *
- * The sensor exposes picture k at start + k / fps, whether anybody looks or not, and fills the
- * buffer that was queued first: a buffer that nobody fetches keeps an old picture, as a real one
- * does. Orders and readings are in a shared file, struct board; pictures come from files
+ * The sensor begins to expose picture k at start + k / fps, whether anybody looks or not; its first
+ * packet arrives after the exposure and processing_ms, and is what the kernel stamps, as uvcvideo
+ * does. It fills the buffer that was queued first: one that nobody fetches keeps an old picture.
+ * While exposure is automatic, it is what the light asks for. Orders and readings are in a shared file, struct board; pictures come from files
  * <frames>.MJPG and <frames>.YUYV: a count, then for each its size and its bytes.
  *
  * Environment: V4L2_PATH, V4L2_BOARD, V4L2_FRAMES.
@@ -21,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFERS = 4, CONTROLS = 8, SILENT_S = 2 };
+enum { BUFFERS = 4, CONTROLS = 8, SILENT_S = 2, EXPOSURE_UNIT_NS = 100000 };
 
 struct control { /* of the camera; 0 as an id: there is no such control */
     int32_t id, value, low, high, is_stuck;
@@ -29,7 +30,7 @@ struct control { /* of the camera; 0 as an id: there is no such control */
 
 struct board { /* shared with who tests */
     int32_t is_unplugged, is_silent, is_picture_frozen, are_stamps_frozen, stamps_are_utc;
-    int32_t width, height, fps, latency_ms, opened;
+    int32_t width, height, fps, latency_ms, processing_ms, light, opened;
     int64_t start_ns;
     struct control controls[CONTROLS];
 };
@@ -51,7 +52,26 @@ static int64_t now_ns(clockid_t clock) {
 
 static int64_t period_ns(void) { return 1000000000LL / board->fps; }
 
+static struct control *control_of(uint32_t id) {
+    for (int i = 0; i < CONTROLS; i++)
+        if (board->controls[i].id == (int32_t)id && id != 0) return &board->controls[i];
+    errno = EINVAL;
+    return NULL;
+}
+
 static int64_t exposed_ns(int64_t picture) { return board->start_ns + picture * period_ns(); }
+
+static int64_t until_first_packet_ns(void) {
+    struct control *exposure = control_of(V4L2_CID_EXPOSURE_ABSOLUTE);
+    int64_t exposure_ns = exposure ? (int64_t)exposure->value * EXPOSURE_UNIT_NS : 0;
+    return exposure_ns + board->processing_ms * 1000000LL;
+}
+
+static void expose_by_light(void) {
+    struct control *automatic = control_of(V4L2_CID_EXPOSURE_AUTO);
+    struct control *exposure = control_of(V4L2_CID_EXPOSURE_ABSOLUTE);
+    if (automatic && exposure && automatic->value != V4L2_EXPOSURE_MANUAL) exposure->value = board->light;
+}
 
 static void *map_file(const char *path) {
     int file = open(path, O_RDWR);
@@ -102,7 +122,8 @@ static int is_camera(const char *path) {
 }
 
 static void enqueue(int index) {
-    int64_t next = (now_ns(CLOCK_MONOTONIC) - board->start_ns) / period_ns() + 1;
+    int64_t begun_ns = now_ns(CLOCK_MONOTONIC) - until_first_packet_ns() - board->start_ns;
+    int64_t next = begun_ns < 0 ? 0 : begun_ns / period_ns() + 1;
     last_picture = next > last_picture ? next : last_picture + 1;
     filled[index] = last_picture;
     queue[queued++] = index;
@@ -112,7 +133,9 @@ static int dequeue(struct v4l2_buffer *buffer) {
     if (queued == 0) { errno = EINVAL; return -1; }
     int index = queue[0];
     int64_t picture = filled[index];
+    int64_t first_packet_ns = exposed_ns(picture) + until_first_packet_ns();
     int64_t due_ns = exposed_ns(picture) + board->latency_ms * 1000000LL;
+    if (due_ns < first_packet_ns) due_ns = first_packet_ns;
     int64_t end_ns = now_ns(CLOCK_MONOTONIC) + SILENT_S * 1000000000LL;
     while (board->is_silent || now_ns(CLOCK_MONOTONIC) < due_ns) {
         if (board->is_unplugged) break;
@@ -122,7 +145,8 @@ static int dequeue(struct v4l2_buffer *buffer) {
     if (board->is_unplugged) { errno = ENODEV; return -1; }
     memmove(queue, queue + 1, --queued * sizeof queue[0]);
     if (!board->is_picture_frozen || frozen_picture < 0) frozen_picture = picture;
-    int64_t stamp_ns = exposed_ns(picture);
+    expose_by_light();
+    int64_t stamp_ns = first_packet_ns;
     if (board->stamps_are_utc) stamp_ns += now_ns(CLOCK_REALTIME) - now_ns(CLOCK_MONOTONIC);
     if (!board->are_stamps_frozen || frozen_stamp_ns < 0) frozen_stamp_ns = stamp_ns;
     memset(buffer, 0, sizeof *buffer);
@@ -150,13 +174,6 @@ static int set_format(struct v4l2_format *format, int is_set) {
     pixels->bytesperline = pixel_format == V4L2_PIX_FMT_YUYV ? 2 * board->width : 0;
     pixels->sizeimage = buffer_bytes;
     return 0;
-}
-
-static struct control *control_of(uint32_t id) {
-    for (int i = 0; i < CONTROLS; i++)
-        if (board->controls[i].id == (int32_t)id && id != 0) return &board->controls[i];
-    errno = EINVAL;
-    return NULL;
 }
 
 static int control(unsigned long request, void *argument) {

@@ -22,6 +22,8 @@ EXPOSURE_AUTO, EXPOSURE, AUTO_WHITE_BALANCE = 0x009A0901, 0x009A0902, 0x0098090C
 WHITE_BALANCE_K, GAIN, AUTO_FOCUS, FOCUS = 0x0098091A, 0x00980913, 0x009A090C, 0x009A090A
 CONTROLS = 8
 SIZE_PX = (128, 96)
+PROCESSING_MS = 6
+"""From the end of an exposure until the first packet."""
 AS_IT_COMES = {
     EXPOSURE_AUTO: (3, 0, 3),
     EXPOSURE: (157, 3, 2047),
@@ -45,8 +47,10 @@ class _Board(ctypes.Structure):
     _fields_ = [
         *(
             (name, ctypes.c_int32)
-            for name in (*FAULTS, "width", "height", "fps", "latency_ms", "opened")
+            for name in (*FAULTS, "width", "height", "fps", "latency_ms", "processing_ms")
         ),
+        ("light", ctypes.c_int32),
+        ("opened", ctypes.c_int32),
         ("start_ns", ctypes.c_int64),
         ("controls", _Control * CONTROLS),
     ]
@@ -69,6 +73,7 @@ class EmulatedCamera:
         """Plug it in, mend it, and set every control as it comes."""
         for fault in FAULTS:
             setattr(self.board, fault, 0)
+        self.board.light = AS_IT_COMES[EXPOSURE][0]
         for slot, (control, (value, low, high)) in enumerate(AS_IT_COMES.items()):
             self.board.controls[slot] = _Control(control, value, low, high, 0)
 
@@ -77,6 +82,10 @@ class EmulatedCamera:
 
     def set(self, control: int, value: int) -> None:
         self._control(control).value = value
+
+    def shine(self, exposure: int) -> None:
+        """Let the light be such that the automatic settles on ``exposure``."""
+        self.board.light = exposure
 
     def stick(self, control: int) -> None:
         """Let a control ignore what it is told."""
@@ -105,7 +114,15 @@ def build(folder: Path) -> Path | None:
 def emulated_camera(
     folder: Path, library: Path, pictures: list[ImageArray], *, fps: int = 100, latency_ms: int = 18
 ) -> Iterator[EmulatedCamera]:
-    """Serve ``pictures``, uint8[96, 128, 3] in BGR, one after the other."""
+    """Serve ``pictures``, uint8[96, 128, 3] in BGR, one after the other.
+
+    Args:
+        folder: for what the process shares with the camera.
+        library: that ``build`` made.
+        pictures: as many as are wanted.
+        fps: of the sensor.
+        latency_ms: from the beginning of an exposure until the whole picture is there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     _write_frames(folder / "frames.MJPG", [cv2.imencode(".jpg", one)[1] for one in pictures])
     _write_frames(folder / "frames.YUYV", [_yuyv(one) for one in pictures])
@@ -113,7 +130,7 @@ def emulated_camera(
     with (folder / "board").open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
         board = _Board.from_buffer(memory)
         board.width, board.height = SIZE_PX
-        board.fps, board.latency_ms = fps, latency_ms
+        board.fps, board.latency_ms, board.processing_ms = fps, latency_ms, PROCESSING_MS
         camera = EmulatedCamera(folder, board, library)
         camera.begin_anew()
         try:
