@@ -54,7 +54,8 @@ class GcodeController:
         """Return what the firmware says it is, once the board has started.
 
         Raises:
-            ConfigurationError: it is of another family than configured, or the port is in use.
+            ConfigurationError: it is of another family than configured, it cannot be stopped in a
+                motion, or the port is in use.
             RobotError: nothing answers.
         """
         self._lines.open()
@@ -68,7 +69,9 @@ class GcodeController:
                 f"robot.options.firmware asks for version {wanted}: set it to "
                 f"'uarm-{found}' if that is one of the known ones, or update the firmware"
             )
-        return " ".join((*answer.notes, answer.text)).strip()
+        self._check_stop(answer)
+        said = [note for note in answer.notes if not note.startswith("Cap:")]
+        return " ".join((*said, answer.text)).strip()
 
     def prepare(self) -> None:
         """Switch the motors on where the arm is, and limit its acceleration.
@@ -175,6 +178,19 @@ class GcodeController:
     def close(self) -> None:
         """Let go of the port. May be called twice."""
         self._lines.close()
+
+    def _check_stop(self, answer: Answer) -> None:
+        """Refuse a firmware that reads a stop only behind the motion that it should end."""
+        needed = self._dialect.stop_capability
+        if needed is None or needed in answer.notes:
+            return
+        # Of a board that was starting the first answer may have begun before it was asked again.
+        if needed not in self._query(self._dialect.identify).notes:
+            raise ConfigurationError(
+                f"{self._site.name}: the controller stops only after a motion has ended: its "
+                f"answer to {self._dialect.identify} does not say {needed}; build its firmware "
+                "with EMERGENCY_PARSER"
+            )
 
     def _finish(self, limit_s: float) -> None:
         """Wait until all that was commanded is done."""

@@ -46,6 +46,8 @@ class GcodeDialect:
     """Asks for that angle; None if the controller cannot tell."""
     stop: bytes
     """Ends a motion at once, whatever is queued."""
+    stop_capability: str | None
+    """What the firmware must say of itself, or it reads a stop only when a motion has ended."""
     power: str | None
     """Asks whether the motors have their supply: V1 or V0."""
 
@@ -69,6 +71,7 @@ DIALECTS: dict[Firmware, GcodeDialect] = {
         wrist="G2202 N3 V{degrees:.1f} F100",
         wrist_angle="P2206 N3",
         stop=b"\x18",
+        stop_capability=None,
         power="P2234",
     ),
     "uarm-3": GcodeDialect(
@@ -84,6 +87,8 @@ DIALECTS: dict[Firmware, GcodeDialect] = {
         wrist="G2202 N3 V{degrees:.1f} F100",
         wrist_angle="P2206 N3",
         stop=b"M410\n",
+        # Its motions are asked about, never waited for with an M400.
+        stop_capability=None,
         power="P2234",
     ),
     "marlin": GcodeDialect(
@@ -99,6 +104,7 @@ DIALECTS: dict[Firmware, GcodeDialect] = {
         wrist="M280 P0 S{degrees:.0f}",
         wrist_angle=None,
         stop=b"M410\n",
+        stop_capability="Cap:EMERGENCY_PARSER:1",
         power=None,
     ),
 }

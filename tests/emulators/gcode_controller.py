@@ -30,6 +30,8 @@ class EmulatedGcodeController:
     are_motors_on: bool = False
     blocked_below_mm: float = -1000.0
     """The tip gets no lower, as over an obstacle."""
+    emergency_parser: bool | None = True
+    """Whether Marlin reads a stop at once; None is a firmware that does not tell."""
     acceleration: str = ""
     commands: list[str] = field(default_factory=list)
     """Everything that was understood, in the order of arrival."""
@@ -134,8 +136,10 @@ class EmulatedGcodeController:
         if head == "M400":
             self.say("echo:busy: processing")
             return "ok"
+        parser = self.emergency_parser
+        told = "" if parser is None else f"Cap:EEPROM:1\r\nCap:EMERGENCY_PARSER:{parser:d}\r\n"
         answers = {
-            "M115": "FIRMWARE_NAME:Marlin 2.1.2 MACHINE_TYPE:arm\r\nok",
+            "M115": f"FIRMWARE_NAME:Marlin 2.1.2 MACHINE_TYPE:arm\r\n{told}ok",
             "M114": f"X:{x:.2f} Y:{y:.2f} Z:{z:.2f} E:0.00 Count X:0 Y:0 Z:0\r\nok",
         }
         return answers.get(head)

@@ -242,6 +242,20 @@ def test_marlin_homes_and_is_asked_in_its_own_words(tmp_path: Path):
         assert len(homings) == 1
 
 
+@pytest.mark.parametrize("emergency_parser", [False, None])
+def test_a_marlin_that_would_read_a_stop_only_after_the_motion_is_refused(
+    emergency_parser: bool | None, tmp_path: Path
+):
+    bench = Bench(tmp_path, "marlin")
+    bench.controller.emergency_parser = emergency_parser
+    gripper = {"driver": "robot_agent.robots.robotiq_2f85:Robotiq2F85", "port": "/dev/none"}
+    with (
+        bench.line,
+        pytest.raises(ConfigurationError, match="stops only after a motion has ended"),
+    ):
+        bench.open(gripper=gripper)
+
+
 def test_marlin_without_a_gripper_is_refused(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="name a gripper"):
         GcodeArm.open({"port": "/dev/x", "firmware": "marlin"}, site(tmp_path))
