@@ -25,7 +25,7 @@ FULL_LOAD = 1000
 """What a motor without current sensor calls all it can."""
 
 _SWITCHES = RegisterSpan(registers.TORQUE_ENABLE, registers.HARDWARE_ERROR)
-_MEASURED = RegisterSpan(registers.MOVING, registers.PRESENT_TEMPERATURE)
+_MEASURED = RegisterSpan(registers.GOAL_POSITION, registers.PRESENT_TEMPERATURE)
 _LIMITS = RegisterSpan(registers.PWM_LIMIT, registers.CURRENT_LIMIT)
 _FAULTS = {
     HardwareError.VOLTAGE: ServoFault.VOLTAGE,
@@ -92,8 +92,11 @@ class DynamixelServos:
             self._check_hold(switches, faults)
         full_loads = np.array([motor.full_load for motor in motors], np.float64)
         counts = measured.values(registers.PRESENT_POSITION) - registers.MIDDLE
+        goals = measured.values(registers.GOAL_POSITION) - registers.MIDDLE
+        is_on = switches.values(registers.TORQUE_ENABLE) == 1
         return ServoReadings(
             positions_rad=counts * RAD_PER_COUNT,
+            goals_rad=np.where(is_on, goals * RAD_PER_COUNT, np.nan),
             velocities_rad_s=measured.values(registers.PRESENT_VELOCITY) * RAD_S_PER_STEP,
             loads=np.clip(measured.values(registers.PRESENT_CURRENT) / full_loads, -1.0, 1.0),
             temperatures_c=measured.values(registers.PRESENT_TEMPERATURE),

@@ -73,8 +73,11 @@ class FeetechServos:
             self._check_hold(measured)
         faults = tuple(_faults(packet.error) for packet in measured.packets.values())
         counts = measured.values(registers.PRESENT_POSITION) - registers.MIDDLE
+        goals = measured.values(registers.GOAL_POSITION) - registers.MIDDLE
+        is_on = measured.values(registers.TORQUE_ENABLE) == 1
         return ServoReadings(
             positions_rad=counts * RAD_PER_COUNT,
+            goals_rad=np.where(is_on, goals * RAD_PER_COUNT, np.nan),
             velocities_rad_s=measured.values(registers.PRESENT_VELOCITY) * RAD_PER_COUNT,
             loads=np.clip(measured.values(registers.PRESENT_LOAD) / FULL_LOAD, -1.0, 1.0),
             temperatures_c=measured.values(registers.PRESENT_TEMPERATURE),

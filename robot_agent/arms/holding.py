@@ -8,24 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import RobotError
-from robot_agent.arms.servo_group import ServoGroup
+from robot_agent.arms.servo_group import ServoGroup, ServoReadings
 from robot_agent.config import SafetyConfig
 
 SPEED_RAD_S, ACCELERATION_RAD_S2 = 1.0, 20.0
 """Slow: the goal is where the motor is, or was a moment ago."""
+MAX_SAG_RAD = 0.08
+"""What gravity may hold a joint below its goal."""
+AT_REST_RAD_S = 0.05
 
 
 def hold_still(servos: ServoGroup, torque: float) -> None:
     """Make where the motors are their goal, with ``torque`` (share) as the limit.
+
+    Those that hold already keep their goal, or each stop would sink the arm by what its weight
+    takes.
 
     Raises:
         RobotError: they do not answer.
     """
     # Before anything else, and once more when those that had let go hold again.
     with suppress(RobotError):
-        stay_at(servos, servos.read().positions_rad)
+        stay_at(servos, _places_to_stay(servos.read()))
     servos.set_torque(True, torque)
-    stay_at(servos, servos.read().positions_rad)
+    stay_at(servos, _places_to_stay(servos.read()))
     # Nobody acknowledges a goal: those that answer again have heard it, and say if one let go.
     servos.read()
 
@@ -43,6 +49,13 @@ def hold_arm(joints: ServoGroup, jaw: ServoGroup | None, safety: SafetyConfig) -
         both.callback(hold_still, joints, safety.hold_torque)
         if jaw is not None:
             jaw.set_torque(True, safety.max_grip)
+
+
+def _places_to_stay(readings: ServoReadings) -> NDArray[np.float64]:
+    """Return float64[N]: the goals of those at rest near them, and where the others are."""
+    sag_rad = np.abs(readings.goals_rad - readings.positions_rad)  # NaN for those that are off
+    is_holding = (sag_rad <= MAX_SAG_RAD) & (np.abs(readings.velocities_rad_s) <= AT_REST_RAD_S)
+    return np.where(is_holding, readings.goals_rad, readings.positions_rad)
 
 
 def stay_at(servos: ServoGroup, positions_rad: NDArray[np.float64]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_agent.arms.clock import Clock
-from robot_agent.arms.holding import stay_at
+from robot_agent.arms.holding import MAX_SAG_RAD, stay_at
 from robot_agent.arms.joint_calibration import JointCalibration
 from robot_agent.arms.joint_path import JointPath
 from robot_agent.arms.motion_gate import MotionGate
@@ -32,8 +32,6 @@ LAG_CYCLES = 12
 BLOCKED_CYCLES = 3
 ARRIVED_RAD = 0.003
 """A remaining error that needs no correction."""
-MAX_SAG_RAD = 0.08
-"""What gravity may hold a joint below its goal; more is not made up for."""
 CORRECTIONS = 2
 STILL_RAD = 0.004
 """Less motion than this in a tenth of a second counts as none."""

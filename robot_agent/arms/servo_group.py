@@ -34,6 +34,8 @@ class ServoReadings:
 
     positions_rad: NDArray[np.float64]
     """float64[N]."""
+    goals_rad: NDArray[np.float64]
+    """float64[N], where each motor was told to be; NaN for one that is off."""
     velocities_rad_s: NDArray[np.float64]
     """float64[N]."""
     loads: NDArray[np.float64]

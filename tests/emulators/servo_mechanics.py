@@ -50,6 +50,8 @@ class FreeShafts:
         """By id, the range in radians that a shaft cannot leave."""
         self.weights: dict[int, float] = {}
         """By id, the share of the stall torque that it takes to hold against gravity, signed."""
+        self.give_rad = 0.0
+        """By how much a weight of the whole stall torque pulls a shaft off its goal."""
 
     def step(self, drives: Mapping[int, Drive], dt_s: float) -> Mapping[int, Shaft]:
         """Let time pass; see Mechanics."""
@@ -62,8 +64,8 @@ class FreeShafts:
         if not drive.is_on:
             shaft.velocity_rad_s = shaft.load = 0.0
             return
-        error = drive.goal_rad - shaft.position_rad
         weight = self.weights.get(servo_id, 0.0)
+        error = drive.goal_rad - self.give_rad * weight - shaft.position_rad
         if abs(weight) > drive.max_torque:
             error = -math.copysign(math.inf, weight)  # it cannot hold, and sinks
         wished = math.copysign(self._speed(abs(error), drive, dt_s), error)

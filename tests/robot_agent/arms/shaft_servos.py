@@ -72,6 +72,13 @@ class ShaftServos:
         return np.array([self.mechanics.shafts[servo_id].position_rad for servo_id in self.ids])
 
     @property
+    def goals_rad(self) -> NDArray[np.float64]:
+        """What each motor was told; NaN where it is off."""
+        drives = [self._clock.drives[servo_id] for servo_id in self.ids]
+        told = [drive.goal_rad if drive.is_on else np.nan for drive in drives]
+        return np.array(told) + self.sag_rad
+
+    @property
     def torques(self) -> NDArray[np.float64]:
         """Of each motor, the limit; 0 where it is off."""
         drives = [self._clock.drives[servo_id] for servo_id in self.ids]
@@ -82,6 +89,7 @@ class ShaftServos:
         shafts = [self.mechanics.shafts[servo_id] for servo_id in self.ids]
         return ServoReadings(
             positions_rad=self.positions_rad,
+            goals_rad=self.goals_rad,
             velocities_rad_s=np.array([shaft.velocity_rad_s for shaft in shafts]),
             loads=np.array([shaft.load for shaft in shafts]),
             temperatures_c=self.temperatures_c.copy(),
@@ -111,7 +119,8 @@ class ShaftServos:
         self.limit_share = limit_share
         for servo_id in self.ids:
             drive = self._clock.drives[servo_id]
-            drive.goal_rad = self.mechanics.shafts[servo_id].position_rad
+            if not drive.is_on:
+                drive.goal_rad = self.mechanics.shafts[servo_id].position_rad
             drive.is_on, drive.max_torque = enabled, limit_share
 
     def close(self) -> None:

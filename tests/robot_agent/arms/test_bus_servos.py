@@ -15,6 +15,7 @@ import pytest
 from protocol.errors import ConfigurationError, NoAnswerError, PortGoneError, SafetyFault
 from robot_agent.arms.dynamixel_servos import DynamixelServos
 from robot_agent.arms.feetech_servos import FeetechServos
+from robot_agent.arms.holding import hold_still
 from robot_agent.arms.servo_group import ServoFault, ServoGroup
 from robot_agent.serial_bus.dynamixel import DynamixelBus
 from robot_agent.serial_bus.feetech import FeetechBus
@@ -169,6 +170,58 @@ def test_motors_that_are_switched_off_go_nowhere(
     _pass(line, 0.5)
     assert servos.read().positions_rad == pytest.approx(np.zeros(5), abs=COUNT_RAD)
     assert [servo.memory[make.torque_at] for servo in line.servos.values()] == [0] * 5
+
+
+def test_motors_tell_their_goals_while_they_are_on(servos: ServoGroup, line: EmulatedLine[Any]):
+    _place(line, [0.3] * 5)
+    assert np.isnan(servos.read().goals_rad).all()
+    servos.set_torque(True, 1.0)
+    assert servos.read().goals_rad == pytest.approx(np.full(5, 0.3), abs=COUNT_RAD)
+    servos.command(np.full(5, -0.4), speeds_rad_s=SPEED, accelerations_rad_s2=ACCELERATION)
+    assert servos.read().goals_rad == pytest.approx(np.full(5, -0.4), abs=COUNT_RAD)
+
+
+def test_however_often_motors_are_stopped_under_their_load_they_do_not_sink(
+    servos: ServoGroup, line: EmulatedLine[Any]
+):
+    line.mechanics.weights.update({2: 0.3, 3: -0.2})
+    line.mechanics.give_rad = 0.15
+    servos.set_torque(True, 1.0)
+    goals = np.array([0.2, 0.4, -0.4, 0.0, 0.0])
+    servos.command(goals, speeds_rad_s=SPEED, accelerations_rad_s2=ACCELERATION)
+    _pass(line, 1.0)
+    loaded = servos.read().positions_rad
+    assert goals - loaded == pytest.approx([0.0, 0.045, -0.03, 0.0, 0.0], abs=COUNT_RAD)
+    for _ in range(4):
+        hold_still(servos, 0.4)
+        _pass(line, 0.5)
+        assert servos.read().positions_rad == pytest.approx(loaded, abs=1e-6)
+
+
+def test_motors_that_are_stopped_on_their_way_stay_where_they_are(
+    servos: ServoGroup, line: EmulatedLine[Any]
+):
+    servos.set_torque(True, 1.0)
+    far = np.array([1.0, -1.0, 0.5, 0.5, -0.5])
+    servos.command(far, speeds_rad_s=SPEED, accelerations_rad_s2=ACCELERATION)
+    _pass(line, 0.2)
+    before = servos.read().positions_rad
+    hold_still(servos, 0.4)
+    _pass(line, 1.0)
+    assert servos.read().positions_rad == pytest.approx(before, abs=0.1)
+
+
+def test_a_blocked_motor_that_is_stopped_ceases_to_push(
+    servos: ServoGroup, line: EmulatedLine[Any]
+):
+    line.mechanics.blocks[2] = (-0.1, 0.1)
+    servos.set_torque(True, 1.0)
+    servos.command(np.full(5, 0.2), speeds_rad_s=SPEED, accelerations_rad_s2=ACCELERATION)
+    _pass(line, 1.0)
+    assert servos.read().loads[1] > 0.5
+    hold_still(servos, 0.4)
+    _pass(line, 0.5)
+    assert servos.read().loads[1] == pytest.approx(0.0, abs=0.02)
 
 
 def test_a_blocked_motor_pushes_no_harder_than_its_limit(

@@ -210,6 +210,7 @@ def test_a_motor_that_is_too_hot_ends_all_motion_until_a_person_has_seen_to_it(r
     with pytest.raises(SafetyFault, match="70 degrees"):
         rig.arm.move_to(LOW)
     rig.arm.stop()
+    rig.clock.sleep(0.5)
     rig.joints.temperatures_c.fill(30.0)
     before = rig.joints.positions_rad
     for motion in (rig.arm.retreat, rig.arm.open_gripper, lambda: rig.arm.move_to(ABOVE_BIN)):

@@ -12,6 +12,7 @@ def readings(
     """What two motors measured, the second one with something wrong."""
     return ServoReadings(
         positions_rad=np.zeros(2),
+        goals_rad=np.zeros(2),
         velocities_rad_s=np.zeros(2),
         loads=np.zeros(2),
         temperatures_c=np.array([30.0, temperature_c]),
