@@ -17,14 +17,13 @@ from robot_agent.serial_bus.servo_bus import ServoBus
 
 HEADER = b"\xff\xff\xfd\x00"
 BROADCAST_ID, LAST_ID = 0xFE, 0xFC
-PING, READ, WRITE, STATUS, SYNC_READ, SYNC_WRITE = 0x01, 0x02, 0x03, 0x55, 0x82, 0x83
+READ, WRITE, STATUS, SYNC_READ, SYNC_WRITE = 0x02, 0x03, 0x55, 0x82, 0x83
 MAX_PARAMETERS = 1000
 ALERT = 0x80
 """Bit of the error byte: the motor's hardware error status says what is wrong."""
 REFUSED = 0x7F
 """Bits of the error byte with the reason why an instruction was not carried out."""
 
-_PING_PARAMETERS = 3
 _STUFFED = b"\xff\xff\xfd"
 _REASONS = {
     1: "it failed",
@@ -99,10 +98,6 @@ class DynamixelBus(ServoBus):
     """
 
     refusal_bits = REFUSED
-
-    def ping(self, servo_id: int) -> StatusPacket:
-        """Ask a motor whether it is there; see ServoBus. Parameters: model (2), firmware."""
-        return self._ask_one(servo_id, encode(servo_id, PING), _PING_PARAMETERS)
 
     def read(self, servo_id: int, address: int, length: int) -> StatusPacket:
         """Return bytes of a motor's memory; see ServoBus."""

@@ -53,7 +53,6 @@ TIME_BASED_PROFILE = 0x04
 OPERATING_MODE = DynamixelRegister(11)
 POSITION_MODE, CURRENT_BASED_POSITION_MODE = 3, 5
 HOMING_OFFSET = DynamixelRegister(20, 4, is_signed=True)
-TEMPERATURE_LIMIT = DynamixelRegister(31)
 MAX_VOLTAGE = DynamixelRegister(32, 2)
 MIN_VOLTAGE = DynamixelRegister(34, 2)
 PWM_LIMIT = DynamixelRegister(36, 2)

@@ -16,7 +16,7 @@ from robot_agent.serial_bus.servo_bus import ServoBus
 
 HEADER = b"\xff\xff"
 BROADCAST_ID, LAST_ID = 0xFE, 0xFD
-PING, READ, WRITE, SYNC_READ, SYNC_WRITE = 0x01, 0x02, 0x03, 0x82, 0x83
+READ, WRITE, SYNC_READ, SYNC_WRITE = 0x02, 0x03, 0x82, 0x83
 MAX_PARAMETERS = 250
 
 
@@ -80,10 +80,6 @@ def from_sign_magnitude(raw: int, sign_bit: int) -> int:
 
 class FeetechBus(ServoBus):
     """Feetech servos on one port. Their packets carry FeetechError bits."""
-
-    def ping(self, servo_id: int) -> StatusPacket:
-        """Ask a servo whether it is there; see ServoBus."""
-        return self._ask_one(servo_id, encode(servo_id, PING), 0)
 
     def read(self, servo_id: int, address: int, length: int) -> StatusPacket:
         """Return bytes of a servo's memory; see ServoBus."""

@@ -1,6 +1,6 @@
 """The memory of Feetech's STS3215: addresses, sizes and where the sign is.
 
-Registers below 40 survive a loss of power; ``LOCK`` must be 0 to write them.
+Registers below 40 survive a loss of power; the one at 55 must be 0 to write them.
 """
 
 from __future__ import annotations
@@ -39,27 +39,14 @@ BAUD = FeetechRegister(6)
 """0 is 1 Mbaud."""
 RETURN_DELAY = FeetechRegister(7)
 """Steps of 2 us."""
-RESPONSE_LEVEL = FeetechRegister(8)
-"""0: answers nothing but ping and read."""
 MIN_POSITION = FeetechRegister(9, 2)
 MAX_POSITION = FeetechRegister(11, 2)
-MAX_TEMPERATURE = FeetechRegister(13)
-"""Degrees Celsius."""
 MAX_VOLTAGE = FeetechRegister(14)
 """Steps of 0.1 V, as all voltages."""
 MIN_VOLTAGE = FeetechRegister(15)
-MAX_TORQUE = FeetechRegister(16, 2)
-"""Steps of 0.1 % of the stall torque; ``TORQUE_LIMIT`` begins with it after power-up."""
-POSITION_P = FeetechRegister(21)
-POSITION_D = FeetechRegister(22)
-POSITION_I = FeetechRegister(23)
-PROTECTION_CURRENT = FeetechRegister(28, 2)
 HOMING_OFFSET = FeetechRegister(31, 2, sign_bit=11)
 OPERATING_MODE = FeetechRegister(33)
 """0 is position control."""
-PROTECTIVE_TORQUE = FeetechRegister(34)
-PROTECTION_TIME = FeetechRegister(35)
-OVERLOAD_TORQUE = FeetechRegister(36)
 
 TORQUE_ENABLE = FeetechRegister(40)
 """0 lets go, 1 holds; 128 makes where the shaft stands the middle of the scale."""
@@ -71,7 +58,6 @@ GOAL_VELOCITY = FeetechRegister(46, 2, sign_bit=15)
 """Counts/s; 0 is as fast as it can."""
 TORQUE_LIMIT = FeetechRegister(48, 2)
 """Steps of 0.1 % of the stall torque."""
-LOCK = FeetechRegister(55)
 PRESENT_POSITION = FeetechRegister(56, 2, sign_bit=15)
 PRESENT_VELOCITY = FeetechRegister(58, 2, sign_bit=15)
 PRESENT_LOAD = FeetechRegister(60, 2, sign_bit=10)

@@ -12,7 +12,7 @@ from protocol.errors import RobotError
 from robot_agent.serial_bus.named_errors import named_errors
 from robot_agent.serial_bus.port import SerialPort
 
-READ_HOLDING, READ_INPUT, WRITE_MULTIPLE = 3, 4, 16
+READ_INPUT, WRITE_MULTIPLE = 4, 16
 TRIES = 3
 ANSWER_S = 0.1
 """Slaves answer within milliseconds; USB adapters add some 16."""
@@ -38,9 +38,9 @@ def crc16(data: bytes) -> bytes:
     return struct.pack("<H", register)
 
 
-def read_request(slave: int, address: int, count: int, *, function: int = READ_INPUT) -> bytes:
-    """Return the frame that asks for ``count`` registers from ``address`` on."""
-    frame = struct.pack(">BBHH", slave, function, address, count)
+def read_request(slave: int, address: int, count: int) -> bytes:
+    """Return the frame that asks for ``count`` input registers from ``address`` on."""
+    frame = struct.pack(">BBHH", slave, READ_INPUT, address, count)
     return frame + crc16(frame)
 
 
@@ -116,15 +116,13 @@ class ModbusPort:
         with named_errors(self._name):
             self._port.open()
 
-    def read_registers(
-        self, address: int, count: int, *, function: int = READ_INPUT
-    ) -> tuple[int, ...]:
-        """Return ``count`` registers from ``address`` on.
+    def read_registers(self, address: int, count: int) -> tuple[int, ...]:
+        """Return ``count`` input registers from ``address`` on.
 
         Raises:
             RobotError: no answer, a refusal, or the port is gone.
         """
-        return self._ask(read_request(self._slave, address, count, function=function))
+        return self._ask(read_request(self._slave, address, count))
 
     def write_registers(self, address: int, values: Sequence[int]) -> None:
         """Write ``values`` from ``address`` on; writing them twice must do no harm.

@@ -59,14 +59,6 @@ class ServoBus(ABC):
         return self.port.counters
 
     @abstractmethod
-    def ping(self, servo_id: int) -> StatusPacket:
-        """Ask a motor whether it is there.
-
-        Raises:
-            NoAnswerError: it is not, or not to be understood.
-        """
-
-    @abstractmethod
     def read(self, servo_id: int, address: int, length: int) -> StatusPacket:
         """Return ``length`` bytes of a motor's memory as the packet's parameters.
 
@@ -119,20 +111,9 @@ class ServoBus(ABC):
             register.address, {one: register.encode(value) for one, value in values.items()}
         )
 
-    def found(self, servo_ids: Sequence[int]) -> list[int]:
-        """Return those that answer."""
-        return [servo_id for servo_id in servo_ids if self._answers(servo_id)]
-
     def close(self) -> None:
         """Let go of the port. May be called twice."""
         self.port.close()
-
-    def _answers(self, servo_id: int) -> bool:
-        try:
-            self.ping(servo_id)
-        except NoAnswerError:
-            return False
-        return True
 
     @abstractmethod
     def _stream(self, parameters: int) -> PacketStream:

@@ -52,7 +52,7 @@ def test_a_line_serves_as_a_process_and_takes_orders(
     process: tuple[ServoBus, Callable[[str], None]],
 ):
     bus, order = process
-    assert bus.found([1, 2]) == [1, 2]
+    assert list(bus.sync_read([1, 2], 0, 4)) == [1, 2]
     order("missing 2")
     with pytest.raises(NoAnswerError, match=r"servo 2"):
         bus.sync_read([1, 2], 0, 4)
@@ -61,9 +61,9 @@ def test_a_line_serves_as_a_process_and_takes_orders(
     assert list(bus.sync_read([2, 1], 0, 4)) == [2, 1]
     order("unplug")
     with pytest.raises(PortGoneError):
-        bus.ping(1)
+        bus.read(1, 0, 4)
     order("plug")
-    assert bus.found([1, 2]) == [1, 2]
+    assert list(bus.sync_read([1, 2], 0, 4)) == [1, 2]
 
 
 def test_free_shafts_move_no_faster_than_they_may_and_arrive():

@@ -115,7 +115,7 @@ def test_a_device_that_babbles_on_and_on_ends_no_deadline(device: Device, port: 
     device.babble = b"\xff\xff\x01\xf0"
     bus = FeetechBus(port, reply_timeout_s=0.05)
     with pytest.raises(NoAnswerError, match="servo 1 did not answer in 3 tries"):
-        bus.ping(1)
+        bus.read(1, 42, 2)
     assert bus.counters.timeouts == 3
     assert bus.counters.garbage_bytes > 0
 
@@ -129,7 +129,7 @@ def test_an_adapter_that_echoes_is_no_trouble(tmp_path: Path):
             packets = bus.sync_read([1, 2], 42, 2)
             assert [p.parameters for p in packets.values()] == [b"\x01\x02", b"\x03\x04"]
         with pytest.raises(NoAnswerError):
-            bus.ping(3)
+            bus.read(3, 42, 2)
         assert bus.counters.retries == 2
         bus.close()
 
