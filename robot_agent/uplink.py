@@ -93,7 +93,7 @@ class Uplink:
         learner_keys: LearnerKeys,
         outbox: Outbox,
         heartbeat: Callable[[], Heartbeat],
-        obey_stop: Callable[[Stop], StopConfirmation],
+        obey_stop: Callable[[Stop], StopConfirmation | None],
     ) -> None:
         """Prepare to deliver; ``start`` begins.
 
@@ -104,7 +104,8 @@ class Uplink:
             learner_keys: the learner's public keys.
             outbox: what is to be delivered.
             heartbeat: says how the robot is; called on the uplink's thread every second.
-            obey_stop: stops the robot; called on the uplink's thread.
+            obey_stop: stops the robot; called on the uplink's thread. None is no answer: the
+                gateway gives the order again.
         """
         self._name = name
         self._gateways = gateways
@@ -363,7 +364,9 @@ class Uplink:
             self._learner_keys.take(message)
             self.wake_heartbeat()
         elif isinstance(message, Stop):
-            self._connection.send(self._obey_stop(message), is_answered=False)
+            confirmation = self._obey_stop(message)
+            if confirmation is not None:
+                self._connection.send(confirmation, is_answered=False)
 
     def _follow(self, redirect: Redirect) -> None:
         left = self._gateways.current

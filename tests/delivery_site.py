@@ -115,7 +115,7 @@ class DeliverySite:
         keys: CurveKeys | None = None,
         heartbeat: Callable[[], Heartbeat] | None = None,
         gateways: Sequence[str] = (),
-        obey_stop: Callable[[Stop], StopConfirmation] = confirm_stop,
+        obey_stop: Callable[[Stop], StopConfirmation | None] = confirm_stop,
     ) -> Uplink:
         return Uplink(
             name=name,

@@ -15,7 +15,8 @@ def resume(config: Annotated[Path, tyro.conf.arg(metavar="TOML")], yes: bool = F
     """Let a robot start again after an emergency stop or a safety fault.
 
     Says who stopped it, when and why, and asks whether it may go on. Nothing moves: the agent must
-    be started afterwards. Look at the robot first. Exit status: 0 it may start, 1 it may not.
+    be started afterwards. Look at the robot first. Exit status: 0 it may start, 1 it may not, 3
+    somebody else stopped it meanwhile.
 
     Args:
         config: The robot's configuration file.
@@ -26,15 +27,17 @@ def resume(config: Annotated[Path, tyro.conf.arg(metavar="TOML")], yes: bool = F
 
     settings = load_toml(config, AgentConfig)
     latch = StopLatch(settings.state_folder)
-    stop = latch.read()
-    if stop is None:
+    stops = latch.stops()
+    if not stops:
         sys.stdout.write(f"{settings.name} is not stopped\n")
         return 0
-    sys.stdout.write(f"{settings.name} was stopped {stop}\n")
+    # The file STOP and the latch that it led to are one stop.
+    for stop in dict.fromkeys(stops):
+        sys.stdout.write(f"{settings.name} was stopped {stop}\n")
     if not yes and not _is_agreed():
         sys.stdout.write(f"{settings.name} stays stopped\n")
         return 1
-    latch.release()
+    latch.release(stops)
     sys.stdout.write(f"{settings.name} may start again\n")
     return 0
 

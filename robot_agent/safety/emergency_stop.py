@@ -1,6 +1,7 @@
 """The emergency stop: by a file, a key, a signal or the learner; a motion under way ends at once.
 
-A thread of its own looks for all of them, so that neither a motion nor a decision delays it.
+A thread of its own looks for all of them, so that neither a motion nor a decision delays it. What
+fails of a stop is tried again by the same thread, until the agent ends.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from protocol.errors import ConfigurationError, RobotError, SafetyFault
+from protocol.errors import ConfigurationError, SafetyFault
 from robot_agent.robots.base import Robot
 from robot_agent.safety.stop_key import StopKey
-from robot_agent.safety.stop_latch import BY_FILE, Stop, StopLatch
+from robot_agent.safety.stop_latch import Stop, StopLatch
 
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.04
-"""How often the file is looked for; the others wake the thread."""
+"""How often files are looked for, and a stop that failed is tried again; the others wake it."""
 STOP_SIGNAL = signal.SIGUSR1
 
 
@@ -40,11 +41,18 @@ class EmergencyStop:
         self._robot: Robot | None = None
         self._wakes: list[threading.Event] = []
         self._lock = threading.Lock()
+        self._acting = threading.Lock()
+        """Held by whoever stops the robot or writes the latch, which may take seconds."""
         self._pulled: Stop | None = None
+        self._is_halted = True
+        """Also without a robot: what is not open was not moved."""
+        self._is_kept = False
+        self._complaints: set[str] = set()
         self._key = StopKey()
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._heeds_signal = self._closing = False
-        self._thread = threading.Thread(target=self._look, name="emergency-stop", daemon=True)
+        self._heeds_signal = False
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="emergency-stop", daemon=True)
 
     def start(self) -> None:
         """Look for the file and the key from now on.
@@ -66,12 +74,23 @@ class EmergencyStop:
         self._heeds_signal = True
 
     def protect(self, robot: Robot | None) -> None:
-        """Stop this robot when it is pulled, at once if it was before; None when it is closed."""
+        """Stop this robot when it is pulled, at once if it was before; None when it is in its safe
+        state and closed.
+        """
         with self._lock:
             self._robot = robot
+            self._is_halted = robot is None
             was_pulled = self._pulled is not None
         if was_pulled:
             self._halt()
+
+    def leave(self) -> None:
+        """Have nothing to do with the robot any more: it is closed, but may not be in its safe
+        state, and whoever guards it needs its port.
+        """
+        with self._lock:
+            self._robot = None
+            self._is_halted = False
 
     def wakes(self, event: threading.Event) -> None:
         """Set ``event`` when it is pulled, so that nobody waits for long."""
@@ -84,26 +103,22 @@ class EmergencyStop:
     def pull(self, why: str) -> None:
         """Stop the robot, and keep it stopped. Any thread may call this; the first one counts.
 
+        What of it fails is tried again; ``is_held`` tells.
+
         Args:
             why: who stopped it, in words.
         """
-        with self._lock:
-            if self._pulled is not None:
-                return
-            self._pulled = stop = Stop.now(why)
-            events = list(self._wakes)
-        try:
-            self._halt()
-        finally:
-            logger.critical("%s: stopped %s", self._name, stop)
-            for event in events:
-                event.set()
-            self._keep(stop)
+        self._pull(Stop.now(why))
 
     @property
     def pulled(self) -> Stop | None:
         """Who stopped the robot and when; None while nobody did."""
         return self._pulled
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it was pulled, the robot holds still, and the stop is on disk."""
+        return self._pulled is not None and self._is_halted and self._is_kept
 
     def check(self, cause: Exception | None = None) -> None:
         """Raise SafetyFault if the robot was stopped; ``cause`` is what that led to."""
@@ -125,7 +140,7 @@ class EmergencyStop:
 
     def close(self) -> None:
         """Look no more."""
-        self._closing = True
+        self._closing.set()
         os.write(self._waker, b"\0")
         if self._thread.ident is not None:
             self._thread.join()
@@ -136,12 +151,24 @@ class EmergencyStop:
         os.close(self._woken)
         os.close(self._waker)
 
+    def _run(self) -> None:
+        try:
+            self._look()
+        except Exception as error:
+            # Without this thread nobody could stop the robot any more.
+            logger.exception("%s: its emergency stop fails", self._name)
+            self.pull(f"because its emergency stop failed: {error!r}")
+        while not self._closing.wait(LOOK_EVERY_S):
+            self._halt()
+            self._keep()
+
     def _look(self) -> None:
+        """Return when it was pulled, or is closed."""
         poller = select.poll()
         poller.register(self._woken, select.POLLIN)
         if self._key.is_open:
             poller.register(self._key, select.POLLIN)
-        while not self._closing and self._pulled is None:
+        while not self._closing.is_set() and self._pulled is None:
             ready = {descriptor for descriptor, _ in poller.poll(1000 * LOOK_EVERY_S)}
             if self._woken in ready and STOP_SIGNAL in os.read(self._woken, 256):
                 self.pull("by the signal SIGUSR1")
@@ -150,20 +177,52 @@ class EmergencyStop:
                     self.pull("by a key in its terminal")
                 elif not self._key.is_open:
                     poller.unregister(self._key)
-            if self._latch.is_ordered_by_file:
-                self.pull(BY_FILE)
+            stop = self._latch.read()
+            if stop is not None:
+                self._pull(stop)
+
+    def _pull(self, stop: Stop) -> None:
+        with self._lock:
+            if self._pulled is not None:
+                return
+            self._pulled = stop
+            events = list(self._wakes)
+        self._halt()
+        logger.critical("%s: stopped %s", self._name, stop)
+        for event in events:
+            event.set()
+        self._keep()
 
     def _halt(self) -> None:
-        robot = self._robot
-        if robot is None:
-            return
-        try:
-            robot.stop()
-        except RobotError as error:
-            logger.critical("%s: the robot cannot be stopped: %s", self._name, error)
+        """Stop the robot unless it holds still already."""
+        with self._acting:
+            robot = self._robot
+            if robot is None or self._is_halted:
+                return
+            try:
+                robot.stop()
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is tried again
+                self._complain("the robot cannot be stopped", error)
+                return
+            with self._lock:
+                self._is_halted = self._is_halted or self._robot is robot
 
-    def _keep(self, stop: Stop) -> None:
-        try:
-            self._latch.set(stop)
-        except ConfigurationError as error:
-            logger.critical("%s: the stop is not kept on disk: %s", self._name, error)
+    def _keep(self) -> None:
+        """Have the stop on disk; one that is there already, such as the guard's, stays."""
+        with self._acting:
+            stop = self._pulled
+            if stop is None or self._is_kept:
+                return
+            try:
+                if not self._latch.is_kept:
+                    self._latch.set(stop)
+            except ConfigurationError as error:
+                self._complain("the stop is not kept on disk", error)
+                return
+            self._is_kept = True
+
+    def _complain(self, what: str, error: Exception) -> None:
+        """Say it once, however often it is tried."""
+        if what not in self._complaints:
+            self._complaints.add(what)
+            logger.critical("%s: %s, it is tried again: %s", self._name, what, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     why: str
     """Who stopped the robot, or what was wrong, in words."""
     at_ns: int
-    """UTC, by the robot's clock."""
+    """UTC, by the robot's clock; 0 for an unknown time."""
 
     @classmethod
     def now(cls, why: str) -> Stop:
@@ -31,6 +32,8 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return cls(why=why, at_ns=time.time_ns())
 
     def __str__(self) -> str:
+        if self.at_ns == 0:
+            return f"{self.why}, at an unknown time"
         at = datetime.fromtimestamp(self.at_ns / 1e9, UTC)
         return f"{self.why}, at {at:%Y-%m-%d %H:%M:%S} UTC"
 
@@ -45,14 +48,23 @@ class StopLatch:
     def read(self) -> Stop | None:
         """Return who stopped the robot, and when; None when nobody did.
 
-        A latch that cannot be read is one all the same.
+        What cannot be read or looked for is a stop all the same.
         """
+        return next(iter(self.stops()), None)
+
+    def stops(self) -> list[Stop]:
+        """Return all that keeps the robot stopped: what the latch says, and the file STOP."""
+        found = (self._kept(), self._ordered())
+        return [stop for stop in found if stop is not None]
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the latch is on disk, and can be read."""
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=Stop)
-        except (FileNotFoundError, NotADirectoryError):
-            return self._ordered_by_file()
-        except (OSError, msgspec.DecodeError) as error:
-            return Stop.now(f"{self._file} says why, but cannot be read ({error})")
+            self._decoded()
+        except (OSError, msgspec.DecodeError):
+            return False
+        return True
 
     def set(self, stop: Stop) -> None:
         """Keep the robot stopped from now on; it is on disk on return.
@@ -62,12 +74,19 @@ class StopLatch:
         """
         write_over(self._file, msgspec.json.encode(stop) + b"\n", mode=PUBLIC_MODE)
 
-    def release(self) -> None:
+    def release(self, shown: Sequence[Stop]) -> None:
         """Let the robot start again.
 
+        Args:
+            shown: every stop that the person who resumes it was told of; see ``stops``.
+
         Raises:
+            SafetyFault: it was stopped again since.
             ConfigurationError: a file cannot be removed.
         """
+        for stop in self.stops():
+            if stop not in shown:
+                raise SafetyFault(f"stopped again meanwhile, {stop}; it stays stopped: look again")
         for file in (self._file, self._stop_file):
             try:
                 file.unlink(missing_ok=True)
@@ -87,14 +106,31 @@ class StopLatch:
                 "--config with its configuration file"
             )
 
-    @property
-    def is_ordered_by_file(self) -> bool:
-        """Whether somebody made the file STOP."""
-        return self._stop_file.exists()
-
-    def _ordered_by_file(self) -> Stop | None:
+    def _kept(self) -> Stop | None:
         try:
-            made_ns = self._stop_file.stat().st_mtime_ns
+            return self._decoded()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return Stop(why=BY_FILE, at_ns=made_ns)
+        except (OSError, msgspec.DecodeError) as error:
+            return Stop(
+                why=f"{self._file} says why, but cannot be read ({error})",
+                at_ns=_made_ns(self._file),
+            )
+
+    def _decoded(self) -> Stop:
+        return msgspec.json.decode(self._file.read_bytes(), type=Stop)
+
+    def _ordered(self) -> Stop | None:
+        try:
+            return Stop(why=BY_FILE, at_ns=self._stop_file.stat().st_mtime_ns)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            return Stop(why=f"because nobody can look for {self._stop_file} ({error})", at_ns=0)
+
+
+def _made_ns(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -33,14 +33,24 @@ class StopOrders:
         except (OSError, msgspec.DecodeError) as error:
             logger.warning("%s: ignored, an old order may stop it again: %s", self._file, error)
 
-    def obey(self, stop: Stop) -> StopConfirmation:
-        """Stop the robot, unless it has obeyed this order before; return what to answer."""
-        if stop.order_id in self._obeyed:
-            return StopConfirmation(order_id=stop.order_id, resumed=self._emergency.pulled is None)
+    def obey(self, stop: Stop) -> StopConfirmation | None:
+        """Stop the robot, unless it was resumed since it obeyed this order; return what to answer.
+
+        None while it may still move, or the stop is not on disk: the order is given again then.
+        """
+        is_known = stop.order_id in self._obeyed
+        if is_known and self._emergency.pulled is None:
+            return StopConfirmation(order_id=stop.order_id, resumed=True)
         self._emergency.pull(f"by {stop.by}, over the learner")
-        self._obeyed = [*self._obeyed, stop.order_id][-_REMEMBERED:]
+        if not self._emergency.is_held:
+            return None
+        if not is_known:
+            self._note(stop.order_id)
+        return StopConfirmation(order_id=stop.order_id)
+
+    def _note(self, order_id: bytes) -> None:
+        self._obeyed = [*self._obeyed, order_id][-_REMEMBERED:]
         try:
             write_over(self._file, msgspec.json.encode(self._obeyed), mode=PUBLIC_MODE)
         except ConfigurationError as error:
             logger.warning("an order to stop is obeyed, but not noted on disk: %s", error)
-        return StopConfirmation(order_id=stop.order_id)

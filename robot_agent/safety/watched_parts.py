@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import cast
 
 from protocol.episode import GripperPose
-from protocol.errors import RobotError, SafetyFault
+from protocol.errors import GraspFleetError, SafetyFault
 from robot_agent.cameras.base import Camera, Frame
 from robot_agent.robots.base import (
     GripperModel,
@@ -56,7 +56,7 @@ class Watch:
                 yield
         except SafetyFault:
             raise
-        except RobotError as error:
+        except GraspFleetError as error:
             # A motion that was stopped fails; that is not the robot's fault.
             self._emergency.check(error)
             raise
@@ -68,7 +68,11 @@ class Watch:
         with ExitStack() as parts:
             with suppress(SafetyFault):
                 parts.enter_context(self._watchdog.at_work())
-            yield
+            try:
+                yield
+            except BaseException:
+                self._emergency.leave()
+                raise
 
     def beat(self) -> None:
         """Give a sign of life from within a motion.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.episode import GripperPose
-from protocol.errors import RobotError, SafetyFault
+from protocol.errors import GraspFleetError, RobotError, SafetyFault
 from robot_agent.config import WorkspaceConfig
 from robot_agent.robots.base import ReachLimitedRobot, Robot
 
@@ -112,7 +112,7 @@ def hold_still(robot: Robot) -> None:
     """Stop the robot after a fault. That it cannot be stopped is logged: the fault says more."""
     try:
         robot.stop()
-    except RobotError as error:
+    except GraspFleetError as error:
         logger.critical("the robot cannot be stopped after a safety fault: %s", error)
 
 

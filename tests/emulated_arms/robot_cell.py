@@ -71,7 +71,7 @@ class RobotCell:
     def resume(self) -> None:
         """Have an agent whose arm moves in an attempt, as a person does who saw to the arm."""
         if self.agent is None or self.agent.poll() is not None:
-            self.latch.release()
+            self.latch.release(self.latch.stops())
             command = [sys.executable, "-m", "robot_agent", "--config", str(self._toml)]
             with (self._folder / "agent.log").open("ab") as log:
                 self._starts += 1

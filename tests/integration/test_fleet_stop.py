@@ -49,8 +49,11 @@ def running(site: DeliverySite) -> Iterator[Gateway]:
 
 class HeldRobot(DrawnRobot):
     stops = 0
+    is_answering = True
 
     def stop(self) -> None:
+        if not self.is_answering:
+            raise ConfigurationError("/dev/ttyACM0: another program has it")
         self.stops += 1
 
 
@@ -93,7 +96,8 @@ def status_of(gateway: Gateway, name: str) -> RobotStatus:
 
 
 def resume(site: DeliverySite, name: str) -> None:
-    StopLatch(site.outbox_folder(name)).release()
+    latch = StopLatch(site.outbox_folder(name))
+    latch.release(latch.stops())
 
 
 def test_a_connected_robot_stops_and_says_so(site: DeliverySite, gateway: Gateway):
@@ -106,6 +110,21 @@ def test_a_connected_robot_stops_and_says_so(site: DeliverySite, gateway: Gatewa
     assert StopLatch(site.outbox_folder("arm")).read().why == "by operator, over the learner"
     assert status_of(gateway, "arm").stop.confirmed_at_ns > 0
     assert status_of(gateway, "leg").stop is None
+
+
+def test_a_robot_that_cannot_be_stopped_says_nothing_until_it_holds_still(
+    site: DeliverySite, gateway: Gateway
+):
+    robot = HeldRobot()
+    robot.is_answering = False
+    with agent(site, "arm") as emergency:
+        emergency.protect(robot)
+        assert not order_stop(site, "arm", within_s=0.5).is_done
+        assert emergency.pulled is not None
+        robot.is_answering = True
+        wait_until(lambda: robot.stops == 1, "it is stopped at last")
+        wait_until(lambda: status_of(gateway, "arm").stop.confirmed_at_ns > 0, "it says so")
+    assert robot.stops == 1
 
 
 def test_a_robot_that_is_away_stops_when_it_connects_also_to_a_learner_that_was_restarted(
