@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.errors import RobotError
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.holding import MAX_SAG_RAD, stay_at
 from robot_agent.arms.joint_calibration import JointCalibration
@@ -33,6 +34,8 @@ BLOCKED_CYCLES = 3
 ARRIVED_RAD = 0.003
 """A remaining error that needs no correction."""
 CORRECTIONS = 2
+MAX_BEYOND_RAD = 0.3
+"""How far beyond its calibrated limits a joint may have been folded by hand."""
 STILL_RAD = 0.004
 """Less motion than this in a tenth of a second counts as none."""
 STILL_CYCLES = 5
@@ -76,14 +79,20 @@ class JointDrive:
         self._beat = beat
         self._torque = safety.max_torque
         self._sag_rad = np.zeros(len(calibration.joints))
+        self._room_rad = calibration.limits_rad
 
     def read(self) -> JointReadings:
         """Measure the joints now. Raises RobotError or SafetyFault; see ServoWatch."""
         return self._judged(self._servos.read())
 
     def engage(self, torque: float) -> None:
-        """Switch the motors on where the joints stand, with ``torque`` as the limit."""
+        """Switch the motors on where the joints stand, with ``torque`` as the limit.
+
+        Raises:
+            RobotError: a joint is where none can be by its calibration; see also ServoWatch.
+        """
         before = self._servos.read()
+        self._check_calibration(self._calibration.joints_from_motors(before.positions_rad))
         with self._gate.passing():
             self._servos.set_torque(True, torque)
             stay_at(self._servos, before.positions_rad)
@@ -103,6 +112,7 @@ class JointDrive:
             RobotError: stopped, or a motor does not answer or complains.
             SafetyFault: a motor must not go on.
         """
+        self._room_rad = self._room_from(path.at(0.0))
         window = deque([path.at(0.0)], maxlen=LAG_CYCLES)
         blocked = 0
         elapsed_s, last_s = 0.0, self._clock.monotonic_s()
@@ -160,6 +170,7 @@ class JointDrive:
     def _stay(self, joints_rad: NDArray[np.float64]) -> None:
         """Give up the goal for where the joints are: no pressing on what is in the way."""
         logger.info("arm is blocked", extra={"joints_rad": joints_rad.round(3).tolist()})
+        self._room_rad = self._room_from(joints_rad)
         self._command(joints_rad)
         self.settle()
 
@@ -169,15 +180,36 @@ class JointDrive:
 
     def _command(self, goal_rad: NDArray[np.float64]) -> None:
         safety, scale = self._safety, np.ones_like(goal_rad)
-        # An arm that was folded beyond its limits by hand comes back along its path, not at once.
-        lowest_rad = np.minimum(self._calibration.limits_rad[:, 0], goal_rad)
-        highest_rad = np.maximum(self._calibration.limits_rad[:, 1], goal_rad)
-        goal_rad = np.clip(goal_rad + self._sag_rad, lowest_rad, highest_rad)
+        goal_rad = np.clip(goal_rad + self._sag_rad, *self._room_rad.T)
         with self._gate.passing():
             self._servos.command(
                 self._calibration.motors_from_joints(goal_rad),
                 speeds_rad_s=scale * safety.max_joint_speed_rad_s,
                 accelerations_rad_s2=scale * safety.max_joint_acceleration_rad_s2 * RAMP_RATIO,
+            )
+
+    def _room_from(self, start_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return float64[N, 2], between what goals may lie on a way from ``start_rad``.
+
+        Those are the limits, but an arm that was folded beyond them by hand comes back along its
+        path, not at once.
+        """
+        lower_rad, upper_rad = self._calibration.limits_rad.T
+        lowest_rad = np.clip(start_rad, lower_rad - MAX_BEYOND_RAD, lower_rad)
+        highest_rad = np.clip(start_rad, upper_rad, upper_rad + MAX_BEYOND_RAD)
+        return np.stack([lowest_rad, highest_rad], axis=1)
+
+    def _check_calibration(self, joints_rad: NDArray[np.float64]) -> None:
+        lower_rad, upper_rad = self._calibration.limits_rad.T
+        beyond_rad = np.maximum(lower_rad - joints_rad, joints_rad - upper_rad)
+        worst = int(np.argmax(beyond_rad))
+        if beyond_rad[worst] > MAX_BEYOND_RAD:
+            joint = self._calibration.joints[worst]
+            raise RobotError(
+                f"joint {joint.name} reads {joints_rad[worst]:+.2f} rad, {beyond_rad[worst]:.2f} "
+                f"beyond its limits of {joint.lower_rad:+.2f} to {joint.upper_rad:+.2f} rad (at "
+                f"most {MAX_BEYOND_RAD} can be): the calibration is not of these motors as they "
+                "are now; run `robot-agent calibrate`"
             )
 
     def _judged(self, readings: ServoReadings) -> JointReadings:

@@ -1,6 +1,7 @@
 """JointArm over shafts in simulated time: the real planner, drive and watch."""
 
 import math
+import re
 import threading
 from dataclasses import replace
 from itertools import pairwise
@@ -12,7 +13,10 @@ import pytest
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError, RobotError, SafetyFault
 from robot_agent.arms.arm_options import Parking
-from robot_agent.arms.joint_drive import CYCLE_S
+from robot_agent.arms.joint_drive import CYCLE_S, JointDrive
+from robot_agent.arms.joint_path import path_through
+from robot_agent.arms.motion_gate import MotionGate
+from robot_agent.arms.servo_watch import ServoWatch
 from robot_agent.config import SafetyConfig
 from robot_agent.robots.check_result import Verdict
 from tests.robot_agent.arms.arm_on_shafts import (
@@ -86,11 +90,43 @@ def test_an_arm_that_lay_folded_unfolds_slowly_and_with_little_torque(tmp_path: 
 
 
 def test_an_arm_that_was_folded_beyond_its_limits_comes_back_without_a_leap(tmp_path: Path):
-    beyond = (FOLDED_RAD[0], -2.1, *FOLDED_RAD[2:])
+    beyond = (FOLDED_RAD[0], -2.0, *FOLDED_RAD[2:])
     rig = arm_on_shafts(tmp_path, start_rad=beyond)
     rig.arm.open_gripper()
-    assert rig.commanded_rad()[0][1] == pytest.approx(-2.1)
+    assert rig.commanded_rad()[0][1] == pytest.approx(-2.0)
     assert np.abs(np.diff(rig.commanded_rad(), axis=0)).max() / CYCLE_S < 0.6
+
+
+@pytest.mark.parametrize("off_rad", [0.4, 2 * math.pi, -2 * math.pi])
+def test_motors_that_the_calibration_is_not_of_are_not_switched_on(tmp_path: Path, off_rad: float):
+    end_rad = calibration_of("so101").joints[4].upper_rad
+    rig = arm_on_shafts(tmp_path, start_rad=(*FOLDED_RAD[:4], end_rad + off_rad))
+    words = re.escape(f"robot-7: joint wrist_roll reads {end_rad + off_rad:+.2f} rad")
+    with pytest.raises(RobotError, match=f"{words}.*robot-agent calibrate"):
+        rig.arm.open_gripper()
+    assert rig.joints.torques == pytest.approx([0.0] * 5)
+    assert rig.joints.commands == []
+
+
+def test_no_goal_beyond_the_limits_reaches_the_motors(rig: ArmOnShafts):
+    calibration = calibration_of("so101")
+    drive = JointDrive(
+        rig.joints,
+        calibration,
+        rig.site.safety,
+        watch=ServoWatch("robot-7", "abcde", max_temperature_c=60.0, voltage_v=(4.6, 8.4)),
+        gate=MotionGate("robot-7"),
+        clock=rig.clock,
+        beat=rig.stop.beat,
+    )
+    drive.engage(0.7)
+    inside = rig.joints_rad
+    outside = inside + np.array([0.0, 2.5, 0.0, 0.0, 0.0])
+    drive.follow(path_through(np.stack([inside, outside]), np.zeros((2, 3)), safety=SafetyConfig()))
+    lower_rad, upper_rad = calibration.limits_rad.T
+    assert (rig.commanded_rad() >= lower_rad - 1e-9).all()
+    assert (rig.commanded_rad() <= upper_rad + 1e-9).all()
+    assert rig.commanded_rad()[:, 1].max() == pytest.approx(upper_rad[1])
 
 
 def test_unfolding_ends_at_a_contact_and_asks_to_clear_the_way(tmp_path: Path):
