@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ORDERS_WITHIN_S = 2.0
+"""An agent waits this long for its learner before it opens its robot: it may have been stopped
+meanwhile. Where no learner answers, the robot works without one."""
 DRAIN_S = 20.0
 """An agent that is told to stop waits this long for the learner to take what is spooled."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
@@ -85,6 +88,9 @@ class Agent:
         self._policy = PolicyInUse()
         self._mode = Mode.RANDOM
         self._warning = ""
+        self._is_open = False
+        """Robot, camera and all else are there."""
+        self._metrics: AgentMetrics | None = None
         self._outbox = Outbox(config.state_folder, config.outbox)
         # An agent that starts again makes other attempts, and the same ones if all is repeated.
         self._rng = np.random.default_rng([config.seed, self._outbox.counts().written])
@@ -101,6 +107,7 @@ class Agent:
                 obey_stop=StopOrders(config.state_folder, emergency).obey,
             )
             parts.closes("uplink", self._drain)
+            self._hear_orders()
             watchdog = Watchdog.start(config)
             parts.closes("guard", watchdog.close)
             self._watch = Watch(watchdog, emergency)
@@ -138,13 +145,13 @@ class Agent:
                 joint_calibration=JointCalibration.digest_in(config.state_folder),
             )
             parts.closes("release receiver", self._receiver.close)
-            self._metrics: AgentMetrics | None = None
             if config.metrics.bind:
                 # Loaded only where it is asked for.
                 from robot_agent.metrics import AgentMetrics
 
                 self._metrics = AgentMetrics(config, self.heartbeat, lambda: self._uplink.stats)
                 parts.closes("metrics", self._metrics.close)
+            self._is_open = True
             self._parts = parts.pop_all()
 
     def run(self, stopping: Event) -> None:
@@ -154,7 +161,6 @@ class Agent:
             SafetyFault: only a person may resume; the robot holds still.
         """
         self._emergency.wakes(stopping)
-        self._uplink.start()
         self._receiver.start()
         pause_s = FIRST_PAUSE_S
         while not stopping.is_set() and not self._is_enough():
@@ -166,6 +172,17 @@ class Agent:
             logger.warning("%s: %s; next try in %.1f s", self._config.name, self._warning, pause_s)
             stopping.wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        self._emergency.check()
+
+    def _hear_orders(self) -> None:
+        """Begin to deliver; raise SafetyFault if an operator has stopped the robot meanwhile."""
+        self._uplink.start()
+        if not self._uplink.await_welcome(ORDERS_WITHIN_S):
+            logger.warning(
+                "%s: no word from the learner within %g s: begins without knowing whether it was "
+                "stopped from afar",
+                *(self._config.name, ORDERS_WITHIN_S),
+            )
         self._emergency.check()
 
     def __enter__(self) -> Self:
@@ -180,7 +197,7 @@ class Agent:
         self._parts.__exit__(kind, error, trace)
 
     def heartbeat(self) -> Heartbeat:
-        """Say how the robot is. Called on the uplink's thread."""
+        """Say how the robot is, also before it is open. Called on the uplink's thread."""
         counts, stats = self._outbox.counts(), self._uplink.stats
         policy = self._policy.release
         return Heartbeat(
@@ -203,7 +220,7 @@ class Agent:
     def _health_now(self) -> RobotHealth:
         q_function = self._policy.q_function
         return msgspec.structs.replace(
-            self._health.report(),
+            self._health.report() if self._is_open else RobotHealth(),
             outbox_limit_bytes=self._config.outbox.max_bytes,
             outbox_oldest_s=self._outbox.oldest_s(),
             release_created_at_ns=q_function.created_at_ns if q_function is not None else 0,
@@ -297,17 +314,16 @@ class Agent:
         return 0 < self._config.max_attempts <= self._tally.attempts
 
     def _warnings(self) -> list[str]:
-        q_function = self._policy.q_function
-        refined = q_function.refined if q_function else None
-        found = [
-            self._warning,
-            _doubt(self._calibration),
-            refined.warning if refined else "",
-            self._uplink.trouble,
-            self._learner_keys.trouble,
-            self._receiver.trouble,
-            self._policy.trouble,
-        ]
+        found = [self._warning, self._uplink.trouble, self._learner_keys.trouble]
+        if self._is_open:
+            q_function = self._policy.q_function
+            refined = q_function.refined if q_function else None
+            found += [
+                _doubt(self._calibration),
+                refined.warning if refined else "",
+                self._receiver.trouble,
+                self._policy.trouble,
+            ]
         return [text[:512] for text in found if text]
 
 

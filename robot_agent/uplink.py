@@ -129,6 +129,7 @@ class Uplink:
         self._close_by_s: float | None = None
         self._refusal = ""
         self._is_welcome = False
+        self._was_welcomed = threading.Event()
         self._greeted_connection = 0
         self._hello_due_s = 0.0
         self._beat_due_s = 0.0
@@ -156,6 +157,13 @@ class Uplink:
         self._connected_s = time.monotonic()
         self._connection.open()
         self._thread.start()
+
+    def await_welcome(self, timeout_s: float) -> bool:
+        """Wait for the first welcome, no longer than this; return whether it came.
+
+        An order to stop that is open at the gateway has been obeyed by then.
+        """
+        return self._was_welcomed.wait(timeout_s)
 
     def notify(self) -> None:
         """Say that the outbox has something new."""
@@ -411,6 +419,7 @@ class Uplink:
         logger.info(
             "the learner at %s takes episodes as %s", self._gateways.current, welcome.robot_id
         )
+        self._was_welcomed.set()
 
     def _take_refusal(self, refusal: Refusal) -> None:
         now_s = time.monotonic()

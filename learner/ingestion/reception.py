@@ -239,7 +239,7 @@ class Reception:
         self, member: Member, session: Session, message: Heartbeat
     ) -> FromGateway | None:
         self._fleet.beat(member.name, message)
-        stop = self._stops.stop_for(member.name, session)
+        stop = self._stops.stop_for(member.name, session.wire_version)
         if stop is not None:
             return stop
         if session.gateways != self._gateways(session):
@@ -302,6 +302,10 @@ class Reception:
         refusal = self._reason_to_refuse(member, hello, envelope)
         if refusal is not None:
             return self._refuse(member, *refusal)
+        stop = self._stops.stop_for(member.name, hello.wire_version)
+        if stop is not None:
+            # Before the welcome: a robot that is welcome begins to move.
+            self._send(envelope.routing_id, stop)
         try:
             elsewhere = self._better_place(member, hello)
         except StoreError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from learner.ingestion.sessions import Session, Sessions
+from learner.ingestion.sessions import Sessions
 from learner.ingestion.stop_orders import StopOrders
 from protocol.messages import Stop, StopConfirmation, StopReply, StopRequest, StopState
 from protocol.registry import Member, Registry
@@ -38,13 +38,13 @@ class StopDesk:
         return [
             (session.routing_id, stop)
             for session, name in told
-            if (stop := self.stop_for(name, session)) is not None
+            if (stop := self.stop_for(name, session.wire_version)) is not None
         ]
 
-    def stop_for(self, robot_id: str, session: Session) -> Stop | None:
+    def stop_for(self, robot_id: str, wire_version: int) -> Stop | None:
         """Return the order that a robot is to be told of, if there is one that it understands."""
         order = self._orders.of(robot_id)
-        if order is None or session.wire_version < STOPS_SINCE:
+        if order is None or wire_version < STOPS_SINCE:
             return None
         return Stop(order_id=order.order_id, by=order.by)
 

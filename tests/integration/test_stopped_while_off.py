@@ -1,0 +1,118 @@
+"""A robot that was stopped while its agent was off, and one that cannot ask whether it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.robot_stops import StopOrder
+from fleet.toml_text import toml_text
+from learner.ingestion.gateway import Gateway
+from robot_agent.safety.stop_latch import StopLatch
+from tests.delivery_site import ROOT, DeliverySite, make_site, wait_until
+from tests.robot_agent.recorded_robot import MOTIONS
+
+SAFETY_STATUS = 3
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> DeliverySite:
+    site = make_site(tmp_path)
+    site.enrol("operator", role="operator")
+    site.enrol("arm")
+    site.release_secret()
+    return site
+
+
+@pytest.fixture
+def gateway(site: DeliverySite) -> Iterator[Gateway]:
+    gateway = site.gateway()
+    gateway.start()
+    yield gateway
+    gateway.stop()
+
+
+@pytest.fixture
+def start(site: DeliverySite) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    """Return what starts the robot's agent; it ends with the test."""
+    agents: list[subprocess.Popen[bytes]] = []
+    toml = write_config(site)
+
+    def start() -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "robot_agent", "--config", str(toml)]
+        with (site.folder / "arm.log").open("ab") as log:
+            agents.append(subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log))
+        return agents[-1]
+
+    yield start
+    for agent in agents:
+        agent.kill()
+        agent.wait()
+
+
+def write_config(site: DeliverySite) -> Path:
+    keys = site.folder / "keys"
+    table = {
+        "name": "arm",
+        "state_folder": str(site.outbox_folder("arm")),
+        "secret_key": str(keys / "arm.secret"),
+        "robot": {"driver": "tests.robot_agent.recorded_robot:RecordedRobot"},
+        "camera": {"driver": "tests.robot_agent.drawn_robot:DrawnCamera"},
+        "workspace": {"x_m": [-0.1, 0.1], "y_m": [-0.07, 0.07], "z_m": [0.0, 0.14]},
+        "camera_description": {
+            "position_m": [-0.34, -0.10, 0.46],
+            "look_at_m": [0.0, 0.0, 0.028],
+            "vertical_fov_deg": 31.0,
+        },
+        "learner": {
+            "episodes": site.endpoint,
+            "releases": "tcp://127.0.0.1:1",
+            "public_key": str(keys / "learner.key"),
+            "release_key": str(keys / "release.public"),
+        },
+    }
+    path = site.folder / "robot.toml"
+    path.write_text(toml_text(table))
+    return path
+
+
+def order_stop(site: DeliverySite) -> None:
+    order = StopOrder(
+        [site.endpoint], site.keys_of("operator"), site.server_public(), robot_id="arm"
+    )
+    assert not order.give(1.0).is_done
+
+
+def test_a_robot_that_was_stopped_while_it_was_off_does_not_move_at_all(
+    site: DeliverySite, gateway: Gateway, start: Callable[[], subprocess.Popen[bytes]]
+):
+    order_stop(site)
+    agent = start()
+    assert agent.wait(30) == SAFETY_STATUS
+    assert not (site.outbox_folder("arm") / MOTIONS).exists()
+    assert StopLatch(site.outbox_folder("arm")).read().why == "by operator, over the learner"
+    (robot,) = gateway.status().robots
+    assert robot.stop is not None
+    assert robot.stop.confirmed_at_ns > 0
+
+
+def test_a_robot_whose_learner_is_away_starts_and_is_stopped_once_the_learner_is_back(
+    site: DeliverySite, start: Callable[[], subprocess.Popen[bytes]]
+):
+    gateway = site.gateway()
+    gateway.start()
+    order_stop(site)
+    gateway.stop()
+    agent = start()
+    wait_until(lambda: (site.outbox_folder("arm") / MOTIONS).exists(), "it moves")
+    assert agent.poll() is None
+    gateway = site.gateway()
+    gateway.start()
+    try:
+        assert agent.wait(30) == SAFETY_STATUS
+    finally:
+        gateway.stop()
