@@ -33,19 +33,24 @@ class GripperModel:
 
     max_opening_m: float
     body_boxes: NDArray[np.float64]
-    """float64[K, 2, 3]: per box its lower and upper corner in the gripper frame (origin between
-    the finger tips, z up along the hand, y the closing direction), metres: palm and what is
-    above it."""
+    """float64[K, 2, 3]: per box its lower and upper corner in the gripper frame (origin in the
+    middle between the opened finger tips, z up along the hand, y the closing direction), metres:
+    palm and what is above it."""
     finger_box: NDArray[np.float64]
-    """float64[2, 3]: lower and upper corner of the finger on the +y side when the gripper is
-    closed; the other finger is its mirror image in y. Each finger moves by half the opening."""
+    """float64[2, 3]: lower and upper corner of the finger on the +y side, where the gripper is
+    closed at the origin; the other finger is its mirror image in y."""
+    still_finger_y_m: float | None = None
+    """Where the inner side of the finger on the -y side stands if it does not move: the other one
+    then moves by the whole opening. None: each moves by half of it."""
 
     def boxes(self, opening_m: float) -> NDArray[np.float64]:
         """Return float64[K + 2, 2, 3]: body and fingers at ``opening_m``, gripper frame."""
+        still_m = self.still_finger_y_m
+        middle_m = 0.0 if still_m is None else still_m + opening_m / 2
         left = self.finger_box + np.array([0.0, opening_m / 2, 0.0])
         right = left * np.array([1.0, -1.0, 1.0])
-        right = np.stack([right.min(axis=0), right.max(axis=0)])
-        return np.concatenate([self.body_boxes, left[None], right[None]])
+        fingers = np.stack([left, np.stack([right.min(axis=0), right.max(axis=0)])])
+        return np.concatenate([self.body_boxes, fingers + np.array([0.0, middle_m, 0.0])])
 
 
 def unwatched() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from protocol.configuration import PositiveFloat, from_table
 from robot_agent.arms.arm_options import ArmOptions, Parking
+from robot_agent.arms.arm_places import ARM_PLACES
 from robot_agent.arms.assembly import ArmHardware, assemble, check_models
 from robot_agent.arms.clock import Clock, SystemClock
 from robot_agent.arms.feetech_servos import FeetechServos
@@ -29,19 +29,22 @@ JOINT_IDS = (1, 2, 3, 4, 5)
 JAW_ID = 6
 JAW_LENGTH_M = 0.080
 """From the jaw's hinge to its tip, by the makers' model (see kinematics/models/so101.urdf)."""
+WORKING_OPENING_M = 0.060
+"""The model's grasp point is in the middle of it: one jaw stands still, and half a turn of the
+hand, which leaves that point where it is, must not take the opening away from what lies there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SO101Options(ArmOptions):
     """``[robot.options]``; the voltages suit the 7.4 V servos on a supply of 5 to 7.4 V."""
 
-    mount: Mount = field(default_factory=lambda: Mount(y_m=0.185, z_m=0.12, yaw_rad=-math.pi / 2))
+    mount: Mount = ARM_PLACES["so101"].mount
     """On the bin's long side, raised: upright, this arm reaches the whole bin from there only."""
-    parking: Parking = field(default_factory=lambda: Parking(x_m=0.20, y_m=0.20, z_m=0.20))
+    parking: Parking = ARM_PLACES["so101"].parking
     min_voltage_v: PositiveFloat = 4.6
     max_voltage_v: PositiveFloat = 8.4
-    max_opening_m: PositiveFloat = 0.080
-    """To which the jaw opens; it could open further, into the walls of a bin."""
+    max_opening_m: PositiveFloat = WORKING_OPENING_M
+    """To which the jaw opens. It could open further, but no longer evenly about the grasp point."""
 
 
 class SO101(JointArm):
@@ -84,16 +87,20 @@ class SO101(JointArm):
 
 
 def gripper_model(max_opening_m: float) -> GripperModel:
-    """Return the shape of the jaws and the wrist's motor above them, by the makers' drawing."""
+    """Return the shape of the jaws and the wrist's motor above them, by the makers' drawing.
+
+    The moving jaw is taken as going straight; it turns about its hinge.
+    """
     return GripperModel(
         max_opening_m=max_opening_m,
         body_boxes=np.array(
             [
-                [[-0.020, -0.030, 0.065], [0.020, 0.040, 0.105]],
-                [[-0.020, -0.028, 0.105], [0.020, 0.028, 0.160]],
+                [[-0.020, -0.060, 0.065], [0.020, 0.010, 0.105]],
+                [[-0.020, -0.058, 0.105], [0.020, -0.002, 0.160]],
             ]
         ),
         finger_box=np.array([[-0.012, 0.0, 0.0], [0.012, 0.012, 0.065]]),
+        still_finger_y_m=-WORKING_OPENING_M / 2,
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from protocol.errors import ConfigurationError
 from robot_agent.kinematics.arm_model import ArmModel, Mount, known_arms
+from robot_agent.robots.so101 import WORKING_OPENING_M
 from tests.robot_agent.kinematics.vertical_poses import ARMS, MOUNT, position, vertical_poses
 
 SO101_AS_PUBLISHED = (
@@ -17,6 +18,7 @@ SO101_AS_PUBLISHED = (
 )
 """Origins and roll, pitch, yaw of the makers' file; every joint turns about its own z."""
 SO101_TIP = (-0.0079, -0.000218121, -0.0981274)
+"""Of the jaw that stands still; the grasp point is half a working opening from it."""
 
 
 def frame(place: tuple[float, ...], roll: float, pitch: float, yaw: float) -> np.ndarray:
@@ -40,7 +42,8 @@ def test_the_so101_is_where_its_makers_own_chain_of_frames_puts_it():
         for (place, turn), angle in zip(SO101_AS_PUBLISHED, joints, strict=True):
             gripper = gripper @ frame(place, *turn) @ frame((0, 0, 0), 0, 0, angle)
         ours = arm.transform(joints)
-        np.testing.assert_allclose(ours[:3, 3], (gripper @ [*SO101_TIP, 1])[:3], atol=2e-8)
+        fixed_tip = ours @ [0, -WORKING_OPENING_M / 2, 0, 1]
+        np.testing.assert_allclose(fixed_tip, gripper @ [*SO101_TIP, 1], atol=2e-8)
         # The fingers close along the makers' x and point along their -z.
         np.testing.assert_allclose(ours[:3, 1], gripper[:3, 0], atol=1e-9)
         np.testing.assert_allclose(ours[:3, 2], gripper[:3, 2], atol=1e-9)

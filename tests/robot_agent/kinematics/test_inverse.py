@@ -152,9 +152,10 @@ def test_no_reachable_place_is_nearer_than_the_nearest(arm: ArmModel, inverse: I
         turned = []
         for joints, pose in vertical_poses(arm, 6_000, seed=17):
             roll = joints[4] + (pose.yaw_rad - yaw) * np.sign(roll_sense(arm))
-            roll = math.remainder(roll, math.pi)
-            if arm.lower_rad[4] <= roll <= arm.upper_rad[4]:
-                turned.append(arm.transform([*joints[:4], roll])[:3, 3])
+            for half_turn in (0.0, math.pi):
+                either = math.remainder(roll + half_turn, 2 * math.pi)
+                if arm.lower_rad[4] <= either <= arm.upper_rad[4]:
+                    turned.append(arm.transform([*joints[:4], either])[:3, 3])
         at_yaw[yaw] = np.array(turned)
     for yaw, places in at_yaw.items():
         for _ in range(8):
@@ -170,17 +171,21 @@ def roll_sense(arm: ArmModel) -> float:
     return math.sin(yaws[0] - yaws[1])
 
 
-def test_a_hand_that_is_led_along_the_edge_of_its_reach_does_not_leap(
+def test_a_hand_that_is_led_along_the_edge_of_its_reach_leaps_only_where_it_turns_half_round(
     arm: ArmModel, inverse: InverseKinematics
 ):
     joints = np.array([0.0, 0.0, 0.0, math.pi / 2, 0.0])
-    before = None
+    before, yaw_before_rad, turns = None, 0.0, 0
     for x_m in np.linspace(0.0, 0.5, 101):
         wished = GripperPose(x_m=x_m, y_m=0.1, z_m=0.15, yaw_rad=0.2)
         nearest = inverse.nearest_reachable(wished, near=joints)
         solution = inverse.solve(nearest, near=joints)
         assert solution is not None
         joints = solution.joints_rad
+        here, yaw_rad = position(nearest), arm.forward(joints).yaw_rad
         if before is not None:
-            assert np.linalg.norm(position(nearest) - before) < 0.006
-        before = position(nearest)
+            is_turned = math.cos(yaw_rad - yaw_before_rad) < 0
+            turns += is_turned
+            assert np.linalg.norm(here - before) < (0.045 if is_turned else 0.006)
+        before, yaw_before_rad = here, yaw_rad
+    assert turns <= 1
