@@ -29,9 +29,9 @@ from learner.config import LearnerConfig
 from protocol.configuration import load_toml
 from protocol.errors import ConfigurationError
 from protocol.registry import Registry
+from robot_agent.arms.arm_places import ARM_PLACES
 from robot_agent.config import AgentConfig, CameraDescription
 from robot_agent.robots.simulated import randomised_options
-from robot_agent.robots.simulated.options import ARM_PLACES
 from robot_agent.robots.simulated.scene import WORKSPACE_M
 
 SIMULATED_ROBOT = "robot_agent.robots.simulated:SimulatedRobot"

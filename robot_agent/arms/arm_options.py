@@ -10,7 +10,7 @@ from protocol.configuration import PositiveFloat, PositiveInt
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError
 from robot_agent.arms.clock import Clock
-from robot_agent.arms.servo_group import GripperMotor
+from robot_agent.arms.servo_group import GripperDevice
 from robot_agent.kinematics.arm_model import Mount
 from robot_agent.robots.base import RobotSite
 
@@ -65,7 +65,7 @@ class ArmOptions:
             )
 
 
-def open_gripper_device(table: dict[str, Any], site: RobotSite, clock: Clock) -> GripperMotor:
+def open_gripper_device(table: dict[str, Any], site: RobotSite, clock: Clock) -> GripperDevice:
     """Connect to the gripper that an arm's option names.
 
     Raises:
@@ -76,8 +76,8 @@ def open_gripper_device(table: dict[str, Any], site: RobotSite, clock: Clock) ->
     if not isinstance(driver, str):
         raise ConfigurationError("gripper.driver: expected 'module:Class'")
     options = {key: value for key, value in table.items() if key != "driver"}
-    gripper: GripperMotor = _load(driver, "gripper.driver").open(options, site, clock)
-    return gripper
+    device: type[GripperDevice] = _load(driver, "gripper.driver")
+    return device.open(options, site, clock)
 
 
 def load_shuffle(name: str) -> Any:  # noqa: ANN401 - a function from outside

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from protocol.configuration import PositiveFloat, from_table
 from robot_agent.arms.arm_options import ArmOptions, Parking
+from robot_agent.arms.arm_places import ARM_PLACES
 from robot_agent.arms.assembly import ArmHardware, assemble, check_models
 from robot_agent.arms.clock import Clock, SystemClock
 from robot_agent.arms.dynamixel_servos import DynamixelServos
@@ -36,8 +36,8 @@ LINKAGE = CrankJaws(horn_m=0.014, rod_m=0.024, closed_m=0.015)
 class DynamixelXOptions(ArmOptions):
     """``[robot.options]``."""
 
-    mount: Mount = field(default_factory=lambda: Mount(y_m=0.25, z_m=0.05, yaw_rad=-math.pi / 2))
-    parking: Parking = field(default_factory=lambda: Parking(x_m=0.28, y_m=0.20, z_m=0.25))
+    mount: Mount = ARM_PLACES["wx200"].mount
+    parking: Parking = ARM_PLACES["wx200"].parking
     min_voltage_v: PositiveFloat = 10.0
     max_voltage_v: PositiveFloat = 14.8
     max_opening_m: PositiveFloat = 0.044

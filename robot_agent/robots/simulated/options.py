@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,33 +17,13 @@ from protocol.configuration import (
 )
 from protocol.errors import ConfigurationError
 from robot_agent.arms.arm_options import Parking
+from robot_agent.arms.arm_places import ARM_PLACES, ArmPlace
 from robot_agent.kinematics.arm_model import Mount
 
 Vector = tuple[float, float, float]
 
 MAX_OBJECTS = 12
 MAX_LATENCY_S = 0.5
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArmPlace:
-    """Where an arm stands beside the simulated bin, and parks out of every camera's view."""
-
-    mount: Mount
-    parking: Parking
-
-
-ARM_PLACES: Mapping[str, ArmPlace] = {
-    "so101": ArmPlace(
-        mount=Mount(y_m=0.185, z_m=0.12, yaw_rad=-math.pi / 2),
-        parking=Parking(x_m=0.20, y_m=0.20, z_m=0.20),
-    ),
-    "wx200": ArmPlace(
-        mount=Mount(y_m=0.25, z_m=0.05, yaw_rad=-math.pi / 2),
-        parking=Parking(x_m=0.28, y_m=0.20, z_m=0.25),
-    ),
-}
-"""On the bin's long side, raised: from there each reaches the whole workspace."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,10 +6,11 @@ import math
 import numpy as np
 import pytest
 
+from robot_agent.arms.arm_places import ARM_PLACES
 from robot_agent.robots.simulated import SimulatedRobot, randomised_options, true_hand_eye_map
 from robot_agent.robots.simulated.gantry import PARK_POSITION
 from robot_agent.robots.simulated.hand import GRIPPER
-from robot_agent.robots.simulated.options import ARM_PLACES, parse_options
+from robot_agent.robots.simulated.options import parse_options
 from robot_agent.robots.simulated.scene import BIN_HALF_M, WORKSPACE_M
 
 SEEDS = range(100)

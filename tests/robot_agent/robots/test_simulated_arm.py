@@ -11,12 +11,12 @@ import pytest
 from protocol.episode import GripperPose, Label, Mode, PolicyIdentity
 from protocol.errors import ConfigurationError
 from protocol.release import RANDOM_POLICY_DIGEST
+from robot_agent.arms.arm_places import ARM_PLACES
 from robot_agent.config import SafetyConfig
 from robot_agent.kinematics.arm_model import ArmModel, Mount
 from robot_agent.kinematics.inverse import InverseKinematics
 from robot_agent.robots.base import RobotSite
 from robot_agent.robots.simulated import SimulatedRobot
-from robot_agent.robots.simulated.options import ARM_PLACES
 from robot_agent.robots.simulated.scene import TIMESTEP_S, WORKSPACE_M
 from robot_agent.robots.simulated.servo_arm import CYCLE_S, LaggingServos
 from tests.robot_agent.simulated_agent import make_site
