@@ -82,9 +82,10 @@ def assemble(
         calibration = JointCalibration.read(site.state_folder)
         limits_rad = calibration.limits_rad if calibration is not None else None
         arm = options.model or hardware.arm
-        _check(calibration, ArmModel.load(arm), site)
+        built = ArmModel.load(arm)
+        _check(calibration, built, site)
         model = ArmModel.load(arm, mount=options.mount, limits_rad=limits_rad)
-        motors = [joint.name for joint in model.joints]
+        motors = [joint.name for joint in built.joints]
         gate, watch = MotionGate(site.name), _watch(motors, options, site)
         gripper = _gripper(hardware, options, calibration, site, gate=gate, clock=clock)
         calibrated = None
@@ -101,7 +102,7 @@ def assemble(
             calibrated = _calibrated(model, drive, options, site)
         undo.pop_all()
     return driver(
-        arm=hardware.arm,
+        model=built,
         site=site,
         servos=hardware.servos,
         gripper=gripper,

@@ -25,6 +25,7 @@ from robot_agent.arms.servo_checks import check_servos
 from robot_agent.arms.servo_group import GripperMotor, ServoGroup
 from robot_agent.arms.servo_watch import ServoWatch
 from robot_agent.arms.still_fingers import await_still_fingers
+from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.robots.base import (
     GripperModel,
     RobotSite,
@@ -50,7 +51,7 @@ class JointArm:
     def __init__(
         self,
         *,
-        arm: str,
+        model: ArmModel,
         site: RobotSite,
         servos: ServoGroup,
         gripper: GripperMotor,
@@ -63,7 +64,7 @@ class JointArm:
         """Take what a driver has opened; nothing moves.
 
         Args:
-            arm: of the kinematic models.
+            model: the arm as it was built; calibration narrows its limits only in ``calibrated``.
             site: its name and limits.
             servos: the joints' motors.
             gripper: whatever opens and closes the fingers.
@@ -73,8 +74,8 @@ class JointArm:
             clock: for every wait.
             shuffle: stirs the bin; see ``ArmOptions.shuffle``.
         """
-        self.arm = arm
-        """Name of its kinematic model."""
+        self.model = model
+        """The arm as it was built: its name and its joints, for who calibrates it."""
         self._site = site
         self._servos = servos
         self._gripper = gripper

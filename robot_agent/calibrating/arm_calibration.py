@@ -16,7 +16,6 @@ from robot_agent.calibrating.gripper_ends import find_ends
 from robot_agent.calibrating.guide import Guide
 from robot_agent.calibrating.joint_ranges import joint_scales, record_ranges
 from robot_agent.calibrating.jointed_robot import JointedRobot
-from robot_agent.kinematics.arm_model import ArmModel
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +30,7 @@ def calibrate_joints(
     guide: Guide,
     clock: Clock,
     reverse: Collection[str] = (),
+    endless: Collection[str] = (),
 ) -> JointCalibration:
     """Let a person move the limp arm; keep what its readings tell. The arm holds still at the end.
 
@@ -38,19 +38,19 @@ def calibrate_joints(
     before: an arm whose calibration was cut short has none, and refuses to move.
 
     Raises:
-        ConfigurationError: a joint did not reach its ends, there is none of a name in ``reverse``,
-            or the state folder cannot be written.
-        RobotError: a motor does not answer.
+        ConfigurationError: a joint did not move through its model's range, there is none of a name
+            in ``reverse`` or ``endless``, or the state folder cannot be written.
+        RobotError: a motor does not answer, or does not take its new zero.
     """
-    joints = ArmModel.load(arm.arm).joints
-    names = [joint.name for joint in joints]
-    unknown = set(reverse).difference(names, {GRIPPER})
+    model = arm.model
+    names = [joint.name for joint in model.joints]
+    unknown = set(reverse).difference(names, {GRIPPER}) | set(endless).difference(names)
     if unknown:
         raise ConfigurationError(
-            f"no joint {', '.join(sorted(unknown))}; the {arm.arm} has {', '.join(names)} and the "
-            f"{GRIPPER}"
+            f"no joint {', '.join(sorted(unknown))}; the {model.name} has {', '.join(names)} and "
+            f"the {GRIPPER}"
         )
-    before = _before(arm.arm, state_folder)
+    before = _before(model.name, state_folder)
 
     def forget() -> None:
         JointCalibration.remove(state_folder)
@@ -65,8 +65,8 @@ def calibrate_joints(
         arm.stop()
         guide.say("The motors hold again; you may let go.")
     found = JointCalibration(
-        arm=arm.arm,
-        joints=joint_scales(joints, recorded, reverse),
+        arm=model.name,
+        joints=joint_scales(model.joints, recorded, reverse, endless),
         gripper=before.gripper if before is not None else None,
     )
     found.write(state_folder)
@@ -98,7 +98,7 @@ def calibrate_gripper(
     if not isinstance(gripper, JawGripper):
         guide.say("The gripper is a device of its own that knows its ends.")
         return None
-    before = _before(arm.arm, state_folder)
+    before = _before(arm.model.name, state_folder)
     if before is None:
         raise ConfigurationError("the joints are not calibrated; begin with --only joints")
     guide.confirm("The gripper will close and open, slowly and weakly: leave it empty.")

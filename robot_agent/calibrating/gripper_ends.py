@@ -37,11 +37,11 @@ def find_ends(
         closes_upwards: its counts grow as the jaw closes.
 
     Raises:
-        RobotError: it does not answer, or does not move.
+        RobotError: it does not answer, does not take its new zero, or does not move.
     """
     jaw.set_torque(False, TORQUE)
     # Wherever it stands: both ends are less than half a turn away.
-    centre(jaw, forget)
+    centre(jaw, ["gripper"], clock, forget=forget)
     try:
         closing = SCALE_RAD if closes_upwards else -SCALE_RAD
         jaw.set_torque(True, TORQUE)

@@ -59,7 +59,10 @@ class CalibrationSession:
         self._claimed.close()
 
     def measure_arm(
-        self, only: Literal["joints", "gripper"] | None, reverse: Collection[str] = ()
+        self,
+        only: Literal["joints", "gripper"] | None,
+        reverse: Collection[str] = (),
+        endless: Collection[str] = (),
     ) -> None:
         """Measure joints and gripper, or one of them; see ``arm_calibration``.
 
@@ -80,7 +83,11 @@ class CalibrationSession:
 
             if only != "gripper":
                 calibrate_joints(
-                    robot, folder, guide=self._guide, clock=self._clock, reverse=reverse
+                    *(robot, folder),
+                    guide=self._guide,
+                    clock=self._clock,
+                    reverse=reverse,
+                    endless=endless,
                 )
             if only != "joints":
                 calibrate_gripper(
@@ -108,9 +115,15 @@ class CalibrationSession:
         return found
 
     def find_board_map(
-        self, board: MarkerBoard, places: Sequence[GripperPose], above_tips_m: float
+        self, board: MarkerBoard, places: Sequence[GripperPose], above_tips_m: float | None
     ) -> Calibration:
-        """Find the map by a marker board, in the hand or lying at ``places``, and keep it.
+        """Find the map by a marker board, and keep it.
+
+        Args:
+            board: what was printed.
+            places: where it is put, one after the other; none for a board in the hand.
+            above_tips_m: of a board in the hand, the height of its middle above the finger tips;
+                None for one that lies.
 
         Raises:
             HandEyeError: see ``fit_board``.
@@ -119,7 +132,7 @@ class CalibrationSession:
         camera_config = detailed(config.camera)
         guide.confirm(CLEAR_THE_WAY)
         with self._robot() as robot, closing(open_camera(camera_config, robot)) as camera:
-            if places:
+            if above_tips_m is None:
                 views = see_lying(robot, camera, board, places, guide)
             else:
                 workspace = Workspace(config.workspace)
@@ -134,7 +147,7 @@ class CalibrationSession:
             description=config.camera_description,
             workspace=config.workspace,
             size_px=(camera_config.width_px, camera_config.height_px),
-            above_tips_m=None if places else above_tips_m,
+            above_tips_m=above_tips_m,
         )
         by_board = fit_board(views, task)
         found = Calibration(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Part = Literal["joints", "gripper", "hand-eye", "board"]
 Place = tuple[float, float, float, float]
 INTERRUPTED = 130
+FURTHEST_FROM_TIPS_MM = 200.0
 
 
 def calibrate(
@@ -25,10 +26,13 @@ def calibrate(
     only: Annotated[Part | None, tyro.conf.arg(help_behavior_hint="")] = None,
     record_seconds: Annotated[float, tyro.conf.arg(metavar="S")] = 0.0,
     reverse: Annotated[tuple[str, ...], tyro.conf.arg(metavar="JOINT", help_behavior_hint="")] = (),
+    endless: Annotated[tuple[str, ...], tyro.conf.arg(metavar="JOINT", help_behavior_hint="")] = (),
     board_at: Annotated[
         tuple[Place, ...], tyro.conf.arg(metavar="X Y Z DEGREES", help_behavior_hint="")
     ] = (),
-    board_above_tips_mm: Annotated[float, tyro.conf.arg(metavar="MM")] = 0.0,
+    board_above_tips_mm: Annotated[
+        float | None, tyro.conf.arg(metavar="MM", help_behavior_hint="")
+    ] = None,
     squares: tuple[int, int] = (5, 4),
     square_mm: Annotated[float, tyro.conf.arg(metavar="MM")] = 15.0,
     print_board: Annotated[
@@ -42,8 +46,12 @@ def calibrate(
     what it sees. Robots without joints of our own need only the last. Everything is kept in the
     state folder, and is part of the identity of the policy that the robot grasps with.
 
-    A printed marker board gives the hand-eye map more precisely: print one with --print-board, then
-    use --only board, with the board in the hand, or lying where --board-at says.
+    For the hand-eye map the arm moves by itself, and begins by rising and swinging to its parking
+    place: see with check --move that it goes the right way first, and keep clear.
+
+    A printed marker board gives the hand-eye map more precisely, and is what a jointed arm should
+    have: print one with --print-board, then use --only board, with the board in the hand and
+    --board-above-tips-mm, or lying where --board-at says.
 
     The robot's agent must not run meanwhile. Ctrl-C makes the arm hold still where it is.
 
@@ -52,6 +60,7 @@ def calibrate(
         only: This part alone: "board" replaces "hand-eye".
         record_seconds: Ask nobody, and let each recording of joints take so long.
         reverse: Joints, or "gripper", whose motors count the other way than the arm's model.
+        endless: Joints without stops: each keeps the zero that you give it by hand.
         board_at: Where the middle of a lying board is put, one place after the other: x, y and z of
             its surface (metres, base frame), and by how many degrees it is turned from x to y.
         board_above_tips_mm: Height of a held board's middle above the finger tips; negative below.
@@ -71,19 +80,51 @@ def calibrate(
         raise ConfigurationError("calibrate: --config is missing: which robot?")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        _check_board_options(only, board, board_at, board_above_tips_mm)
         _calibrate(
             config,
             only,
             record_seconds=record_seconds,
             reverse=reverse,
+            endless=endless,
             board=board,
             places=board_at,
-            above_tips_m=board_above_tips_mm / 1e3,
+            above_tips_m=None if board_above_tips_mm is None else board_above_tips_mm / 1e3,
         )
     except KeyboardInterrupt:
         print("\nstopped; parts that were done are kept, measure the one in progress again")
         return INTERRUPTED
     return 0
+
+
+def _check_board_options(
+    only: Part | None,
+    board: MarkerBoard,
+    places: tuple[Place, ...],
+    above_tips_mm: float | None,
+) -> None:
+    """See that the options say where the board is, and only where there is to be one.
+
+    Raises:
+        ConfigurationError: they do not.
+    """
+    from robot_agent.calibrating.marker_board import MarkerBoard
+
+    if only != "board":
+        if places or above_tips_mm is not None or board != MarkerBoard():
+            raise ConfigurationError(
+                "calibrate: options of a board are for --only board (and --print-board)"
+            )
+    elif bool(places) == (above_tips_mm is not None):
+        raise ConfigurationError(
+            "calibrate: --only board needs --board-above-tips-mm for a board in the hand, or "
+            "--board-at for one that lies, and not both"
+        )
+    elif above_tips_mm is not None and not abs(above_tips_mm) <= FURTHEST_FROM_TIPS_MM:
+        raise ConfigurationError(
+            f"calibrate: --board-above-tips-mm {above_tips_mm:g}: "
+            f"{-FURTHEST_FROM_TIPS_MM:g} to {FURTHEST_FROM_TIPS_MM:g}"
+        )
 
 
 def _calibrate(
@@ -92,9 +133,10 @@ def _calibrate(
     *,
     record_seconds: float,
     reverse: tuple[str, ...],
+    endless: tuple[str, ...],
     board: MarkerBoard,
     places: tuple[Place, ...],
-    above_tips_m: float,
+    above_tips_m: float | None,
 ) -> None:
     from protocol.episode import GripperPose
     from robot_agent.calibrating.guide import Guide
@@ -105,7 +147,7 @@ def _calibrate(
     guide = Guide(record_seconds)
     with CalibrationSession(settings, guide) as session:
         if only in (None, "joints", "gripper"):
-            session.measure_arm(only, reverse)
+            session.measure_arm(only, reverse, endless)
         if only in (None, "hand-eye"):
             session.find_hand_eye_map()
         if only == "board":

@@ -10,6 +10,7 @@ import pytest
 
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError, RobotError
+from robot_agent import kinematics
 from robot_agent.arms.joint_calibration import FILE, JointCalibration
 from robot_agent.calibrating.arm_calibration import calibrate_gripper, calibrate_joints
 from robot_agent.calibrating.guide import Guide
@@ -23,12 +24,14 @@ from tests.robot_agent.robots.emulated_arms import (
 )
 
 MODEL = ArmModel.load("so101")
+SO101_URDF = Path(kinematics.__file__).parent / "models" / "so101.urdf"
 MOUNTED_RAD = np.array([2.9, -1.0, 0.4, -2.5, 1.2])
 """How the motors' shafts happened to stand when their horns were screwed on."""
 POSED_RAD = np.array([0.08, -0.06, 0.05, -0.09, 0.04])
 """How far from zero a person's pose is."""
-JAW_ID, JAW_RAD = 6, (2.7, 4.4)
-SWEEP_S = 4.0
+JAW_ID, JAW_RAD = 6, (1.7, 3.4)
+HELD_STILL_S, SWEEP_S = 0.1, 4.0
+"""Meanwhile the motors get new zeros; then a person moves the joints."""
 ABOVE_BIN = GripperPose(x_m=0.02, y_m=-0.03, z_m=0.12, yaw_rad=0.6)
 
 
@@ -37,7 +40,7 @@ def so101(tmp_path: Path) -> Iterator[EmulatedArm]:
     with emulated_so101(tmp_path) as arm:
         (tmp_path / FILE).unlink()
         put(arm, POSED_RAD)
-        arm.mechanics.shafts[JAW_ID] = Shaft(position_rad=3.5)
+        arm.mechanics.shafts[JAW_ID] = Shaft(position_rad=2.5)
         arm.mechanics.blocks[JAW_ID] = JAW_RAD
         yield arm
 
@@ -47,15 +50,15 @@ def put(arm: EmulatedArm, joints_rad: np.ndarray) -> None:
         arm.mechanics.shafts[index + 1].position_rad = float(position_rad)
 
 
-def move_through_ranges(arm: EmulatedArm, share: float = 1.0) -> None:
+def move_through_ranges(arm: EmulatedArm, share: float = 1.0, model: ArmModel = MODEL) -> None:
     """Let a person move one joint after the other to ``share`` of its way to both ends."""
     steps = 40
     for joint in range(5):
         for step in range(steps):
             swing = np.sin(2 * np.pi * (step + 1) / steps) * share
             there = POSED_RAD.copy()
-            there[joint] = (MODEL.upper_rad if swing > 0 else -MODEL.lower_rad)[joint] * swing
-            delay_s = SWEEP_S / 5 * (joint + step / steps)
+            there[joint] = (model.upper_rad if swing > 0 else -model.lower_rad)[joint] * swing
+            delay_s = HELD_STILL_S + SWEEP_S / 5 * (joint + step / steps)
             arm.clock.in_s(delay_s, lambda there=there: put(arm, there))
 
 
@@ -94,6 +97,45 @@ def test_a_joint_that_was_forgotten_is_named_nothing_is_kept_and_the_arm_is_held
         calibrate_joints(robot, tmp_path, guide=guide(so101), clock=so101.clock)
     assert not (tmp_path / FILE).exists()
     assert all(so101.torques[:5])
+
+
+def test_an_endless_joints_zero_is_read_when_the_motors_have_taken_theirs(
+    so101: EmulatedArm, tmp_path: Path
+):
+    robot = so101.open()
+    move_through_ranges(so101)
+    found = calibrate_joints(
+        robot, tmp_path, guide=guide(so101), clock=so101.clock, endless=["wrist_roll"]
+    )
+    # The first reading is still from before: 1.24 rad.
+    assert found.joints[4].zero_rad == pytest.approx(0.0, abs=0.01)
+
+
+def test_an_arm_that_moves_while_its_motors_get_their_zeros_is_not_calibrated(
+    so101: EmulatedArm, tmp_path: Path
+):
+    robot = so101.open()
+    so101.clock.in_s(0.01, lambda: put(so101, POSED_RAD + 0.3 * (np.arange(5) == 2)))
+    with pytest.raises(RobotError, match=r"elbow_flex: .* reads \+0.30 rad after 1 s"):
+        calibrate_joints(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    assert not (tmp_path / FILE).exists()
+    assert all(so101.torques[:5])
+
+
+def test_an_arm_with_a_model_of_its_own_is_calibrated_as_that(so101: EmulatedArm, tmp_path: Path):
+    path = tmp_path / "stiff_elbow.urdf"
+    makers = SO101_URDF.read_text()
+    path.write_text(makers.replace('lower="-1.69" upper="1.69"', 'lower="-1.2" upper="1.2"'))
+    robot = so101.open(model=str(path))
+    move_through_ranges(so101, model=ArmModel.load(path))
+    found = calibrate_joints(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    calibrate_gripper(robot, tmp_path, guide=guide(so101), clock=so101.clock)
+    robot.close()
+    assert found.arm == "stiff_elbow"
+    assert found.limits_rad[2] == pytest.approx([-1.18, 1.18], abs=0.01)
+    assert so101.open(model=str(path)).state().opening_m > 0
+    with pytest.raises(ConfigurationError, match="is of the arm 'stiff_elbow', this is a 'so101'"):
+        so101.open()
 
 
 def test_a_calibration_that_fails_leaves_no_older_one_over_the_motors_new_zeros(
@@ -152,7 +194,7 @@ def test_a_jaw_whose_ends_were_not_found_has_none(ends: str, so101: EmulatedArm,
     before.write(tmp_path)
     robot = so101.open()
     if ends == "blocked":
-        so101.mechanics.blocks[JAW_ID] = (3.4, 3.6)
+        so101.mechanics.blocks[JAW_ID] = (2.4, 2.6)
     else:
         so101.clock.in_s(0.5, interrupt)
     with pytest.raises((RobotError, KeyboardInterrupt)):
@@ -201,7 +243,7 @@ def test_a_jaw_that_does_not_move_is_an_error_and_left_limp(so101: EmulatedArm, 
     robot = so101.open()
     move_through_ranges(so101)
     calibrate_joints(robot, tmp_path, guide=guide(so101), clock=so101.clock)
-    so101.mechanics.blocks[JAW_ID] = (3.4, 3.6)
+    so101.mechanics.blocks[JAW_ID] = (2.4, 2.6)
     with pytest.raises(RobotError, match=r"moved by 0.20 rad only: is something in the jaw"):
         calibrate_gripper(robot, tmp_path, guide=guide(so101), clock=so101.clock)
     assert so101.torques[5] == 0.0

@@ -138,21 +138,21 @@ def test_a_board_in_the_hand_gives_the_map_and_the_hand_lets_go_of_it(tmp_path: 
 
 
 @contextmanager
-def moved_so101(folder: Path) -> Iterator[tuple[Path, FeetechLine]]:
-    """Serve an SO-101 whose joints somebody moves through their ranges, again and again, in the
-    midst of which all of them stand at zero.
+def moved_so101(folder: Path) -> Iterator[tuple[Path, FeetechLine, Event]]:
+    """Serve an SO-101 whose joints stand at zero, until the event: then somebody moves them through
+    their ranges, again and again.
     """
     mechanics = FreeShafts()
     for servo_id in range(1, 7):
         mechanics.shafts[servo_id] = Shaft()
     mechanics.blocks[6] = (-0.3, 0.4)
     line = FeetechLine([FeetechServo(servo_id=one) for one in range(1, 7)], mechanics=mechanics)
-    stopping = Event()
+    stopping, asked = Event(), Event()
 
     def move() -> None:
         swing = 0.0
         while not stopping.wait(0.01):
-            swing += 0.05
+            swing += 0.05 if asked.is_set() else 0.0
             share = np.sin(swing)
             for servo_id, joint in enumerate(SO101_JOINTS, start=1):
                 end_rad = joint.upper_rad if share > 0 else -joint.lower_rad
@@ -162,13 +162,13 @@ def moved_so101(folder: Path) -> Iterator[tuple[Path, FeetechLine]]:
         person = Thread(target=move)
         person.start()
         try:
-            yield port.path, line
+            yield port.path, line, asked
         finally:
             stopping.set()
             person.join()
 
 
-def answer(terminal: int, texts: list[str], while_done_s: float) -> str:
+def answer(terminal: int, texts: list[str], asked: Event) -> str:
     """Press Enter when each of the texts was read; return everything that was said."""
     said, heard, left, end_s = "", 0, list(texts), time.monotonic() + 60
     while time.monotonic() < end_s:
@@ -180,8 +180,10 @@ def answer(terminal: int, texts: list[str], while_done_s: float) -> str:
             break
         if left and left[0] in said[heard:]:
             heard = len(said)
-            # A person does what was asked for first: the joints pass through their ranges.
-            time.sleep(while_done_s if "done" in left.pop(0) else 0.0)
+            if "done" in left.pop(0):
+                # A person does what was asked for first: the joints pass through their ranges.
+                asked.set()
+                time.sleep(2.0)
             os.write(terminal, b"\n")
     assert not left
     return said
@@ -191,7 +193,7 @@ def test_a_person_calibrates_an_so101_over_its_cable_at_a_terminal(tmp_path: Pat
     table = make_table(tmp_path)
     toml = tmp_path / "robot.toml"
     ours, its = os.openpty()
-    with moved_so101(tmp_path) as (port, _):
+    with moved_so101(tmp_path) as (port, _, asked):
         table["robot"] = {
             "driver": "robot_agent.robots.so101:SO101",
             "options": {"port": str(port)},
@@ -206,7 +208,7 @@ def test_a_person_calibrates_an_so101_over_its_cable_at_a_terminal(tmp_path: Pat
         ) as running:
             os.close(its)
             prompts = ["motors go limp", "in the middle of its range", "when that is done"]
-            said = answer(ours, prompts, while_done_s=2.0)
+            said = answer(ours, prompts, asked)
         os.close(ours)
         gripper = calibrate(tmp_path, table, "--only", "gripper")
     assert running.returncode == 0, said
@@ -223,7 +225,7 @@ def test_ctrl_c_while_the_arm_is_limp_makes_it_hold_still_without_a_calibration(
     table = make_table(tmp_path)
     (tmp_path / "state").mkdir()
     calibration_of("so101").write(tmp_path / "state")
-    with moved_so101(tmp_path) as (port, line):
+    with moved_so101(tmp_path) as (port, line, _):
         table["robot"] = {
             "driver": "robot_agent.robots.so101:SO101",
             "options": {"port": str(port)},
@@ -255,16 +257,35 @@ def stopped(folder: Path) -> None:
     StopLatch(folder / "state").set(Stop.now("by its key"))
 
 
+LYING = ["--only", "board", "--board-at", "0", "0", "0", "0"]
+
+
 @pytest.mark.parametrize(
     ("prepare", "options", "status", "words"),
     [
         (None, ["--only", "joints"], 2, "has no joints to calibrate; use --only hand-eye"),
         (None, ["--squares", "2", "5"], 2, "marker board: columns = 2"),
-        (None, ["--only", "board", "--board-at", "0", "0", "0", "0"], 1, "0 of 1 pictures show"),
+        (None, ["--squares", "7", "5"], 2, "options of a board are for --only board"),
+        (None, ["--board-above-tips-mm", "20"], 2, "options of a board are for --only board"),
+        (None, ["--only", "board"], 2, "--only board needs --board-above-tips-mm"),
+        (None, [*LYING, "--board-above-tips-mm", "0"], 2, "and not both"),
+        (None, ["--only", "board", "--board-above-tips-mm", "nan"], 2, "-200 to 200"),
+        (None, LYING, 1, "0 of 1 pictures show"),
         (with_agent, [], 2, "another agent has it open"),
         (stopped, [], 3, "was stopped by its key"),
     ],
-    ids=["no joints", "no board", "not in view", "agent runs", "stopped"],
+    ids=[
+        "no joints",
+        "no board",
+        "squares without a board",
+        "height without a board",
+        "neither height nor place",
+        "both height and place",
+        "no height",
+        "not in view",
+        "agent runs",
+        "stopped",
+    ],
 )
 def test_what_cannot_be_calibrated_ends_with_one_line_that_says_why(
     tmp_path: Path, prepare: Any, options: list[str], status: int, words: str

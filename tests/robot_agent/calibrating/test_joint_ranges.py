@@ -59,21 +59,27 @@ def test_a_joint_that_was_not_moved_to_both_ends_is_named():
         joint_scales(JOINTS, recorded(highest_rad=halfway))
 
 
-@pytest.mark.parametrize("how", ["over the end of its scale", "beyond its model"])
-def test_a_joint_without_stops_keeps_the_zero_it_was_given_by_hand(
-    how: str, caplog: pytest.LogCaptureFixture
-):
-    roll = np.arange(5) == 4
-    scales = joint_scales(
-        JOINTS,
-        recorded(
-            lowest_rad=np.where(roll, -math.pi, ZERO + LOWER),
-            highest_rad=np.where(roll, math.pi, ZERO + UPPER),
-            wrapped=roll if how == "over the end of its scale" else np.zeros(5, np.bool_),
-        ),
-    )
+ROLL = np.arange(5) == 4
+TURNED = {
+    "over the end of its scale": {"wrapped": ROLL},
+    "beyond its model": {
+        "lowest_rad": np.where(ROLL, -math.pi, ZERO + LOWER),
+        "highest_rad": np.where(ROLL, math.pi, ZERO + UPPER),
+    },
+}
+
+
+@pytest.mark.parametrize("how", TURNED)
+def test_a_joint_that_turned_further_than_its_model_is_refused_until_it_is_called_endless(how: str):
+    with pytest.raises(ConfigurationError, match=r"joint wrist_roll: .* add --endless wrist_roll"):
+        joint_scales(JOINTS, recorded(**TURNED[how]))
+
+
+@pytest.mark.parametrize("how", TURNED)
+def test_a_joint_that_is_called_endless_keeps_the_zero_it_was_given_by_hand(how: str):
+    scales = joint_scales(JOINTS, recorded(**TURNED[how]), endless=["wrist_roll"])
     joint: Joint = JOINTS[4]
     assert scales[4].zero_rad == pytest.approx(ZERO[4] + 0.07)
+    assert scales[4].lower_rad == pytest.approx(joint.lower_rad + MARGIN_RAD)
     assert scales[4].upper_rad == pytest.approx(joint.upper_rad - MARGIN_RAD)
     assert scales[3].zero_rad == pytest.approx(ZERO[3])
-    assert "wrist_roll: turned by 6.28 rad" in caplog.text
