@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from protocol.episode import GripperPose
-from protocol.errors import RobotError, SafetyFault
-from robot_agent.config import AgentConfig
+from protocol.errors import ConfigurationError, RobotError, SafetyFault
+from robot_agent.config import AgentConfig, WorkspaceConfig
 from robot_agent.robots.base import (
     ReachLimitedRobot,
     Robot,
@@ -20,8 +20,12 @@ from robot_agent.robots.base import (
 )
 from robot_agent.robots.check_result import CheckResult, fail, ok, warn
 
+Place = tuple[float, float, float]
+PER_AXIS = 3
+"""Places along each axis of the workspace that are looked at."""
+TURNS_RAD = (0.0, math.pi / 4, -math.pi / 4, -math.pi / 2)
 SHORT_BY_M = 0.001
-"""A corner that is missed by less is reached."""
+"""A place that is missed by less is reached."""
 TURNED_BY_RAD = math.radians(2.0)
 LEAST_OPENING = 0.7
 """A gripper that opens fully reads at least this share of its data sheet's opening."""
@@ -29,39 +33,42 @@ WARM_SHARE = 0.85
 """Of the temperature at which the robot is stopped."""
 
 
-def check_robot(robot: Robot, config: AgentConfig) -> Iterator[CheckResult]:
-    """Look at what the robot measures of itself; nothing moves."""
+def check_parts(robot: Robot, config: AgentConfig) -> Iterator[CheckResult]:
+    """Look at what the robot's parts measure of themselves; nothing moves."""
     if isinstance(robot, SelfCheckingRobot):
         yield from robot.checks()
     elif isinstance(robot, ThermometerRobot):
         yield _temperature(robot.temperature_c(), config.safety.max_temperature_c)
-    yield _state(robot.state())
+
+
+def check_pose(robot: Robot) -> Iterator[CheckResult]:
+    """Look at where the robot believes to be; nothing moves."""
+    try:
+        yield _state(robot.state())
+    except ConfigurationError as error:  # the gripper alone was never calibrated
+        yield fail("pose", str(error), "run: robot-agent calibrate")
 
 
 def check_reach(robot: Robot, config: AgentConfig) -> Iterator[CheckResult]:
-    """Ask the arm's model whether it gets into every corner of the workspace, jaws either way."""
+    """Ask the arm's model whether it gets everywhere in the workspace, jaws turned any way.
+
+    Not the corners alone: an arm cannot get at what is too near to its own axis either.
+    """
     subject = "reach"
     if not isinstance(robot, ReachLimitedRobot):
         yield ok(subject, "the driver knows of no limit")
         return
-    workspace = config.workspace
-    missed: dict[tuple[float, float, float], float] = {}
-    for corner in itertools.product(workspace.x_m, workspace.y_m, workspace.z_m):
-        for yaw_rad in (0.0, math.pi / 4, -math.pi / 4, -math.pi / 2):
-            wished = GripperPose(x_m=corner[0], y_m=corner[1], z_m=corner[2], yaw_rad=yaw_rad)
-            short_m, turned_rad = _apart(wished, robot.nearest_reachable(wished))
-            if short_m > SHORT_BY_M or turned_rad > TURNED_BY_RAD:
-                missed[corner] = max(short_m, missed.get(corner, 0.0))
+    missed = dict(_missed(robot, config.workspace))
     if not missed:
-        yield ok(subject, "every corner of the workspace, with the jaws turned any way")
+        yield ok(subject, "corners, edges and middle of the workspace, the jaws turned any way")
         return
-    corner, short_m = max(missed.items(), key=lambda item: item[1])
+    place, short_m = max(missed.items(), key=lambda item: item[1])
     yield warn(
         subject,
-        f"{len(missed)} of 8 corners of the workspace cannot be had upright with every turn of the "
-        f"jaws; worst {_place(corner)}, short by {short_m * 1e3:.0f} mm",
-        "make [workspace] smaller, or stand the arm nearer to the bin and correct 'mount'; the arm "
-        "goes as near as it can",
+        f"{len(missed)} of {PER_AXIS**3} places of the workspace cannot be had upright with every "
+        f"turn of the jaws; worst {_place(place)}, short by {short_m * 1e3:.0f} mm",
+        "make [workspace] smaller, or stand the arm nearer to the bin or farther from it and "
+        "correct 'mount'; the arm goes as near as it can",
     )
 
 
@@ -91,6 +98,22 @@ def check_gripper(robot: Robot) -> Iterator[CheckResult]:
     yield ok(subject, f"opens to {opened_m * 1e3:.1f} mm, closes to {zero_m * 1e3:.1f} mm")
 
 
+def _missed(robot: ReachLimitedRobot, workspace: WorkspaceConfig) -> Iterator[tuple[Place, float]]:
+    """Yield each place of a grid that cannot be had with every turn, and how far it is missed."""
+    axes = (
+        np.linspace(*limits, PER_AXIS) for limits in (workspace.x_m, workspace.y_m, workspace.z_m)
+    )
+    for x_m, y_m, z_m in itertools.product(*axes):
+        place = (float(x_m), float(y_m), float(z_m))
+        wished = [
+            GripperPose(x_m=place[0], y_m=place[1], z_m=place[2], yaw_rad=yaw_rad)
+            for yaw_rad in TURNS_RAD
+        ]
+        apart = [_apart(one, robot.nearest_reachable(one)) for one in wished]
+        if any(short_m > SHORT_BY_M or turned_rad > TURNED_BY_RAD for short_m, turned_rad in apart):
+            yield place, max(short_m for short_m, _ in apart)
+
+
 def _state(state: RobotState) -> CheckResult:
     subject = "pose"
     pose = state.pose
@@ -118,6 +141,6 @@ def _apart(wished: GripperPose, found: GripperPose) -> tuple[float, float]:
     return float(np.linalg.norm(there[:3] - here[:3])), abs(turn_rad)
 
 
-def _place(corner: tuple[float, float, float]) -> str:
-    x, y, z = corner
+def _place(place: Place) -> str:
+    x, y, z = place
     return f"x {x:.3f}, y {y:.3f}, z {z:.3f} m"

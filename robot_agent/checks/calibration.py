@@ -1,19 +1,26 @@
-"""Is there a hand-eye map for this very robot and camera, and how well does it explain them."""
+"""Were the joints calibrated, and how well does the hand-eye map explain robot and camera."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from robot_agent.arms.joint_calibration import JointCalibration
 from robot_agent.calibration import saved_calibration
 from robot_agent.config import AgentConfig
-from robot_agent.robots.check_result import CheckResult, ok, warn
+from robot_agent.drivers import load_driver
+from robot_agent.robots.check_result import CheckResult, fail, ok, warn
 
 LARGEST_RESIDUAL = 0.35
 """Share left unexplained by a map that is trusted, but only just."""
 
 
 def check_calibration(config: AgentConfig) -> Iterator[CheckResult]:
-    """Look at the hand-eye map in the state folder."""
+    """Look at what is kept in the state folder: the joints, then the map that depends on them."""
+    if lacks_joints(config):
+        yield fail(
+            "joints", "not calibrated: the arm refuses to move", "run: robot-agent calibrate"
+        )
+        return
     subject = "hand-eye map"
     saved = saved_calibration(config)
     if saved is None:
@@ -36,3 +43,14 @@ def check_calibration(config: AgentConfig) -> Iterator[CheckResult]:
         )
     else:
         yield ok(subject, found)
+
+
+def lacks_joints(config: AgentConfig) -> bool:
+    """Return whether the arm has joints that must be calibrated, and were not yet.
+
+    Raises:
+        ConfigurationError: there is no such driver, or what was measured is damaged.
+    """
+    # A driver that lets its motors be reached has them calibrated; see JointedRobot.
+    has_joints = hasattr(load_driver(config.robot.driver), "servos")
+    return has_joints and JointCalibration.read(config.state_folder) is None

@@ -8,10 +8,11 @@ from functools import partial
 from typing import cast
 
 from protocol.errors import ConfigurationError, GraspFleetError
-from robot_agent.checks.arm import check_gripper, check_reach, check_robot
+from robot_agent.cameras.detail import detailed
+from robot_agent.checks.arm import check_gripper, check_parts, check_pose, check_reach
 from robot_agent.checks.board import check_board
-from robot_agent.checks.calibration import check_calibration
-from robot_agent.checks.camera import check_camera
+from robot_agent.checks.calibration import check_calibration, lacks_joints
+from robot_agent.checks.camera import check_camera, check_sharpness
 from robot_agent.checks.clock import check_clock
 from robot_agent.checks.disk import check_disk
 from robot_agent.checks.keys import check_keys
@@ -105,7 +106,11 @@ def _hardware(config: AgentConfig, wanted: set[Subject]) -> Iterator[CheckResult
 
 def _robot(robot: Robot, config: AgentConfig, wanted: set[Subject]) -> Iterator[CheckResult]:
     if "robot" in wanted:
-        yield from _results("robot", partial(check_robot, robot, config))
+        yield from _results("robot", partial(check_parts, robot, config))
+    if lacks_joints(config):
+        return  # it does not know where it is: one failure, told by check_calibration
+    if "robot" in wanted:
+        yield from _results("robot", partial(check_pose, robot))
     if "reach" in wanted:
         yield from _results("reach", partial(check_reach, robot, config))
     if "gripper" in wanted:
@@ -121,6 +126,8 @@ def _camera(config: AgentConfig, robot: Robot | None) -> Iterator[CheckResult]:
     # A real camera ignores the robot; a simulated one refuses what is not simulated.
     with closing(open_camera(config.camera, cast("Robot", robot))) as camera:
         yield from check_camera(camera)
+    with closing(open_camera(detailed(config.camera), cast("Robot", robot))) as camera:
+        yield from check_sharpness(camera)
 
 
 def _results(subject: Subject, check: Callable[[], Iterable[CheckResult]]) -> Iterator[CheckResult]:

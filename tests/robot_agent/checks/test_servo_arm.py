@@ -7,9 +7,12 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from robot_agent.checks.arm import check_gripper, check_reach, check_robot
+from robot_agent.arms.joint_calibration import FILE as JOINT_CALIBRATION
+from robot_agent.arms.joint_calibration import JointCalibration
+from robot_agent.checks.arm import check_gripper, check_parts, check_pose, check_reach
 from robot_agent.checks.doctor import examine
 from robot_agent.config import AgentConfig, DriverConfig, WorkspaceConfig
 from robot_agent.robots.check_result import Verdict
@@ -35,7 +38,7 @@ def config(tmp_path: Path, arm: EmulatedArm) -> AgentConfig:
 def test_every_servo_says_how_it_is_and_none_moves(arm: EmulatedArm, config: AgentConfig):
     before = arm.positions_rad
     robot: SO101 = arm.open()
-    results = list(check_robot(robot, config))
+    results = [*check_parts(robot, config), *check_pose(robot)]
     robot.close()
     assert all(one.verdict == Verdict.OK for one in results), results
     assert {"servo shoulder_pan", "servo gripper", "pose"} <= {one.subject for one in results}
@@ -55,6 +58,39 @@ def test_the_workspace_that_an_so101_is_installed_with_can_be_had(
     robot.close()
     assert given.verdict == Verdict.OK, given
     assert too_wide.verdict == Verdict.WARN
+
+
+def test_a_workspace_that_lies_partly_too_near_to_the_arm_is_told(
+    arm: EmulatedArm, config: AgentConfig
+):
+    robot: SO101 = arm.open(mount={"x_m": 0.0, "y_m": 0.15, "z_m": 0.12, "yaw_rad": -1.5708})
+    limits = WorkspaceConfig(x_m=(-0.1, 0.1), y_m=(-0.07, 0.07), z_m=(0.005, 0.14))
+    (result,) = check_reach(robot, dataclasses.replace(config, workspace=limits))
+    robot.close()
+    assert result.verdict == Verdict.WARN
+    assert "worst x 0.000, y 0.070" in result.finding  # every corner can be had
+
+
+def test_an_arm_that_was_never_calibrated_is_one_failure_that_says_to_calibrate_it(
+    arm: EmulatedArm, config: AgentConfig
+):
+    (config.state_folder / JOINT_CALIBRATION).unlink()
+    results = list(examine(config, skip=["network", "camera", "disk", "keys"], may_move=True))
+    (failure,) = [one for one in results if one.verdict == Verdict.FAIL]
+    assert failure.subject == "joints"
+    assert failure.remedy == "run: robot-agent calibrate"
+    assert "servo shoulder_pan" in {one.subject for one in results}
+
+
+def test_a_gripper_that_was_never_calibrated_is_one_failure_that_says_to_calibrate_it(
+    arm: EmulatedArm, config: AgentConfig
+):
+    measured = JointCalibration.read(config.state_folder)
+    assert measured is not None
+    msgspec.structs.replace(measured, gripper=None).write(config.state_folder)
+    results = list(examine(config, skip=["network", "camera", "disk", "keys", "reach"]))
+    (failure,) = [one for one in results if one.verdict == Verdict.FAIL]
+    assert (failure.subject, failure.remedy) == ("pose", "run: robot-agent calibrate")
 
 
 def test_the_gripper_is_opened_and_closed_when_it_may_move(arm: EmulatedArm):
