@@ -19,6 +19,9 @@ def stop(robot: Positional[str] = "", run: Path = Path("runs/demo"), all: bool =
     when it connects, whenever that is. Whoever has looked at it runs 'robot-agent resume' on the
     robot. Exit status: 0 all have stopped, 3 one has not said so, 1 nobody was reached.
 
+    All gateways are told. One that is away hears of it from the others seconds after it is back; a
+    robot that connects there sooner goes on until then.
+
     This goes over the network: where somebody may be hurt, use the switch of the arm's supply.
 
     Args:
@@ -42,4 +45,6 @@ def stop(robot: Positional[str] = "", run: Path = Path("runs/demo"), all: bool =
             say(f"{state.robot_id} may not have stopped: {why}")
     for endpoint, why in outcome.untold_gateways.items():
         say(f"warning: gateway {endpoint} did not take the order: {why}")
+    if outcome.untold_gateways:
+        say("a robot that connects there goes on until the gateway hears of it from the others")
     return 0 if outcome.is_done else EXIT_NOT_WELL

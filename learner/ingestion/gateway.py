@@ -236,8 +236,12 @@ class Gateway:
         return self._config.advertise or EVERY_ADDRESS.sub(f"tcp://{self._host}:", self.endpoint)
 
     def hear(self, others: Sequence[HeardReport]) -> None:
-        """Take what the fleet's other gateways said last. Any thread may call this."""
+        """Take what the fleet's other gateways said last. Any thread may call this.
+
+        An order to stop that only they were given is told to its robot with its next heartbeat.
+        """
         self._neighbours.hear(others)
+        self._stops.hear(one.report.stops for one in others)
 
     def report(self) -> GatewayReport:
         """Return what this gateway tells the others. Any thread may ask."""
@@ -259,6 +263,7 @@ class Gateway:
                 status=status,
                 sessions=sessions,
                 holdings=self._holdings(),
+                stops=self._stops.book,
             )
             return self._last_report
 

@@ -9,6 +9,7 @@ from protocol.messages import StatusReply
 
 if TYPE_CHECKING:
     # Loads LMDB, which the learner's own process needs only once there are reports.
+    from learner.ingestion.stop_orders import StopBook
     from learner.store.holdings import SpoolHoldings
 
 
@@ -36,6 +37,8 @@ class GatewayReport:
     """By robot, of those that said hello here last."""
     holdings: dict[str, dict[bytes, SpoolHoldings]]
     """By robot and spool."""
+    stops: StopBook
+    """The orders to stop robots that it knows of, also such as are settled."""
 
     @property
     def is_unheard(self) -> bool:
@@ -53,7 +56,7 @@ class GatewayReport:
             episodes_stored=0,
             robots=[],
         )
-        return cls(endpoint=name, store_id=b"", status=nothing, sessions={}, holdings={})
+        return cls(endpoint=name, store_id=b"", status=nothing, sessions={}, holdings={}, stops={})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

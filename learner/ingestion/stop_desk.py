@@ -29,7 +29,7 @@ class StopDesk:
             return f"{request.robot_id!r} is not an enrolled robot; enrolled: {known}"
         addressed = sorted({request.robot_id} if request.robot_id else robots)
         self._orders.add(addressed, request.order_id, operator.name)
-        return StopReply(robots=[self._state(name) for name in addressed])
+        return StopReply(robots=[self._state(name, request.order_id) for name in addressed])
 
     def stops_to_send(self, reply: StopReply) -> list[tuple[bytes, Stop]]:
         """Return what robots of a reply shall be told at once, each with its routing id."""
@@ -52,12 +52,11 @@ class StopDesk:
         """Note what a robot has done about an order."""
         self._orders.confirm(robot_id, message.order_id, resumed=message.resumed)
 
-    def _state(self, robot_id: str) -> StopState:
-        state = self._orders.state(robot_id)
-        assert state is not None
+    def _state(self, robot_id: str, order_id: bytes) -> StopState:
+        state = self._orders.state_of(robot_id, order_id)
         session = self._sessions.live().get(robot_id)
-        if state.confirmed_at_ns:
-            trouble = ""
+        if state.confirmed_at_ns or state.trouble:
+            trouble = state.trouble
         elif session is None:
             trouble = "it is not connected here, and stops when it connects"
         elif session.wire_version < STOPS_SINCE:

@@ -173,6 +173,7 @@ def report_of(store: EpisodeStore, fleet: FleetState) -> GatewayReport:
         status=status,
         sessions={},
         holdings=store.holdings(),
+        stops={},
     )
 
 

@@ -55,6 +55,7 @@ def report(
         status=StatusReply(**(fields | changes), robots=robots),
         sessions=sessions or {},
         holdings=holdings or {},
+        stops={},
     )
 
 

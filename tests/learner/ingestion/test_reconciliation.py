@@ -49,6 +49,7 @@ def told(endpoint: str, store: EpisodeStore) -> GatewayReport:
         status=found.status,
         sessions={},
         holdings=found.holdings,
+        stops={},
     )
 
 

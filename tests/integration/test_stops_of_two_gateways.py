@@ -1,0 +1,78 @@
+"""An order to stop that not every gateway was given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleet.robot_stops import StopOrder, StopOutcome
+from learner.ingestion.gateway import Gateway
+from tests.delivery_site import DeliverySite, make_site, wait_until
+from tests.integration.test_fleet_stop import agent, resume, status_of
+from tests.integration.test_two_gateways import Pair
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> DeliverySite:
+    site = make_site(tmp_path)
+    site.enrol("operator", role="operator")
+    site.enrol("arm")
+    return site
+
+
+def order_stop(pair: Pair, within_s: float = 1.0) -> StopOutcome:
+    keys, public = pair.site.keys_of("operator"), pair.site.server_public()
+    return StopOrder(pair.endpoints, keys, public, robot_id="arm").give(within_s)
+
+
+def is_open(gateway: Gateway) -> bool:
+    return status_of(gateway, "arm").stop is not None
+
+
+def test_a_gateway_that_was_down_hears_of_an_order_and_of_its_end(site: DeliverySite):
+    pair = Pair(site)
+    first, second = pair.seats
+    try:
+        first.start()
+        assert list(order_stop(pair).untold_gateways) == [second.endpoint]
+        pair.exchange()
+        first.stop()  # before the other one is back
+        back = second.start()
+        pair.exchange()
+        assert is_open(back)
+        with agent(site, "arm", [second.endpoint]) as emergency:
+            wait_until(lambda: emergency.pulled is not None, "it stops")
+        resume(site, "arm")
+        with agent(site, "arm", [second.endpoint]) as emergency:
+            wait_until(lambda: not is_open(back), "it says that it was resumed")
+            assert is_open(stale := first.start())
+            for _ in range(2):
+                pair.exchange()
+                assert not is_open(stale)
+                assert not is_open(back)
+            assert emergency.pulled is None
+    finally:
+        first.stop()
+        second.stop()
+
+
+def test_a_connected_robot_stops_by_an_order_that_only_another_gateway_was_given(
+    site: DeliverySite,
+):
+    pair = Pair(site)
+    first, second = pair.seats
+    try:
+        gateways = [seat.start() for seat in pair.seats]
+        with agent(site, "arm", [second.endpoint]) as emergency:
+            keys, public = site.keys_of("operator"), site.server_public()
+            StopOrder([first.endpoint], keys, public, robot_id="arm").give(0.5)
+            assert emergency.pulled is None
+            pair.exchange()
+            wait_until(lambda: emergency.pulled is not None, "it stops with its next heartbeat")
+            wait_until(lambda: bool(status_of(gateways[1], "arm").stop.confirmed_at_ns), "it says")
+        pair.exchange()
+        assert status_of(gateways[0], "arm").stop.confirmed_at_ns > 0
+    finally:
+        first.stop()
+        second.stop()
