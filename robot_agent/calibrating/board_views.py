@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,20 +12,8 @@ from robot_agent.calibrating.guide import Guide
 from robot_agent.calibrating.marker_board import MarkerBoard
 from robot_agent.calibration import LOWEST_VIEW_M, VIEWS, viewing_poses
 from robot_agent.cameras.base import Camera
-from robot_agent.config import CameraConfig
 from robot_agent.robots.base import Robot
 from robot_agent.safety.workspace import Workspace
-
-DETAIL_PX = 512
-"""The shorter side of a picture in which a board is looked for."""
-
-
-def detailed(camera: CameraConfig) -> CameraConfig:
-    """Return the same camera with pictures large enough to find markers in, of the same view."""
-    finer = max(1, DETAIL_PX // min(camera.width_px, camera.height_px))
-    return dataclasses.replace(
-        camera, width_px=camera.width_px * finer, height_px=camera.height_px * finer
-    )
 
 
 def see_lying(
