@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from protocol.configuration import PositiveFloat, PositiveInt
+import msgspec
+
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError
 from robot_agent.arms.clock import Clock
@@ -14,15 +15,19 @@ from robot_agent.arms.servo_group import GripperDevice
 from robot_agent.kinematics.arm_model import Mount
 from robot_agent.robots.base import RobotSite
 
+Place = Annotated[float, msgspec.Meta(ge=-3, le=3)]
+Opening = Annotated[float, msgspec.Meta(gt=0, le=0.3)]
+Voltage = Annotated[float, msgspec.Meta(gt=0, le=60)]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parking:
     """Where the hand waits out of the camera's view of the bin, upright, base frame."""
 
-    x_m: float
-    y_m: float
-    z_m: float
-    yaw_rad: float = 0.0
+    x_m: Place
+    y_m: Place
+    z_m: Place
+    yaw_rad: Annotated[float, msgspec.Meta(ge=-7, le=7)] = 0.0
 
     @property
     def pose(self) -> GripperPose:
@@ -36,8 +41,8 @@ class ArmOptions:
 
     port: str
     """Path of the serial port, best one in ``/dev/serial/by-id``: it survives replugging."""
-    baud: PositiveInt = 1_000_000
-    reply_timeout_s: PositiveFloat = 0.02
+    baud: Annotated[int, msgspec.Meta(ge=1200, le=4_000_000)] = 1_000_000
+    reply_timeout_s: Annotated[float, msgspec.Meta(ge=0.001, le=5)] = 0.02
     """For motors and adapter to begin an answer; each request is tried three times."""
     model: str = ""
     """Path of a kinematic model of one's own (.urdf), where the arm is not as its maker built it:
@@ -46,10 +51,10 @@ class ArmOptions:
     """Where the arm's foot stands in the base frame, upright on the height z_m."""
     parking: Parking
     """Of the hand, out of the camera's view of the bin."""
-    clearance_m: PositiveFloat = 0.12
+    clearance_m: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.12
     """Height of the finger tips above which the hand may leave the bin sideways."""
-    min_voltage_v: PositiveFloat
-    max_voltage_v: PositiveFloat
+    min_voltage_v: Voltage
+    max_voltage_v: Voltage
     gripper: dict[str, Any] | None = None
     """``driver = "module:Class"`` and that gripper's options, where it is a device of its own; by
     default it is a motor on the arm's bus."""

@@ -1,4 +1,4 @@
-"""ArmModel: one arm's chain of joints, from its foot to the point between the finger tips.
+"""ArmModel: one arm's chain of joints, from its foot to the middle between the opened finger tips.
 
 A model is a URDF file of our own (see ``models/``) whose first link is ``foot`` and whose last is
 ``grasp_point``: z from the finger tips to the palm, y the direction in which the fingers close. So
@@ -19,11 +19,15 @@ import optik
 from numpy.typing import NDArray
 
 from protocol.episode import GripperPose
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, RobotError
 
 FOOT, GRASP_POINT = "foot", "grasp_point"
 FEWEST_JOINTS = 5
 """A vertical tool at any x, y, z and yaw takes as many."""
+FARTHEST_MOUNT_M = 3.0
+"""Of the foot from the base frame's origin, along each axis; further off something is in other
+units."""
+MOST_TURN_RAD = 2 * math.pi
 
 _MODELS = Path(__file__).parent / "models"
 
@@ -37,6 +41,19 @@ class Mount:
     z_m: float = 0.0
     yaw_rad: float = 0.0
     """Where the arm's forward points; 0 is along the base frame's x."""
+
+    def __post_init__(self) -> None:
+        for name, limit in (
+            ("x_m", FARTHEST_MOUNT_M),
+            ("y_m", FARTHEST_MOUNT_M),
+            ("z_m", FARTHEST_MOUNT_M),
+            ("yaw_rad", MOST_TURN_RAD),
+        ):
+            value = getattr(self, name)
+            if not abs(value) <= limit:
+                raise ConfigurationError(
+                    f"mount.{name} {value} is not between {-limit:.4g} and {limit:.4g}"
+                )
 
     def matrix(self) -> NDArray[np.float64]:
         """Return float64[4, 4]: from the foot's frame to the base frame."""
@@ -117,7 +134,16 @@ class ArmModel:
         return np.array([joint.max_speed_rad_s for joint in self.joints])
 
     def transform(self, joints_rad: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return float64[4, 4]: from the grasp point's frame to the base frame."""
+        """Return float64[4, 4]: from the grasp point's frame to the base frame.
+
+        Raises:
+            RobotError: not as many joints as the arm has, or one that is not finite.
+        """
+        if np.shape(joints_rad) != (len(self.joints),) or not np.isfinite(joints_rad).all():
+            # The library would panic, which no `except Exception` catches.
+            raise RobotError(
+                f"arm {self.name}: joints {joints_rad}: {len(self.joints)} finite angles expected"
+            )
         return np.asarray(self._mount @ np.array(self.chain.fk(joints_rad)), np.float64)
 
     def forward(self, joints_rad: NDArray[np.float64]) -> GripperPose:

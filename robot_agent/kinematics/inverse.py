@@ -73,7 +73,7 @@ class InverseKinematics:
             None where there is no such configuration.
 
         Raises:
-            RobotError: pose or joints are not finite.
+            RobotError: pose or joints are not finite, or not as many as the arm has.
         """
         self._refuse_what_is_not_finite(pose, near)
         targets = self._targets(pose, near)
@@ -95,7 +95,7 @@ class InverseKinematics:
             near: float64[N], where the arm is.
 
         Raises:
-            RobotError: pose or joints are not finite.
+            RobotError: pose or joints are not finite, or not as many as the arm has.
         """
         if self.solve(pose, near=near) is not None:
             return pose
@@ -119,7 +119,12 @@ class InverseKinematics:
             joints_rad: float64[N], where they would be otherwise; the tool may be tilted.
             by_m: float64[3], how far the grasp point was pushed, base frame.
             turned_rad: by how much it was turned about the vertical.
+
+        Raises:
+            RobotError: joints or push are not finite.
         """
+        if not (np.isfinite(by_m).all() and math.isfinite(turned_rad)):
+            raise RobotError(f"arm {self._arm.name}: pushed by {by_m} m, {turned_rad} rad")
         pushed = self._arm.transform(joints_rad)
         pushed[:3, :3] = upright(0.0, 0.0, 0.0, turned_rad)[:3, :3] @ pushed[:3, :3]
         pushed[:3, 3] += by_m

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from protocol.configuration import PositiveFloat, from_table
-from robot_agent.arms.arm_options import ArmOptions, Parking
+from protocol.configuration import from_table
+from robot_agent.arms.arm_options import ArmOptions, Opening, Parking, Voltage
 from robot_agent.arms.arm_places import ARM_PLACES
 from robot_agent.arms.assembly import ArmHardware, assemble, check_models
 from robot_agent.arms.clock import Clock, SystemClock
@@ -38,9 +38,9 @@ class DynamixelXOptions(ArmOptions):
 
     mount: Mount = ARM_PLACES["wx200"].mount
     parking: Parking = ARM_PLACES["wx200"].parking
-    min_voltage_v: PositiveFloat = 10.0
-    max_voltage_v: PositiveFloat = 14.8
-    max_opening_m: PositiveFloat = 0.044
+    min_voltage_v: Voltage = 10.0
+    max_voltage_v: Voltage = 14.8
+    max_opening_m: Opening = 0.044
     """Of the fingers as they are delivered."""
 
 

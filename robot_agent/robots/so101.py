@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from protocol.configuration import PositiveFloat, from_table
-from robot_agent.arms.arm_options import ArmOptions, Parking
+from protocol.configuration import from_table
+from robot_agent.arms.arm_options import ArmOptions, Opening, Parking, Voltage
 from robot_agent.arms.arm_places import ARM_PLACES
 from robot_agent.arms.assembly import ArmHardware, assemble, check_models
 from robot_agent.arms.clock import Clock, SystemClock
@@ -41,9 +41,9 @@ class SO101Options(ArmOptions):
     mount: Mount = ARM_PLACES["so101"].mount
     """On the bin's long side, raised: upright, this arm reaches the whole bin from there only."""
     parking: Parking = ARM_PLACES["so101"].parking
-    min_voltage_v: PositiveFloat = 4.6
-    max_voltage_v: PositiveFloat = 8.4
-    max_opening_m: PositiveFloat = WORKING_OPENING_M
+    min_voltage_v: Voltage = 4.6
+    max_voltage_v: Voltage = 8.4
+    max_opening_m: Opening = WORKING_OPENING_M
     """To which the jaw opens. It could open further, but no longer evenly about the grasp point."""
 
 

@@ -189,3 +189,21 @@ def test_a_hand_that_is_led_along_the_edge_of_its_reach_leaps_only_where_it_turn
             assert np.linalg.norm(here - before) < (0.045 if is_turned else 0.006)
         before, yaw_before_rad = here, yaw_rad
     assert turns <= 1
+
+
+@pytest.mark.parametrize("joints", [np.zeros(4), np.zeros(6), np.full(5, np.nan)])
+def test_joints_that_are_not_the_arms_are_refused_in_words(
+    arm: ArmModel, inverse: InverseKinematics, joints: np.ndarray
+):
+    pose = GripperPose(x_m=0.0, y_m=0.0, z_m=0.1, yaw_rad=0.0)
+    no_push = {"by_m": np.zeros(3), "turned_rad": 0.0}
+    for question in (
+        lambda: arm.forward(joints),
+        lambda: inverse.solve(pose, near=joints),
+        lambda: inverse.nearest_reachable(pose, near=joints),
+        lambda: inverse.displaced(joints, **no_push),
+    ):
+        with pytest.raises(RobotError, match=f"arm {arm.name}"):
+            question()
+    with pytest.raises(RobotError, match="pushed by"):
+        inverse.displaced(np.zeros(5), by_m=np.full(3, np.nan), turned_rad=0.0)

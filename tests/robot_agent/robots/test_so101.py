@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -176,6 +177,14 @@ def test_a_guard_holds_what_the_jaw_grips(rig: EmulatedArm):
         ({"min_voltage_v": 9.0}, "min_voltage_v 9.0 is not below max_voltage_v 8.4"),
         ({"max_opening": 0.05}, "did you mean 'max_opening_m'"),
         ({"clearance_m": -0.1}, "clearance_m"),
+        ({"clearance_m": 12.0}, "clearance_m"),
+        ({"mount": {"y_m": math.nan}}, "mount.y_m nan is not between"),
+        ({"mount": {"y_m": 185.0}}, "mount.y_m 185.0 is not between -3 and 3"),
+        ({"parking": {"x_m": math.nan, "y_m": 0.2, "z_m": 0.2}}, "parking.x_m"),
+        ({"reply_timeout_s": 20.0}, "reply_timeout_s"),
+        ({"max_voltage_v": math.inf}, "max_voltage_v"),
+        ({"max_opening_m": 60.0}, "max_opening_m"),
+        ({"baud": 10}, "baud"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, object], words: str, rig: EmulatedArm):
