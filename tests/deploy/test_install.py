@@ -18,6 +18,7 @@ from fleet.enrolment import LearnerAddress, create_learner_keys, enrol_robot
 from protocol.configuration import load_toml
 from protocol.registry import Registry
 from robot_agent.config import AgentConfig
+from robot_agent.robots.so101 import SO101Options
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy/robot/install.sh"
@@ -132,6 +133,18 @@ def test_every_udev_rule_is_well_formed():
     rules = [line for line in RULES.read_text().splitlines() if line and line[0] != "#"]
     assert len(rules) > 5
     assert [rule for rule in rules if not re.fullmatch(rf"{pair}(, {pair})*", rule)] == []
+
+
+def test_the_chip_of_every_cheap_arduino_is_not_taken_for_an_arm():
+    rules = [line for line in RULES.read_text().splitlines() if "7523" in line and line[0] != "#"]
+    assert [rule for rule in rules if "SYMLINK" in rule] == []
+
+
+def test_the_lines_for_12_v_servos_are_ready_to_be_uncommented():
+    text = (ROOT / "deploy/robot/so101.toml").read_text()
+    table = tomllib.loads(re.sub(r"^# (m\w\w_voltage_v = )", r"\1", text, flags=re.MULTILINE))
+    options = SO101Options(**table["robot"]["options"])
+    assert (options.min_voltage_v, options.max_voltage_v) == (9.5, 13.5)
 
 
 def test_every_command_on_the_way_to_the_first_grasp_exists():

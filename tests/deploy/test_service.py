@@ -29,6 +29,16 @@ def systemd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSystemd
         yield manager
 
 
+def test_a_command_by_hand_gets_what_the_service_gets():
+    """Else it would loosen the state folder that both share."""
+    script = (ROOT / "deploy/robot/graspfleet-robot").read_text().replace("$robot", "%i")
+    given = dict(re.findall(r'--property="?(\w+)=([^"\n]*?)"? \\\n', script))
+    unit = dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))
+    assert given.pop("LoadCredential") == "robot.secret:$folder/robot.secret"
+    assert set(given) >= {"User", "StateDirectory", "StateDirectoryMode", "UMask"}
+    assert given == {name: unit[name] for name in given}
+
+
 def start(systemd: PrivateSystemd, program: str) -> Path:
     """Start the unit with a program of Python's in the agent's place; return a folder for it."""
     folder = systemd.folder / "work"
