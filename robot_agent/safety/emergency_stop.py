@@ -166,9 +166,9 @@ class EmergencyStop:
         """Return when it was pulled, or is closed."""
         poller = select.poll()
         poller.register(self._woken, select.POLLIN)
-        if self._key.is_open:
-            poller.register(self._key, select.POLLIN)
         while not self._closing.is_set() and self._pulled is None:
+            if self._key.is_open:
+                poller.register(self._key, self._key.awaited)
             ready = {descriptor for descriptor, _ in poller.poll(1000 * LOOK_EVERY_S)}
             if self._woken in ready and STOP_SIGNAL in os.read(self._woken, 256):
                 self.pull("by the signal SIGUSR1")

@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ END_WITHIN_S = 2.0
 HOLD_WITHIN_S = 60.0
 """How long the port is tried, for a cable that is plugged in again."""
 _TRY_AGAIN_S = 0.1
+HELD = "the arm holds still"
 _BEATS, _ANSWER = 0, 1
 
 
@@ -86,24 +88,35 @@ def watch(beats: int, agent: int, stall_s: float) -> str:
     Returns:
         Why the arm must be held still; "" when it is in its safe state.
     """
+    os.set_blocking(beats, False)
     poller = select.poll()
     poller.register(beats, select.POLLIN)
+    # The pipe does not end when a process that the agent forked has it too.
+    poller.register(agent, select.POLLIN)
     due_s = math.inf
     while True:
         wait_ms = None if due_s == math.inf else 1000 * max(0.0, due_s - time.monotonic())
-        if not poller.poll(wait_ms):
+        ready = [descriptor for descriptor, _ in poller.poll(wait_ms)]
+        if not ready:
             end(agent)
             return f"its agent made no progress for {stall_s:g} s and was ended"
-        # The last byte is how things are now.
-        beat = os.read(beats, 65_536)[-1:]
-        if not beat:
-            end(agent)
-            return "its agent died"
+        beat = _last_sign(beats)
         if beat == SAFE:
             return ""
         if beat == LEFT:
             return "its agent could not bring it to its safe state"
+        if not beat or agent in ready:
+            end(agent)
+            return "its agent died"
         due_s = math.inf if beat == AT_REST else time.monotonic() + stall_s
+
+
+def _last_sign(beats: int) -> bytes:
+    """Return the newest sign of life, which is how things are now; b"" when there is none."""
+    try:
+        return os.read(beats, 65_536)[-1:]
+    except BlockingIOError:
+        return b""
 
 
 def end(agent: int) -> None:
@@ -119,25 +132,36 @@ def end(agent: int) -> None:
 
 
 def hold(charge: Charge, driver: type[GuardedRobot], why: str) -> None:
-    """Hold the arm still, with patience for its port, and keep the robot stopped."""
+    """Hold the arm still, with patience for its port, and keep the robot stopped meanwhile."""
     give_up_s = time.monotonic() + HOLD_WITHIN_S
     stopped_before = StopLatch(Path(charge.state_folder)).read()
     noted = ""
-    while True:
-        try:
-            driver.hold(charge.options, charge.site)
-            done = "the arm holds still"
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is tried again
-            done = f"the arm may not hold still: {error}"
-            is_held = False
-        else:
-            is_held = True
-        if done != noted:
-            noted = done
-            _note(charge, stopped_before, f"by its guard, because {why}; {done}")
-        if is_held or time.monotonic() >= give_up_s:
-            return
-        time.sleep(_TRY_AGAIN_S)
+    # The robot is stopped from now on, whatever a try takes: an agent that is started meanwhile
+    # must not use it. And no arm waits for a disk.
+    with ThreadPoolExecutor(max_workers=1) as disk:
+
+        def note(done: str) -> None:
+            words = f"by its guard, because {why}; {done}"
+            disk.submit(_note, charge, stopped_before, words)
+
+        note("the arm is being held")
+        while True:
+            done = _try_to_hold(charge, driver)
+            if done != noted:
+                noted = done
+                note(done)
+            if done == HELD or time.monotonic() >= give_up_s:
+                return
+            time.sleep(_TRY_AGAIN_S)
+
+
+def _try_to_hold(charge: Charge, driver: type[GuardedRobot]) -> str:
+    """Return HELD, or what went wrong."""
+    try:
+        driver.hold(charge.options, charge.site)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is tried again
+        return f"the arm may not hold still: {error}"
+    return HELD
 
 
 def _note(charge: Charge, before: Stop | None, why: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import termios
 
 STOP_KEYS = b" sS"
@@ -44,11 +45,19 @@ class StopKey:
         """Return the descriptor to wait for."""
         return self._terminal
 
+    @property
+    def awaited(self) -> int:
+        """What to poll for now: in the background only the terminal's end, which always counts."""
+        return select.POLLIN if self._is_in_front() else 0
+
     def was_pressed(self) -> bool:
-        """Read what was typed, which must be there; say whether it stops the robot."""
-        if not self._is_in_front():
-            return False  # what is typed is another program's, and reading it would suspend us
+        """Read what was typed, which must be there; say whether it stops the robot.
+
+        When the terminal is gone, no more keys are taken.
+        """
         try:
+            if os.tcgetpgrp(self._terminal) != os.getpgrp():
+                return False  # what is typed is another program's; reading it would suspend us
             typed = os.read(self._terminal, 256)
         except OSError:
             typed = b""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from robot_agent.safety.guard import AT_REST, AT_WORK, SAFE, watch
 from robot_agent.safety.stop_latch import StopLatch
 from tests.delivery_site import wait_until
 from tests.robot_agent.safety.moving_arm import guard_of, is_gone, moving_arm
 from tests.robot_agent.safety.recorder import Recorder
-from tests.robot_agent.safety.wire_robot import CLOSED, HOLD, SET_POINT, STOPPED
+from tests.robot_agent.safety.wire_robot import CLOSED, HOLD, MAY_HOLD, SET_POINT, STOPPED
 
 
 @pytest.fixture
@@ -109,6 +112,52 @@ def test_an_arm_whose_cable_is_out_is_held_when_it_is_plugged_in_again(
         line.plug()
         wait_until(lambda: is_held(line), "the arm is held")
         wait_until(lambda: "the arm holds still" in why_stopped(tmp_path), "the stop says so")
+
+
+def test_the_robot_is_stopped_while_its_guard_still_tries_to_hold_it(
+    tmp_path: Path, line: Recorder
+):
+    with moving_arm(tmp_path, line, hold_waits=1) as agent:
+        agent.kill()
+        wait_until(lambda: why_stopped(tmp_path) != "", "the stop is kept")
+        assert why_stopped(tmp_path).endswith("its agent died; the arm is being held")
+        (tmp_path / MAY_HOLD).touch()
+        wait_until(lambda: why_stopped(tmp_path).endswith("the arm holds still"), "it is held")
+
+
+def test_an_arm_that_its_agent_could_not_bring_to_its_safe_state_is_held(
+    tmp_path: Path, line: Recorder
+):
+    with moving_arm(tmp_path, line, close_fails=1) as agent:
+        agent.send_signal(signal.SIGINT)
+        wait_until(lambda: is_held(line), "the arm is held")
+        assert agent.wait(10) == 1
+        wait_until(lambda: why_stopped(tmp_path).endswith("the arm holds still"), "it says so")
+    assert "its agent could not bring it to its safe state" in why_stopped(tmp_path)
+    assert line.count(HOLD) == 1
+
+
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [(AT_REST, "its agent died"), (AT_WORK, "its agent died"), (SAFE, "")],
+    ids=["at rest", "at work", "safe"],
+)
+def test_an_agents_death_is_seen_though_another_process_has_its_pipe(last: bytes, why: str):
+    reading, writing = os.pipe()
+    with (
+        os.fdopen(reading, "rb", buffering=0),
+        os.fdopen(writing, "wb", buffering=0),  # as a process that the agent forked has it
+        subprocess.Popen(["sleep", "600"]) as agent,
+        os.fdopen(os.pidfd_open(agent.pid), "rb", buffering=0) as pidfd,
+        ThreadPoolExecutor(1) as guard,
+    ):
+        os.write(writing, last)
+        watched = guard.submit(watch, reading, pidfd.fileno(), 600.0)
+        agent.kill()
+        try:
+            assert watched.result(20) == why
+        finally:
+            os.write(writing, SAFE)
 
 
 def test_no_arm_moves_without_its_guard(tmp_path: Path, line: Recorder):

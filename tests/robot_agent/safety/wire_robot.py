@@ -39,14 +39,24 @@ from tests.robot_agent.drawn_robot import CAMERA, FOV_DEG, DrawnRobot
 DRIVER = "tests.robot_agent.safety.wire_robot:WireRobot"
 CYCLE_S = 0.005
 POSES = [GripperPose(x_m=0.0, y_m=y_m, z_m=0.1, yaw_rad=0.0) for y_m in (0.06, -0.06)]
+MAY_HOLD = "may-hold"
 SET_POINT, HOLD, STOPPED, CLOSED = b"move", b"hold", b"stop", b"close"
 
 
 class WireRobot(DrawnRobot):
     """Its motors take a line per cycle; a motion takes ``motion_s`` of real time."""
 
-    def __init__(self, port: str, site: RobotSite | None, motion_s: float, hangs: int) -> None:
+    def __init__(
+        self,
+        port: str,
+        site: RobotSite | None,
+        motion_s: float,
+        hangs: int,
+        *,
+        is_close_failing: bool,
+    ) -> None:
         super().__init__()
+        self._is_close_failing = is_close_failing
         try:
             self._port = serial.Serial(port, exclusive=True)
         except serial.SerialException as error:
@@ -58,11 +68,21 @@ class WireRobot(DrawnRobot):
 
     @classmethod
     def open(cls, options: Mapping[str, Any], site: RobotSite | None = None) -> Self:
-        """Options: ``port``; ``motion_s``; ``hangs``: the motion that never ends, 0 for none."""
-        return cls(options["port"], site, options.get("motion_s", 0.1), options.get("hangs", 0))
+        """Options: ``port``; ``motion_s``; ``hangs``: the motion that never ends, 0 for none;
+        ``close_fails``: it may not be in its safe state; ``hold_waits``: for the file MAY_HOLD.
+        """
+        return cls(
+            options["port"],
+            site,
+            options.get("motion_s", 0.1),
+            options.get("hangs", 0),
+            is_close_failing=bool(options.get("close_fails", 0)),
+        )
 
     @classmethod
     def hold(cls, options: Mapping[str, Any], site: RobotSite) -> None:
+        while options.get("hold_waits") and not Path(options["port"]).with_name(MAY_HOLD).exists():
+            time.sleep(0.01)
         robot = cls.open(options)
         robot._say(HOLD)
         robot._port.close()
@@ -88,6 +108,8 @@ class WireRobot(DrawnRobot):
         if self._port.is_open:
             self._say(CLOSED)
             self._port.close()
+            if self._is_close_failing:
+                raise RobotError("the arm may not hold still")
 
     def _say(self, line: bytes) -> None:
         try:
