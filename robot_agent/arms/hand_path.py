@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import numpy as np
@@ -14,12 +15,19 @@ from robot_agent.config import SafetyConfig
 from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.kinematics.inverse import InverseKinematics
 
+logger = logging.getLogger(__name__)
+
 FEWEST_POINTS, MOST_POINTS = 9, 41
 POINT_M = 0.01
 """One point more for each."""
 POINT_RAD = 0.1
 LEAP_RAD = 0.7
 """A joint that would turn by more between two points takes another configuration of the arm."""
+LEAP_SLOWDOWN = 2.0
+LIFT_M, HIGHEST_LIFT_M = 0.01, 0.15
+"""By which a leap is raised in its middle until its finger tips stay high enough."""
+LOW_BY_M = 1e-4
+_NUDGE_RAD = 1e-5
 
 
 class HandPaths:
@@ -36,7 +44,8 @@ class HandPaths:
         """Return the straight way of the finger tips to ``pose``, the hand upright.
 
         A pose that cannot be had is replaced by the nearest that can, also on the way. Where the
-        way would need another configuration of the arm, the joints go there straight instead.
+        way would need another configuration of the arm, the joints go there straight instead,
+        slowly, and so that the finger tips stay above the lower of both ends.
 
         Args:
             pose: base frame; of the two yaws that close alike the nearer one is taken.
@@ -44,7 +53,7 @@ class HandPaths:
             slowdown: how many times the shortest duration.
 
         Raises:
-            RobotError: no configuration of the arm was found for the pose.
+            RobotError: no configuration of the arm was found for the pose, or no way there.
         """
         start, pose = self._arm.forward(start_rad), self.nearest_reachable(pose, near=start_rad)
         way, turn_rad = _between(start, pose), _half_turn(pose.yaw_rad - start.yaw_rad)
@@ -58,7 +67,7 @@ class HandPaths:
             joints = self.joints_at(there, near=near)
             if np.abs(joints - near).max() > LEAP_RAD:
                 end_rad = self.joints_at(pose, near=start_rad)
-                return self.joints_to(end_rad, start_rad=start_rad, slowdown=slowdown)
+                return self._leap(start_rad, end_rad, LEAP_SLOWDOWN * slowdown)
             points.append(joints)
             near = joints
         line = np.stack(points)
@@ -95,6 +104,47 @@ class HandPaths:
         if solution is None:
             raise RobotError(f"{self._arm.name}: no joint angles were found for {pose}")
         return solution.joints_rad
+
+    def _leap(
+        self, start_rad: NDArray[np.float64], end_rad: NDArray[np.float64], slowdown: float
+    ) -> JointPath:
+        """Return a way to another configuration of the arm on which the tips go nowhere lower than
+        at its lower end.
+        """
+        shares = minimum_jerk(MOST_POINTS)[:, None]
+        straight = start_rad + shares * (end_rad - start_rad)
+        lowest_m = min(self._height_m(start_rad), self._height_m(end_rad)) - LOW_BY_M
+        upwards = np.stack([self._upwards(one) for one in straight]) * 4 * shares * (1 - shares)
+        for lift_m in np.arange(0.0, HIGHEST_LIFT_M, LIFT_M):
+            way = np.clip(straight + lift_m * upwards, *self._room(start_rad))
+            if min(self._height_m(one) for one in way) >= lowest_m:
+                logger.info(
+                    "arm takes another configuration, its hand leaves the line",
+                    extra={"arm": self._arm.name, "lift_m": float(lift_m)},
+                )
+                return self._timed(way, slowdown)
+        raise RobotError(
+            f"{self._arm.name}: no way was found from joints {start_rad.round(2).tolist()} to "
+            f"{end_rad.round(2).tolist()} rad on which the finger tips stay above {lowest_m:.3f} m"
+        )
+
+    def _room(
+        self, start_rad: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the joints' limits, float64[N] each, wide enough for where they are."""
+        arm = self._arm
+        return np.minimum(arm.lower_rad, start_rad), np.maximum(arm.upper_rad, start_rad)
+
+    def _height_m(self, joints_rad: NDArray[np.float64]) -> float:
+        return float(self._arm.transform(joints_rad)[2, 3])
+
+    def _upwards(self, joints_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return by how much the joints turn, float64[N], per metre that the tips rise."""
+        nudges = _NUDGE_RAD * np.eye(len(joints_rad))
+        here_m = self._height_m(joints_rad)
+        slopes = np.array([self._height_m(joints_rad + nudge) - here_m for nudge in nudges])
+        slopes /= _NUDGE_RAD
+        return np.asarray(slopes / max(float(slopes @ slopes), 1e-6))
 
     def _timed(self, joints_rad: NDArray[np.float64], slowdown: float) -> JointPath:
         tips_m = np.stack([self._arm.transform(one)[:3, 3] for one in joints_rad])

@@ -122,6 +122,8 @@ class JointArm:
     def move_to(self, pose: GripperPose) -> RobotState:
         """Move in a straight line to ``pose``; return where the hand ended, also if blocked.
 
+        It leaves the line where that would need another configuration of the arm; see HandPaths.
+
         Raises:
             RobotError, SafetyFault: see ServoWatch; stopped, or a motor does not answer.
             ConfigurationError: the arm is not calibrated.

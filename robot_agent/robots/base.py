@@ -101,7 +101,11 @@ class Robot(Protocol):
         ...
 
     def move_to(self, pose: GripperPose) -> RobotState:
-        """Move in a straight line to ``pose``; return where the hand ended, also if blocked."""
+        """Move in a straight line to ``pose``; return where the hand ended, also if blocked.
+
+        It may leave the line where the arm cannot follow it; the finger tips then stay above the
+        lower of both ends.
+        """
         ...
 
     def open_gripper(self) -> float:
