@@ -162,8 +162,11 @@ say_what_next() {
     say "done"
     if [ -n "$robot" ]; then
         echo "Look through /etc/graspfleet/$robot/robot.toml, then:"
-        echo "  sudo graspfleet-robot $robot calibrate"
-        echo "  sudo graspfleet-robot $robot check --move"
+        echo "  sudo graspfleet-robot $robot calibrate --only joints"
+        echo "  sudo graspfleet-robot $robot calibrate --only gripper"
+        echo "  sudo graspfleet-robot $robot check --move       # the arm moves by itself: keep clear"
+        echo "  sudo graspfleet-robot $robot run --dry-run"
+        echo "  sudo graspfleet-robot $robot calibrate --only board --board-above-tips-mm MM"
         echo "  sudo systemctl enable --now graspfleet-agent@$robot"
     fi
 }

@@ -37,7 +37,8 @@ def check(
         config: The robot's configuration file.
         json: For machines: one object with every result.
         skip: What is not looked at.
-        move: Open and close the gripper too, out of the camera's view: keep clear of the arm.
+        move: Open and close the gripper too. For that the arm moves by itself: it rises and swings
+            to its parking place, out of the camera's view. Keep clear of it.
     """
     settings = load_toml(config, AgentConfig)
     # What drivers and OpenCV warn of is said as a result.
