@@ -28,7 +28,10 @@ from robot_agent.robots.base import Robot, RobotSite
 from robot_agent.safety.stop_latch import StopLatch
 from robot_agent.safety.workspace import Workspace
 
-CLEAR_THE_WAY = "The arm will move by itself: clear its reach, and keep your hands out of it."
+CLEAR_THE_WAY = (
+    "The arm will move by itself: it rises, swings to its parking place, then goes above the bin. "
+    "Clear its reach, and keep your hands out of it."
+)
 
 
 class CalibrationSession:

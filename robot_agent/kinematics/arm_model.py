@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Self
 from xml.etree import ElementTree
 
+import msgspec
 import numpy as np
 import optik
 from numpy.typing import NDArray
 
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError, RobotError
+from protocol.messages import Name
 
 FOOT, GRASP_POINT = "foot", "grasp_point"
 FEWEST_JOINTS = 5
@@ -119,6 +121,7 @@ class ArmModel:
             if limits_rad is not None:
                 _narrow(turning, limits_rad)
             joints = tuple(_joint(one) for one in turning)
+            _check_names([path.stem, *(joint.name for joint in joints)])
         except (ElementTree.ParseError, KeyError, ValueError) as error:
             raise ConfigurationError(f"arm model {path}: {error}") from error
         if len(joints) < FEWEST_JOINTS:
@@ -229,6 +232,17 @@ def _joint(element: ElementTree.Element) -> Joint:
             f"{joint.name}: no room between {joint.lower_rad} and {joint.upper_rad} rad"
         )
     return joint
+
+
+def _check_names(names: list[str]) -> None:
+    """See that a calibration, which is kept under these names, can be read again."""
+    for name in names:
+        try:
+            msgspec.convert(name, Name)
+        except msgspec.ValidationError as error:
+            raise ValueError(
+                f"name {name!r}: up to 64 letters, digits, dots, dashes and underscores"
+            ) from error
 
 
 def _named(joint: ElementTree.Element, part: str, attribute: str) -> str:

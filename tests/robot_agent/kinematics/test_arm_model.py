@@ -127,6 +127,13 @@ def test_a_model_of_ones_own_is_loaded_from_its_path(tmp_path: Path):
     assert arm.forward(np.zeros(5)).x_m == pytest.approx(0.458575)
 
 
+def test_a_model_whose_calibration_could_not_be_read_again_is_refused(tmp_path: Path):
+    own = tmp_path / "my arm.urdf"
+    own.write_text((Path("robot_agent") / "kinematics" / "models" / "wx200.urdf").read_text())
+    with pytest.raises(ConfigurationError, match="name 'my arm': up to 64 letters"):
+        ArmModel.load(own)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -138,6 +145,7 @@ def test_a_model_of_ones_own_is_loaded_from_its_path(tmp_path: Path):
             "5 or more",
         ),
         ('lower="-3.14158"', 'lower="low"', "low"),
+        ('name="wrist_rotate"', 'name="wrist rotate"', "name 'wrist rotate': up to 64 letters"),
         ("</robot>", "", "no element"),
     ],
 )
