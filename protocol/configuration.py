@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import tomllib
 import types
@@ -33,7 +34,7 @@ def load_toml(path: Path, into: type[T]) -> T:
 
     Raises:
         ConfigurationError: the file is missing or unreadable, a key is unknown (the nearest known
-            name is given), a value has the wrong type or is out of range.
+            name is given), a value has the wrong type, is out of range or not finite.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -47,6 +48,7 @@ def load_toml(path: Path, into: type[T]) -> T:
 def from_table(table: dict[str, Any], into: type[T], *, name: str, folder: Path) -> T:
     """Turn a parsed table into ``into``; ``name`` is what an error calls the table."""
     _refuse_unknown(table, into, name, prefix="")
+    _refuse_not_finite(table, name)
 
     def decode(kind: type[Any], value: object) -> object:
         if kind is Path and isinstance(value, str):
@@ -71,6 +73,17 @@ def _refuse_unknown(table: dict[str, Any], into: object, name: str, prefix: str)
         for one in value if isinstance(value, list) else [value]:
             if inner is not None and isinstance(one, dict):
                 _refuse_unknown(one, inner, name, prefix=f"{prefix}{key}.")
+
+
+def _refuse_not_finite(value: object, name: str, where: str = "") -> None:
+    """TOML knows nan and inf; a range keeps out neither nan nor, open at one end, inf."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigurationError(f"{name}: {where} is {value}, which is not finite")
+    if isinstance(value, list | tuple):
+        value = dict(enumerate(value))
+    if isinstance(value, dict):
+        for key, one in value.items():
+            _refuse_not_finite(one, name, f"{where}.{key}".lstrip("."))
 
 
 def _dataclass_in(hint: object) -> type | None:

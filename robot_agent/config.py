@@ -14,6 +14,10 @@ from protocol.endpoint import is_endpoint
 from protocol.errors import ConfigurationError
 from protocol.messages import Name, Text
 
+FARTHEST_CAMERA_M = 5.0
+FARTHEST_WORKSPACE_M = 3.0
+"""From the origin of the base frame, along each axis: what is beyond was not written in metres."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DriverConfig:
@@ -45,6 +49,19 @@ class CameraDescription:
     look_at_m: tuple[float, float, float]
     vertical_fov_deg: Annotated[float, msgspec.Meta(gt=0, lt=170)]
 
+    def __post_init__(self) -> None:
+        for name in ("position_m", "look_at_m"):
+            place = getattr(self, name)
+            if not all(abs(value) <= FARTHEST_CAMERA_M for value in place):
+                raise ConfigurationError(
+                    f"camera_description.{name}: {place} is not within {FARTHEST_CAMERA_M:g} m of "
+                    "the origin; is it in metres?"
+                )
+        if self.position_m == self.look_at_m:
+            raise ConfigurationError(
+                f"camera_description: position_m and look_at_m are the same place, {self.look_at_m}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkspaceConfig:
@@ -65,6 +82,11 @@ class WorkspaceConfig:
                 raise ConfigurationError(f"workspace.{name}: {low} to {high} is not finite")
             if not low < high:
                 raise ConfigurationError(f"workspace.{name}: {low} is not below {high}")
+            if max(-low, high) > FARTHEST_WORKSPACE_M:
+                raise ConfigurationError(
+                    f"workspace.{name}: {low} to {high} is not within {FARTHEST_WORKSPACE_M:g} m "
+                    "of the origin; is it in metres?"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,3 +216,12 @@ class AgentConfig:
     max_attempts: NonNegativeInt = 0
     """Stop after this many attempts; 0 means go on until told to stop."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def __post_init__(self) -> None:
+        timeout_s = self.camera.options.get("timeout_s", 0.0)
+        if isinstance(timeout_s, int | float) and timeout_s >= self.safety.stall_s:
+            raise ConfigurationError(
+                f"camera.options.timeout_s: {timeout_s:g} s is not below safety.stall_s, "
+                f"{self.safety.stall_s:g} s: an agent that waits for a picture would be taken for "
+                "one that hangs, and be ended"
+            )

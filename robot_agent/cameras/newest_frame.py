@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition, Event, Thread
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import cv2
+import msgspec
 import numpy as np
 
 from protocol.episode import ImageArray
@@ -22,6 +23,8 @@ from robot_agent.cameras.base import Frame
 
 logger = logging.getLogger(__name__)
 
+PictureTimeout = Annotated[float, msgspec.Meta(ge=0.05, le=60)]
+"""Seconds that a picture may take; below safety.stall_s, see AgentConfig."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 """Between two tries to open a camera that failed; doubled each time."""
 FROZEN_S = 1.0

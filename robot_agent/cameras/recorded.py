@@ -6,17 +6,18 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import cv2
+import msgspec
 import numpy as np
 
-from protocol.configuration import NonNegativeFloat, PositiveFloat, from_table
+from protocol.configuration import from_table
 from protocol.episode import ImageArray
 from protocol.errors import CameraError, ConfigurationError
 from robot_agent.cameras.base import Frame
 from robot_agent.cameras.framing import Framing, Region
-from robot_agent.cameras.newest_frame import Exposure, NewestFrame
+from robot_agent.cameras.newest_frame import Exposure, NewestFrame, PictureTimeout
 from robot_agent.robots.base import Robot
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
@@ -30,12 +31,12 @@ class RecordedCameraOptions:
     """A video file, or a folder whose pictures are shown in the order of their names."""
     loop: bool = True
     """Begin anew at the end; without it, what comes after the end is a CameraError."""
-    fps: NonNegativeFloat = 30.0
+    fps: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 30.0
     """Pictures a second, whether somebody wants them or not, as a camera does; 0 gives the next
     picture to whoever asks, and skips none."""
     region: Region | None = None
     """Part of the picture that is shown; None: the largest of the aspect asked for."""
-    timeout_s: PositiveFloat = 2.0
+    timeout_s: PictureTimeout = 2.0
 
 
 class RecordedCamera:

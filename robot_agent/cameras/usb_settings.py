@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
+import msgspec
 
-from protocol.configuration import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from protocol.configuration import NonNegativeInt, PositiveInt
 from protocol.errors import CameraError, ConfigurationError
 from robot_agent.cameras.framing import Region
+from robot_agent.cameras.newest_frame import PictureTimeout
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +40,9 @@ class UsbCameraOptions:
     change places."""
     capture_width_px: PositiveInt = 640
     capture_height_px: PositiveInt = 480
-    fps: PositiveFloat = 30.0
+    fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 30.0
     pixel_format: Literal["MJPG", "YUYV"] = "MJPG"
-    exposure_ms: PositiveFloat | None = None
+    exposure_ms: Annotated[float, msgspec.Meta(gt=0, le=10_000)] | None = None
     """None: what the camera's automatic settles on when it is opened, from then on fixed."""
     gain: NonNegativeInt | None = None
     white_balance_k: PositiveInt | None = None
@@ -49,9 +51,9 @@ class UsbCameraOptions:
     """In the camera's own units; 0 is usually far."""
     region: Region | None = None
     """Part of the picture that is shown; None: the largest of the aspect asked for, middle."""
-    settle_s: NonNegativeFloat = 1.0
+    settle_s: Annotated[float, msgspec.Meta(ge=0, le=30)] = 1.0
     """How long the automatic exposure may settle where exposure_ms is not given."""
-    timeout_s: PositiveFloat = 2.0
+    timeout_s: PictureTimeout = 2.0
     """How long a picture may take, a short interruption included."""
 
 

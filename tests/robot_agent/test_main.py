@@ -159,9 +159,19 @@ def with_another_size(table: Table, folder: Path) -> None:
     table["camera"]["driver"] = "tests.robot_agent.narrow_camera:NarrowCamera"
 
 
+def with_millimetres(table: Table, folder: Path) -> None:
+    table["workspace"]["x_m"] = [-100.0, 100.0]
+
+
+def with_a_slow_camera(table: Table, folder: Path) -> None:
+    table["camera"]["options"] = {"timeout_s": 5.0}
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
+        (with_millimetres, ("workspace.x_m: -100.0 to 100.0 is not within 3 m", "in metres?")),
+        (with_a_slow_camera, ("camera.options.timeout_s: 5 s", "safety.stall_s, 5 s")),
         (misspelt, ("unknown key 'workspace.max_stepm'", "did you mean 'max_step_m'?")),
         (out_of_range, ("robot.toml", "camera_description.vertical_fov_deg")),
         (upside_down, ("workspace.z_m: 0.14 is not below 0.0",)),

@@ -121,7 +121,7 @@ def test_a_robot_that_was_stopped_is_a_failure_and_does_not_move(config: AgentCo
     assert result.verdict == Verdict.FAIL
     assert "by a person in a test" in result.finding
     assert "robot-agent resume" in result.remedy
-    latch.release()
+    latch.release(latch.stops())
     assert next(check_stop(config)).verdict == Verdict.OK
 
 
