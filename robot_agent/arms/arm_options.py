@@ -85,6 +85,19 @@ def open_gripper_device(table: dict[str, Any], site: RobotSite, clock: Clock) ->
     return device.open(options, site, clock)
 
 
+def hold_gripper_device(table: dict[str, Any], site: RobotSite, clock: Clock) -> None:
+    """Hold still a gripper that an arm's option names, after its agent is gone.
+
+    Raises:
+        ConfigurationError, RobotError: as for ``open_gripper_device``.
+    """
+    gripper = open_gripper_device(table, site, clock)
+    try:
+        gripper.hold()
+    finally:
+        gripper.disconnect()
+
+
 def load_shuffle(name: str) -> Any:  # noqa: ANN401 - a function from outside
     """Return the function that stirs the bin; see ``ArmOptions.shuffle``.
 

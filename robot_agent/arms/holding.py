@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.errors import RobotError
+from robot_agent.arms.arm_options import ArmOptions, hold_gripper_device
+from robot_agent.arms.clock import SystemClock
 from robot_agent.arms.servo_group import ServoGroup, ServoReadings
-from robot_agent.config import SafetyConfig
+from robot_agent.robots.base import RobotSite
+from robot_agent.serial_bus.named_errors import named_errors
 
 SPEED_RAD_S, ACCELERATION_RAD_S2 = 1.0, 20.0
 """Slow: the goal is where the motor is, or was a moment ago."""
@@ -36,19 +39,29 @@ def hold_still(servos: ServoGroup, torque: float) -> None:
     servos.read()
 
 
-def hold_arm(joints: ServoGroup, jaw: ServoGroup | None, safety: SafetyConfig) -> None:
-    """Hold an arm and its jaw still, then let go of their bus: what a guard does.
+def hold_arm(joints: ServoGroup, jaw: ServoGroup, options: ArmOptions, site: RobotSite) -> None:
+    """Hold an arm and its gripper still, then let go of them: what a guard does.
 
-    The jaw is held first: what it grips must not fall while the arm is on its way to rest.
+    The jaw is held first: what it grips must not fall while the arm is on its way to rest. A
+    gripper of its own port comes last: opening that may take seconds.
+
+    Args:
+        joints: of the arm.
+        jaw: the motor on its bus, unless ``options`` name another gripper.
+        options: the arm's.
+        site: its name and limits.
 
     Raises:
-        RobotError: a motor does not answer.
+        ConfigurationError: the gripper's driver or its options are unusable.
+        RobotError: a motor or the gripper does not answer; the others are held all the same.
     """
-    with ExitStack() as both:
-        both.callback(joints.close)
-        both.callback(hold_still, joints, safety.hold_torque)
-        if jaw is not None:
-            jaw.set_torque(True, safety.max_grip)
+    with named_errors(site.name), ExitStack() as parts:
+        if options.gripper is not None:
+            parts.callback(hold_gripper_device, options.gripper, site, SystemClock())
+        parts.callback(joints.close)
+        parts.callback(hold_still, joints, site.safety.hold_torque)
+        if options.gripper is None:
+            jaw.set_torque(True, site.safety.max_grip)
 
 
 def _places_to_stay(readings: ServoReadings) -> NDArray[np.float64]:

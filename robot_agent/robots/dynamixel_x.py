@@ -71,7 +71,7 @@ class DynamixelX(JointArm):
 
     @classmethod
     def hold(cls, options: Mapping[str, Any], site: RobotSite) -> None:
-        """Hold still with limited torque where the arm is, after its agent is gone.
+        """Hold arm and gripper still with limited torque, after their agent is gone.
 
         Raises:
             ConfigurationError: an option is unusable, or the port is in use.
@@ -79,8 +79,7 @@ class DynamixelX(JointArm):
         """
         parsed = _parse(options, site)
         joints, jaw = _servos(parsed)
-        with named_errors(site.name):
-            hold_arm(joints, jaw if parsed.gripper is None else None, site.safety)
+        hold_arm(joints, jaw, parsed, site)
 
 
 def gripper_model(max_opening_m: float) -> GripperModel:

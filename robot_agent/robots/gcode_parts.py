@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol.configuration import from_table
-from robot_agent.arms.arm_options import open_gripper_device
+from robot_agent.arms.arm_options import hold_gripper_device, open_gripper_device
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.arms.servo_group import GripperMotor
@@ -64,8 +64,4 @@ def hold_gripper(options: GcodeOptions, site: RobotSite, clock: Clock) -> None:
         ConfigurationError, RobotError: as for ``open_gripper``.
     """
     if options.gripper is not None:
-        gripper = open_gripper_device(options.gripper, site, clock)
-        try:
-            gripper.hold()
-        finally:
-            gripper.disconnect()
+        hold_gripper_device(options.gripper, site, clock)

@@ -20,7 +20,10 @@ from robot_agent.robots.base import (
     ThermometerRobot,
 )
 from robot_agent.robots.check_result import Verdict
+from robot_agent.robots.robotiq_2f85 import GO
 from robot_agent.robots.so101 import SO101
+from tests.emulators.pty_port import PtyPort
+from tests.emulators.robotiq import CLOSED_AT, EmulatedRobotiq
 from tests.robot_agent.robots.emulated_arms import EmulatedArm, emulated_so101
 
 ABOVE_BIN = GripperPose(x_m=0.02, y_m=-0.03, z_m=0.12, yaw_rad=0.6)
@@ -165,6 +168,32 @@ def test_a_guard_holds_what_the_jaw_grips(rig: EmulatedArm):
     rig.clock.sleep(0.5)
     assert rig.mechanics.shafts[6].load == pytest.approx(-0.5, abs=0.01)
     assert rig.is_held()
+
+
+def test_a_guard_stops_the_fingers_of_a_gripper_of_its_own_port(tmp_path: Path):
+    def beat() -> None:
+        if device.hurry == 1.0 and device.position > 20:
+            raise SystemExit
+
+    device = EmulatedRobotiq()
+    with PtyPort(device, tmp_path / "gripper") as port:
+        gripper = {
+            "driver": "robot_agent.robots.robotiq_2f85:Robotiq2F85",
+            "port": str(port.path),
+        }
+        with emulated_so101(tmp_path, gripper=gripper) as rig:
+            rig.site = replace(rig.site, beat=beat)
+            arm = rig.open()
+            arm.open_gripper()
+            device.hurry = 1.0
+            with pytest.raises(SystemExit):
+                arm.close_gripper()
+            arm.servos.close()
+            arm.gripper_motor.disconnect()
+            rig.hold()
+            assert rig.is_held()
+    assert not device.outputs[0] & GO
+    assert 20 < device.position < CLOSED_AT
 
 
 @pytest.mark.parametrize(
