@@ -191,6 +191,10 @@ class RobotHealth(
     """Where the agent's own metrics are read, on the address that it connects from; 0 for none."""
 
 
+STARTING = "starting"
+"""The mode of an agent that is still opening its robot, or looking for its hand-eye map."""
+
+
 class Heartbeat(_Message, frozen=True, kw_only=True, tag="heartbeat"):
     """Robot to gateway, every second or two and at once when a new release is in use."""
 

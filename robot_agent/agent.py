@@ -14,7 +14,7 @@ from protocol.codec import encode_episode
 from protocol.episode import Episode, Mode
 from protocol.errors import OutboxFullError, RejectedEpisodeError, RobotError, SafetyFault
 from protocol.key_files import credential_of
-from protocol.messages import Heartbeat, RobotHealth
+from protocol.messages import STARTING, Heartbeat, RobotHealth
 from protocol.release_manifest import CollectionSettings
 from protocol.security import load_curve_keys, load_release_public
 from robot_agent.arms.joint_calibration import JointCalibration
@@ -203,7 +203,7 @@ class Agent:
         return Heartbeat(
             release_version=policy.release_version,
             policy_digest=policy.digest,
-            mode=self._mode.value,
+            mode=self._mode.value if self._is_open else STARTING,
             attempts=self._tally.attempts,
             successes=self._tally.successes,
             outbox_episodes=counts.waiting,

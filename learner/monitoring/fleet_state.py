@@ -13,7 +13,7 @@ import msgspec
 
 from learner.monitoring.buckets import Buckets
 from learner.store.ledger import RobotLedger
-from protocol.messages import Heartbeat, RobotStatus
+from protocol.messages import STARTING, Heartbeat, RobotStatus
 from protocol.refusal_log import printable
 
 LIVE_S = 5.0
@@ -150,6 +150,8 @@ class FleetState:
     def release_published(self, version: int, pinned: Collection[str] = ()) -> None:
         """Start measuring how long a release takes to the last live robot.
 
+        One whose agent is still starting takes none yet, and is not waited for.
+
         Args:
             version: of the release.
             pinned: robots that shall not use it, and are not waited for; "" for all of them.
@@ -159,7 +161,12 @@ class FleetState:
             self._release_version = version
             self._pinned = frozenset(pinned)
             now_s = self._clock()
-            live = {name for name in self._robots if self._is_live(name, now_s)}
+            live = {
+                name
+                for name, robot in self._robots.items()
+                if self._is_live(name, now_s)
+                and (robot.heartbeat is None or robot.heartbeat.mode != STARTING)
+            }
             waiting = set() if "" in pinned else live.difference(pinned)
             if waiting:
                 self._rollouts.append(_Rollout(version=version, published_s=now_s, waiting=waiting))

@@ -8,6 +8,7 @@ import pytest
 from learner.monitoring.fleet_state import LIVE_S, FleetState
 from learner.store.ledger import RobotLedger
 from protocol.limits import MAX_STATUS_BYTES
+from protocol.messages import STARTING
 from tests.delivery_site import make_heartbeat
 
 NOTHING = RobotLedger(
@@ -64,6 +65,15 @@ def test_a_newer_release_in_use_supersedes_the_older(fleet: FleetState, clock: C
     clock.now_s += 1.0
     beat(fleet, "a", 2)
     assert fleet.release_latencies_ms() == [pytest.approx(2000), pytest.approx(1000)]
+
+
+def test_a_robot_whose_agent_is_still_starting_is_not_waited_for(fleet: FleetState, clock: Clock):
+    beat(fleet, "a")
+    fleet.beat("b", msgspec.structs.replace(make_heartbeat(), mode=STARTING))
+    fleet.release_published(1)
+    clock.now_s += 0.5
+    beat(fleet, "a", 1)
+    assert fleet.release_latencies_ms() == [pytest.approx(500)]
 
 
 def test_a_robot_that_fell_silent_is_not_waited_for(fleet: FleetState, clock: Clock):
