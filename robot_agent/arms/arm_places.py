@@ -20,7 +20,7 @@ class ArmPlace:
 
 ARM_PLACES: Mapping[str, ArmPlace] = {
     "so101": ArmPlace(
-        mount=Mount(y_m=0.185, z_m=0.12, yaw_rad=-math.pi / 2),
+        mount=Mount(y_m=0.20, z_m=0.12, yaw_rad=-math.pi / 2),
         parking=Parking(x_m=0.20, y_m=0.20, z_m=0.20),
     ),
     "wx200": ArmPlace(

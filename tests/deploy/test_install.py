@@ -85,7 +85,7 @@ def test_run_again_it_keeps_what_a_person_changed(tmp_path: Path, bundle: Path, 
     arguments = ("--robot", "arm-1", "--bundle", str(bundle))
     install(tmp_path, interpreter, *arguments)
     toml = tmp_path / "root/etc/graspfleet/arm-1/robot.toml"
-    toml.write_text(toml.read_text().replace("y_m = 0.195", "y_m = 0.190"))
+    toml.write_text(toml.read_text().replace("y_m = 0.20,", "y_m = 0.19,"))
     before = snapshot(tmp_path / "root")
     again = install(tmp_path, interpreter, *arguments)
     assert again.returncode == 0
