@@ -40,7 +40,7 @@ class UsbCameraOptions:
     change places."""
     capture_width_px: PositiveInt = 640
     capture_height_px: PositiveInt = 480
-    fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 30.0
+    fps: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 30.0
     pixel_format: Literal["MJPG", "YUYV"] = "MJPG"
     exposure_ms: Annotated[float, msgspec.Meta(gt=0, le=10_000)] | None = None
     """None: what the camera's automatic settles on when it is opened, from then on fixed."""
