@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.04
 """How often files are looked for, and a stop that failed is tried again; the others wake it."""
+KEPT_WITHIN_S = 1.0
+"""A disk is waited for so long, and no longer, before a robot is left to its guard."""
 STOP_SIGNAL = signal.SIGUSR1
 
 
@@ -46,7 +48,7 @@ class EmergencyStop:
         self._pulled: Stop | None = None
         self._is_halted = True
         """Also without a robot: what is not open was not moved."""
-        self._is_kept = False
+        self._kept = threading.Event()
         self._complaints: set[str] = set()
         self._key = StopKey()
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -87,10 +89,15 @@ class EmergencyStop:
     def leave(self) -> None:
         """Have nothing to do with the robot any more: it is closed, but may not be in its safe
         state, and whoever guards it needs its port.
+
+        Returns once the stop, if any, is on disk: who guards the robot adds to it.
         """
         with self._lock:
             self._robot = None
             self._is_halted = False
+            was_pulled = self._pulled is not None
+        if was_pulled:
+            self._kept.wait(KEPT_WITHIN_S)
 
     def wakes(self, event: threading.Event) -> None:
         """Set ``event`` when it is pulled, so that nobody waits for long."""
@@ -118,7 +125,7 @@ class EmergencyStop:
     @property
     def is_held(self) -> bool:
         """Whether it was pulled, the robot holds still, and the stop is on disk."""
-        return self._pulled is not None and self._is_halted and self._is_kept
+        return self._pulled is not None and self._is_halted and self._kept.is_set()
 
     def check(self, cause: Exception | None = None) -> None:
         """Raise SafetyFault if the robot was stopped; ``cause`` is what that led to."""
@@ -211,7 +218,7 @@ class EmergencyStop:
         """Have the stop on disk; one that is there already, such as the guard's, stays."""
         with self._acting:
             stop = self._pulled
-            if stop is None or self._is_kept:
+            if stop is None or self._kept.is_set():
                 return
             try:
                 if not self._latch.is_kept:
@@ -219,7 +226,7 @@ class EmergencyStop:
             except ConfigurationError as error:
                 self._complain("the stop is not kept on disk", error)
                 return
-            self._is_kept = True
+            self._kept.set()
 
     def _complain(self, what: str, error: Exception) -> None:
         """Say it once, however often it is tried."""

@@ -86,7 +86,10 @@ class StopLatch:
         """
         for stop in self.stops():
             if stop not in shown:
-                raise SafetyFault(f"stopped again meanwhile, {stop}; it stays stopped: look again")
+                raise SafetyFault(
+                    f"the robot was stopped again meanwhile {stop}; look at it, then run "
+                    "robot-agent resume once more"
+                )
         for file in (self._file, self._stop_file):
             try:
                 file.unlink(missing_ok=True)

@@ -13,6 +13,8 @@ from protocol.messages import Stop as StopMessage
 from robot_agent.safety.emergency_stop import EmergencyStop
 from robot_agent.safety.stop_latch import Stop, StopLatch
 from robot_agent.safety.stop_orders import StopOrders
+from robot_agent.safety.watchdog import Watchdog
+from robot_agent.safety.watched_parts import Watch
 from tests.delivery_site import wait_until
 from tests.robot_agent.drawn_robot import DrawnRobot
 
@@ -123,6 +125,13 @@ def test_a_stop_that_another_process_latches_is_heeded_and_left_as_it_is(
     assert latch.read() == emergency.pulled == stop
 
 
+def test_a_motion_that_fails_in_any_way_after_a_stop_is_the_stops_doing(emergency: EmergencyStop):
+    watch = Watch(Watchdog("arm-1", None), emergency)
+    with pytest.raises(SafetyFault, match="was stopped by hand"), watch.call():
+        emergency.pull("by hand")
+        raise ConfigurationError("the port is taken since its cable was out")
+
+
 @pytest.fixture
 def looping_stop_file(tmp_path: Path) -> Path:
     """A file STOP that cannot even be looked for: a link to itself (ELOOP), also for root."""
@@ -174,11 +183,11 @@ def test_only_stops_that_were_shown_are_resumed(tmp_path: Path, latch: StopLatch
     latch.set(Stop.now("by a key in its terminal"))
     shown = latch.stops()
     (tmp_path / "STOP").touch()
-    with pytest.raises(SafetyFault, match="stopped again meanwhile, by the file STOP"):
+    with pytest.raises(SafetyFault, match="stopped again meanwhile by the file STOP"):
         latch.release(shown)
     shown = latch.stops()
     latch.set(Stop.now("by its guard, because its agent died; the arm may not hold still"))
-    with pytest.raises(SafetyFault, match="stopped again meanwhile, by its guard"):
+    with pytest.raises(SafetyFault, match="stopped again meanwhile by its guard"):
         latch.release(shown)
     os.utime(tmp_path / "STOP", ns=(1, 1))
     assert len(latch.stops()) == 2

@@ -137,6 +137,17 @@ def test_an_arm_that_its_agent_could_not_bring_to_its_safe_state_is_held(
     assert line.count(HOLD) == 1
 
 
+def test_an_arm_that_its_agent_cannot_stop_is_held_by_its_guard(tmp_path: Path, line: Recorder):
+    with moving_arm(tmp_path, line, stop_fails=1, close_fails=1) as agent:
+        agent.send_signal(signal.SIGUSR1)
+        wait_until(lambda: is_held(line), "the arm is held")
+        assert agent.wait(10) == 3
+        wait_until(lambda: why_stopped(tmp_path).endswith("the arm holds still"), "it says so")
+    assert why_stopped(tmp_path).startswith(
+        "by the signal SIGUSR1; by its guard, because its agent"
+    )
+
+
 @pytest.mark.parametrize(
     ("last", "why"),
     [(AT_REST, "its agent died"), (AT_WORK, "its agent died"), (SAFE, "")],

@@ -18,7 +18,8 @@ from typing import Any, NoReturn, Self
 import serial
 
 from protocol.episode import GripperPose
-from protocol.errors import GraspFleetError, RobotError, SafetyFault
+from protocol.errors import ConfigurationError, GraspFleetError, RobotError, SafetyFault
+from robot_agent.closing import ClosingStack
 from robot_agent.config import (
     AgentConfig,
     CameraConfig,
@@ -53,9 +54,11 @@ class WireRobot(DrawnRobot):
         motion_s: float,
         hangs: int,
         *,
+        is_stop_failing: bool,
         is_close_failing: bool,
     ) -> None:
         super().__init__()
+        self._is_stop_failing = is_stop_failing
         self._is_close_failing = is_close_failing
         try:
             self._port = serial.Serial(port, exclusive=True)
@@ -69,13 +72,15 @@ class WireRobot(DrawnRobot):
     @classmethod
     def open(cls, options: Mapping[str, Any], site: RobotSite | None = None) -> Self:
         """Options: ``port``; ``motion_s``; ``hangs``: the motion that never ends, 0 for none;
-        ``close_fails``: it may not be in its safe state; ``hold_waits``: for the file MAY_HOLD.
+        ``stop_fails``: its port is taken; ``close_fails``: it may not be in its safe state;
+        ``hold_waits``: for the file MAY_HOLD.
         """
         return cls(
             options["port"],
             site,
             options.get("motion_s", 0.1),
             options.get("hangs", 0),
+            is_stop_failing=bool(options.get("stop_fails", 0)),
             is_close_failing=bool(options.get("close_fails", 0)),
         )
 
@@ -101,6 +106,8 @@ class WireRobot(DrawnRobot):
         return super().move_to(pose)
 
     def stop(self) -> None:
+        if self._is_stop_failing:
+            raise ConfigurationError("another program has the port")
         self._is_stopped.set()
         self._say(STOPPED)
 
@@ -155,23 +162,21 @@ def move_until_stopped(
     with EmergencyStop(config.name, StopLatch(config.state_folder)) as emergency:
         emergency.heed_signal()
         emergency.wakes(stopping)
-        watchdog = Watchdog.start(config)
-        watch = Watch(watchdog, emergency)
-        try:
+        # As the agent does: what fails at the end hides nothing that was wrong before.
+        with ClosingStack() as parts:
+            watchdog = Watchdog.start(config)
+            parts.closes("guard", watchdog.close)
+            watch = Watch(watchdog, emergency)
             robot = watch.watched_robot(open_robot(config, watch.beat))
-            try:
-                for number, pose in enumerate(itertools.cycle(POSES), start=1):
-                    if stopping.wait(rest_s):
-                        break
-                    with watch.attempt():
-                        robot.move_to(pose)
-                        if number == frozen_after:
-                            watch.watched_camera(FrozenCamera()).capture()
-                emergency.check()
-            finally:
-                robot.close()
-        finally:
-            watchdog.close()
+            parts.closes("robot", robot.close)
+            for number, pose in enumerate(itertools.cycle(POSES), start=1):
+                if stopping.wait(rest_s):
+                    break
+                with watch.attempt():
+                    robot.move_to(pose)
+                    if number == frozen_after:
+                        watch.watched_camera(FrozenCamera()).capture()
+            emergency.check()
 
 
 def main() -> None:
