@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 
 import numpy as np
 import pytest
@@ -11,13 +10,12 @@ import pytest
 from protocol.episode import GripperPose
 from robot_agent.arms.hand_path import HandPaths
 from robot_agent.config import SafetyConfig
-from robot_agent.kinematics.arm_model import ArmModel, Mount
+from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.kinematics.inverse import InverseKinematics
+from robot_agent.robots.dynamixel_x import DynamixelXOptions
+from robot_agent.robots.so101 import SO101Options
 
-MOUNTS = {
-    "so101": Mount(y_m=0.185, z_m=0.12, yaw_rad=-math.pi / 2),
-    "wx200": Mount(y_m=0.25, z_m=0.05, yaw_rad=-math.pi / 2),
-}
+MOUNTS = {"so101": SO101Options(port="").mount, "wx200": DynamixelXOptions(port="").mount}
 LINES = 120
 
 
