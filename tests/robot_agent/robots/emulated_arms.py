@@ -129,6 +129,18 @@ def calibration_of(arm: str) -> JointCalibration:
     return JointCalibration(arm=arm, joints=tuple(scales), gripper=gripper)
 
 
+def nearly_parked(calibration: JointCalibration) -> FreeShafts:
+    """Return the shafts of an arm so calibrated, almost parked, with a jaw that has both ends."""
+    start_rad = calibration.motors_from_joints(np.array(NEARLY_PARKED_RAD[calibration.arm]))
+    mechanics = FreeShafts()
+    for servo_id, position_rad in zip(IDS[calibration.arm], [*start_rad, 0.6], strict=True):
+        mechanics.shafts[servo_id] = Shaft(position_rad=float(position_rad))
+    jaw = calibration.gripper
+    assert jaw is not None
+    mechanics.blocks[IDS[calibration.arm][-1]] = (jaw.closed_rad, jaw.open_rad)
+    return mechanics
+
+
 @contextmanager
 def emulated_so101(
     folder: Path, *, is_real_time: bool = False, **options: Any
@@ -160,15 +172,9 @@ def _emulated(
     is_real_time: bool = False,
 ) -> Iterator[EmulatedArm]:
     folder.mkdir(parents=True, exist_ok=True)
-    mechanics = FreeShafts()
     calibration = calibration_of(arm)
     calibration.write(folder)
-    start_rad = [*calibration.motors_from_joints(np.array(NEARLY_PARKED_RAD[arm])), 0.6]
-    for servo, position_rad in zip(servos, start_rad, strict=True):
-        mechanics.shafts[servo.servo_id] = Shaft(position_rad=float(position_rad))
-    jaw = calibration.gripper
-    assert jaw is not None
-    mechanics.blocks[servos[-1].servo_id] = (jaw.closed_rad, jaw.open_rad)
+    mechanics = nearly_parked(calibration)
     line = line_class(servos, mechanics=mechanics, supply_v=supply_v, is_real_time=is_real_time)
     site = RobotSite(name="robot-7", state_folder=folder, safety=SafetyConfig())
     with PtyPort(line, folder / "port") as port:
