@@ -21,7 +21,7 @@ from robot_agent.robots.base import (
 )
 from robot_agent.robots.check_result import Verdict
 from robot_agent.robots.robotiq_2f85 import GO
-from robot_agent.robots.so101 import SO101
+from robot_agent.robots.so101 import SO101, WORKING_OPENING_M, gripper_model
 from tests.emulators.pty_port import PtyPort
 from tests.emulators.robotiq import CLOSED_AT, EmulatedRobotiq
 from tests.robot_agent.robots.emulated_arms import EmulatedArm, emulated_so101
@@ -46,6 +46,21 @@ def test_it_is_all_that_an_arm_can_be(rig: EmulatedArm):
     assert isinstance(arm, ThermometerRobot)
     assert isinstance(arm, SelfCheckingRobot)
     assert isinstance(SO101, GuardedRobot)
+
+
+def test_half_a_turn_leaves_the_opened_jaws_about_the_same_point():
+    moving, still = gripper_model(WORKING_OPENING_M).boxes(WORKING_OPENING_M)[-2:]
+    assert moving[0, 1] == pytest.approx(WORKING_OPENING_M / 2)
+    np.testing.assert_allclose(
+        still, [[moving[0, 0], -moving[1, 1], 0], [moving[1, 0], -0.03, 0.065]]
+    )
+
+
+def test_one_jaw_stands_still_while_the_other_closes_on_it():
+    model = gripper_model(WORKING_OPENING_M)
+    still_open, still_closed = model.boxes(0.05)[-1], model.boxes(0.0)[-1]
+    np.testing.assert_allclose(still_open, still_closed)
+    assert model.boxes(0.0)[-2][0, 1] == pytest.approx(still_closed[1, 1])
 
 
 def test_answers_that_are_lost_or_damaged_cost_tries_only(rig: EmulatedArm):
