@@ -208,8 +208,9 @@ class JointDrive:
             raise RobotError(
                 f"joint {joint.name} reads {joints_rad[worst]:+.2f} rad, {beyond_rad[worst]:.2f} "
                 f"beyond its limits of {joint.lower_rad:+.2f} to {joint.upper_rad:+.2f} rad (at "
-                f"most {MAX_BEYOND_RAD} can be): the calibration is not of these motors as they "
-                "are now; run `robot-agent calibrate`"
+                f"most {MAX_BEYOND_RAD} can be): turn it back if it has no stops and somebody "
+                "turned it; else its motor is not as it was calibrated, so run `robot-agent "
+                "calibrate`"
             )
 
     def _judged(self, readings: ServoReadings) -> JointReadings:
