@@ -94,6 +94,11 @@ def _pass(line: EmulatedLine[Any], duration_s: float) -> None:
         line.step(STEP_S)
 
 
+def _heard(servos: ServoGroup) -> None:
+    """Wait for an answer: nobody acknowledges a goal, and time must not pass before it is heard."""
+    servos.read()
+
+
 def _place(line: EmulatedLine[Any], positions_rad: list[float]) -> None:
     for servo_id, position_rad in zip(IDS, positions_rad, strict=True):
         line.servos[servo_id].shaft.position_rad = position_rad
@@ -189,6 +194,7 @@ def test_however_often_motors_are_stopped_under_their_load_they_do_not_sink(
     servos.set_torque(True, 1.0)
     goals = np.array([0.2, 0.4, -0.4, 0.0, 0.0])
     servos.command(goals, speeds_rad_s=SPEED, accelerations_rad_s2=ACCELERATION)
+    _heard(servos)
     _pass(line, 1.0)
     loaded = servos.read().positions_rad
     assert goals - loaded == pytest.approx([0.0, 0.045, -0.03, 0.0, 0.0], abs=COUNT_RAD)
@@ -204,6 +210,7 @@ def test_motors_that_are_stopped_on_their_way_stay_where_they_are(
     servos.set_torque(True, 1.0)
     far = np.array([1.0, -1.0, 0.5, 0.5, -0.5])
     servos.command(far, speeds_rad_s=SPEED, accelerations_rad_s2=ACCELERATION)
+    _heard(servos)
     _pass(line, 0.2)
     before = servos.read().positions_rad
     hold_still(servos, 0.4)
@@ -217,6 +224,7 @@ def test_a_blocked_motor_that_is_stopped_ceases_to_push(
     line.mechanics.blocks[2] = (-0.1, 0.1)
     servos.set_torque(True, 1.0)
     servos.command(np.full(5, 0.2), speeds_rad_s=SPEED, accelerations_rad_s2=ACCELERATION)
+    _heard(servos)
     _pass(line, 1.0)
     assert servos.read().loads[1] > 0.5
     hold_still(servos, 0.4)
