@@ -119,9 +119,11 @@ def test_the_robot_is_stopped_while_its_guard_still_tries_to_hold_it(
 ):
     with moving_arm(tmp_path, line, hold_waits=1) as agent:
         agent.kill()
-        wait_until(lambda: why_stopped(tmp_path) != "", "the stop is kept")
-        assert why_stopped(tmp_path).endswith("its agent died; the arm is being held")
-        (tmp_path / MAY_HOLD).touch()
+        try:
+            wait_until(lambda: why_stopped(tmp_path) != "", "the stop is kept")
+            assert why_stopped(tmp_path).endswith("its agent died; the arm is being held")
+        finally:
+            (tmp_path / MAY_HOLD).touch()
         wait_until(lambda: why_stopped(tmp_path).endswith("the arm holds still"), "it is held")
 
 
