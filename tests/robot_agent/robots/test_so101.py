@@ -222,7 +222,7 @@ def test_a_guard_stops_the_fingers_of_a_gripper_of_its_own_port(tmp_path: Path):
         ({"max_opening": 0.05}, "did you mean 'max_opening_m'"),
         ({"clearance_m": -0.1}, "clearance_m"),
         ({"clearance_m": 12.0}, "clearance_m"),
-        ({"mount": {"y_m": math.nan}}, "mount.y_m nan is not between"),
+        ({"mount": {"y_m": math.nan}}, "mount.y_m is nan, which is not finite"),
         ({"mount": {"y_m": 185.0}}, "mount.y_m 185.0 is not between -3 and 3"),
         ({"parking": {"x_m": math.nan, "y_m": 0.2, "z_m": 0.2}}, "parking.x_m"),
         ({"reply_timeout_s": 20.0}, "reply_timeout_s"),
