@@ -20,7 +20,7 @@ ImageArray = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GripperPose:
-    """Pose of the point midway between the finger tips, base frame.
+    """Pose of the point midway between the opened finger tips, base frame.
 
     At ``yaw_rad`` = 0 the fingers close along the base frame's y axis; a parallel jaw looks
     the same after half a turn, so yaw is meaningful modulo pi.

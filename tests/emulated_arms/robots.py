@@ -73,6 +73,7 @@ class EmulatedSO101(SO101):
                 "reply_timeout_s": REPLY_TIMEOUT_S,
                 "mount": place.mount,
                 "parking": place.parking,
+                "max_opening_m": GRIPPER.max_opening_m,
             }
             arm = super().open(own, site, LineClock(line))
             arm.bin, arm.line, arm.port = simulated, line, port
