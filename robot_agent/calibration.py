@@ -28,7 +28,13 @@ from protocol.key_files import PUBLIC_MODE, write_over
 from robot_agent.arms.joint_calibration import JointCalibration
 from robot_agent.cameras.base import Camera
 from robot_agent.config import AgentConfig, CameraDescription
-from robot_agent.robots.base import GripperModel, ReachLimitedRobot, Robot
+from robot_agent.robots.base import (
+    GripperModel,
+    ReachLimitedRobot,
+    Robot,
+    RobotState,
+    TurningRobot,
+)
 from robot_agent.safety.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -207,7 +213,7 @@ def _collect(
         robot.move_to(pose)
         if index == VIEWS // 2:
             robot.close_gripper()
-        states.append(robot.state())
+        states.append(_hand_state(robot))
         pictures.append(camera.capture().image)
     robot.retreat()
     robot.open_gripper()
@@ -218,6 +224,17 @@ def _collect(
         View(pose=s.pose, opening_m=s.opening_m, evidence=_evidence(empty, picture))
         for s, picture in zip(states, pictures[1:], strict=True)
     ]
+
+
+def _hand_state(robot: Robot) -> RobotState:
+    """Return the robot's state with the hand's own yaw: not every hand looks the same half a turn
+    further, though it grasps alike.
+    """
+    state = robot.state()
+    if not isinstance(robot, TurningRobot):
+        return state
+    pose = dataclasses.replace(state.pose, yaw_rad=robot.hand_yaw_rad())
+    return dataclasses.replace(state, pose=pose)
 
 
 def _evidence(empty: ImageArray, image: ImageArray) -> NDArray[np.float32]:

@@ -42,8 +42,8 @@ CLOSING_SLOWDOWN = 2.0
 
 
 class JointArm:
-    """Satisfies Robot, ReachLimitedRobot, ThermometerRobot and SelfCheckingRobot, but for ``open``
-    and ``hold``, which a driver adds.
+    """Satisfies Robot, ReachLimitedRobot, TurningRobot, ThermometerRobot and SelfCheckingRobot, but
+    for ``open`` and ``hold``, which a driver adds.
 
     Motions from one thread; ``stop`` from any.
     """
@@ -118,6 +118,12 @@ class JointArm:
                 opening_m=self._gripper.opening_m(),
                 measured_at_ns=readings.read_at_ns,
             )
+
+    def hand_yaw_rad(self) -> float:
+        """Measure which of the two yaws that close alike the hand has; see TurningRobot."""
+        with named_errors(self._site.name):
+            arm = self._calibrated()
+            return arm.model.forward(arm.read().joints_rad).yaw_rad
 
     def move_to(self, pose: GripperPose) -> RobotState:
         """Move in a straight line to ``pose``; return where the hand ended, also if blocked.

@@ -161,6 +161,15 @@ class ReachLimitedRobot(Protocol):
 
 
 @runtime_checkable
+class TurningRobot(Protocol):
+    """A robot that may carry out a pose with its hand half a turn further, and knows when."""
+
+    def hand_yaw_rad(self) -> float:
+        """Measure the hand's own yaw now: the one that its data sheet's boxes are turned by."""
+        ...
+
+
+@runtime_checkable
 class GuardedRobot(Protocol):
     """A robot whose motors go on without its agent, and must be stopped when that is gone."""
 

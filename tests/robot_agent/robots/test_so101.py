@@ -13,18 +13,20 @@ import pytest
 
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError, RobotError, SafetyFault
+from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.robots.base import (
     GuardedRobot,
     ReachLimitedRobot,
     SelfCheckingRobot,
     ThermometerRobot,
+    TurningRobot,
 )
 from robot_agent.robots.check_result import Verdict
 from robot_agent.robots.robotiq_2f85 import GO
-from robot_agent.robots.so101 import SO101, WORKING_OPENING_M, gripper_model
+from robot_agent.robots.so101 import SO101, WORKING_OPENING_M, SO101Options, gripper_model
 from tests.emulators.pty_port import PtyPort
 from tests.emulators.robotiq import CLOSED_AT, EmulatedRobotiq
-from tests.robot_agent.robots.emulated_arms import EmulatedArm, emulated_so101
+from tests.robot_agent.robots.emulated_arms import EmulatedArm, calibration_of, emulated_so101
 
 ABOVE_BIN = GripperPose(x_m=0.02, y_m=-0.03, z_m=0.12, yaw_rad=0.6)
 LOW = replace(ABOVE_BIN, z_m=0.01)
@@ -46,6 +48,19 @@ def test_it_is_all_that_an_arm_can_be(rig: EmulatedArm):
     assert isinstance(arm, ThermometerRobot)
     assert isinstance(arm, SelfCheckingRobot)
     assert isinstance(SO101, GuardedRobot)
+
+
+def test_it_tells_whether_the_hand_took_a_pose_half_a_turn_further(rig: EmulatedArm):
+    arm = rig.open()
+    arm.move_to(ABOVE_BIN)
+    before_rad = arm.hand_yaw_rad()
+    asked = replace(ABOVE_BIN, yaw_rad=ABOVE_BIN.yaw_rad + math.pi)
+    assert arm.move_to(asked).pose.yaw_rad == pytest.approx(asked.yaw_rad, abs=0.02)
+    assert isinstance(arm, TurningRobot)
+    assert math.cos(arm.hand_yaw_rad() - before_rad) > 0.99
+    joints_rad = calibration_of("so101").joints_from_motors(np.array(rig.positions_rad[:5]))
+    model = ArmModel.load("so101", mount=SO101Options(port="any").mount)
+    assert math.cos(arm.hand_yaw_rad() - model.forward(joints_rad).yaw_rad) > 0.99
 
 
 def test_half_a_turn_leaves_the_opened_jaws_about_the_same_point():
