@@ -27,7 +27,7 @@ def check_calibration(config: AgentConfig) -> Iterator[CheckResult]:
         yield warn(
             subject,
             "none for this robot and camera as they are configured",
-            "nothing to do: the next start finds one by 32 motions above the bin; keep clear of it",
+            _how_to_find_a_map(config),
         )
         return
     if saved.board_rms_px is not None:
@@ -51,6 +51,17 @@ def lacks_joints(config: AgentConfig) -> bool:
     Raises:
         ConfigurationError: there is no such driver, or what was measured is damaged.
     """
+    return _has_joints(config) and JointCalibration.read(config.state_folder) is None
+
+
+def _has_joints(config: AgentConfig) -> bool:
     # A driver that lets its motors be reached has them calibrated; see JointedRobot.
-    has_joints = hasattr(load_driver(config.robot.driver), "servos")
-    return has_joints and JointCalibration.read(config.state_folder) is None
+    return hasattr(load_driver(config.robot.driver), "servos")
+
+
+def _how_to_find_a_map(config: AgentConfig) -> str:
+    itself = "the next start finds one by 32 motions above the bin; keep clear of it"
+    if _has_joints(config):
+        # Its links move in the picture too, and mislead the search.
+        return f"better run: robot-agent calibrate --only board; otherwise {itself}"
+    return f"nothing to do: {itself}"
