@@ -137,38 +137,47 @@ def test_a_board_in_the_hand_gives_the_map_and_the_hand_lets_go_of_it(tmp_path: 
     assert off_m < 0.002
 
 
+class Person:
+    """Moves all joints through their ranges once asked, again and again."""
+
+    def __init__(self) -> None:
+        self.asked = Event()
+        self.has_moved = Event()
+        """Set after two whole swings."""
+
+
 @contextmanager
-def moved_so101(folder: Path) -> Iterator[tuple[Path, FeetechLine, Event]]:
-    """Serve an SO-101 whose joints stand at zero, until the event: then somebody moves them through
-    their ranges, again and again.
-    """
+def moved_so101(folder: Path) -> Iterator[tuple[Path, FeetechLine, Person]]:
+    """Serve an SO-101 whose joints stand at zero until the person is asked to move them."""
     mechanics = FreeShafts()
     for servo_id in range(1, 7):
         mechanics.shafts[servo_id] = Shaft()
     mechanics.blocks[6] = (-0.3, 0.4)
     line = FeetechLine([FeetechServo(servo_id=one) for one in range(1, 7)], mechanics=mechanics)
-    stopping, asked = Event(), Event()
+    stopping, person = Event(), Person()
 
     def move() -> None:
         swing = 0.0
         while not stopping.wait(0.01):
-            swing += 0.05 if asked.is_set() else 0.0
+            swing += 0.05 if person.asked.is_set() else 0.0
+            if swing > 4 * np.pi:
+                person.has_moved.set()
             share = np.sin(swing)
             for servo_id, joint in enumerate(SO101_JOINTS, start=1):
                 end_rad = joint.upper_rad if share > 0 else -joint.lower_rad
                 mechanics.shafts[servo_id].position_rad = float(end_rad * share)
 
     with PtyPort(line, folder / "port") as port:
-        person = Thread(target=move)
-        person.start()
+        moving = Thread(target=move)
+        moving.start()
         try:
-            yield port.path, line, asked
+            yield port.path, line, person
         finally:
             stopping.set()
-            person.join()
+            moving.join()
 
 
-def answer(terminal: int, texts: list[str], asked: Event) -> str:
+def answer(terminal: int, texts: list[str], person: Person) -> str:
     """Press Enter when each of the texts was read; return everything that was said."""
     said, heard, left, end_s = "", 0, list(texts), time.monotonic() + 60
     while time.monotonic() < end_s:
@@ -181,9 +190,9 @@ def answer(terminal: int, texts: list[str], asked: Event) -> str:
         if left and left[0] in said[heard:]:
             heard = len(said)
             if "done" in left.pop(0):
-                # A person does what was asked for first: the joints pass through their ranges.
-                asked.set()
-                time.sleep(2.0)
+                # What was asked for comes first.
+                person.asked.set()
+                assert person.has_moved.wait(30)
             os.write(terminal, b"\n")
     assert not left
     return said
@@ -193,7 +202,7 @@ def test_a_person_calibrates_an_so101_over_its_cable_at_a_terminal(tmp_path: Pat
     table = make_table(tmp_path)
     toml = tmp_path / "robot.toml"
     ours, its = os.openpty()
-    with moved_so101(tmp_path) as (port, _, asked):
+    with moved_so101(tmp_path) as (port, _, person):
         table["robot"] = {
             "driver": "robot_agent.robots.so101:SO101",
             "options": {"port": str(port)},
@@ -208,7 +217,7 @@ def test_a_person_calibrates_an_so101_over_its_cable_at_a_terminal(tmp_path: Pat
         ) as running:
             os.close(its)
             prompts = ["motors go limp", "in the middle of its range", "when that is done"]
-            said = answer(ours, prompts, asked)
+            said = answer(ours, prompts, person)
         os.close(ours)
         gripper = calibrate(tmp_path, table, "--only", "gripper")
     assert running.returncode == 0, said
