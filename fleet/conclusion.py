@@ -32,8 +32,8 @@ from protocol.errors import StoreError
 from protocol.hand_eye import HandEyeMap
 from protocol.release import Release, unpack_release
 from protocol.security import load_release_public
-from robot_agent.calibration import described_map
-from robot_agent.outbox import OutboxCounts
+from robot_agent.calibrating.described_camera import described_map
+from robot_agent.delivery.outbox import OutboxCounts
 
 _STRIP_MOVES = (3, 7)
 """Film strips are drawn of attempts of about this many steps: enough to see the robot correct

@@ -27,7 +27,8 @@ from fleet.run_folder import RunFolder
 from protocol.errors import ConfigurationError
 from protocol.release import Release, unpack_release
 from protocol.security import load_release_public
-from robot_agent.calibration import Calibration, described_map
+from robot_agent.calibrating.calibration import Calibration
+from robot_agent.calibrating.described_camera import described_map
 from robot_agent.config import AgentConfig, CameraDescription
 from robot_agent.robots.simulated import randomised_options, true_hand_eye_map
 

@@ -15,12 +15,13 @@ from protocol.episode import Episode, Mode, PolicyIdentity
 from protocol.release import RANDOM_POLICY_DIGEST, unpack_release
 from protocol.security import load_release_public
 from robot_agent.agent import closed_zero_m
-from robot_agent.calibration import Calibration, load_or_find
+from robot_agent.attempts.episode_loop import EpisodeLoop
+from robot_agent.calibrating.calibration import Calibration
+from robot_agent.calibrating.own_motion import load_or_find
 from robot_agent.cameras.base import Camera
 from robot_agent.config import AgentConfig
 from robot_agent.drivers import open_camera, open_robot
-from robot_agent.episode_loop import EpisodeLoop
-from robot_agent.q_function import QFunction
+from robot_agent.policy.q_function import QFunction
 from robot_agent.robots.base import Robot
 
 RANDOM_MOVES = 2

@@ -17,7 +17,7 @@ from learner.store.stored_episode import RecordKey, StoredEpisode
 from protocol.codec import decode_episode, read_episode_summary
 from protocol.episode import Episode
 from protocol.errors import StoreError
-from robot_agent.outbox import OutboxCounts
+from robot_agent.delivery.outbox import OutboxCounts
 
 _BATCH = 256
 _MAP_BYTES = 2**40

@@ -19,7 +19,7 @@ from learner.store.export import range_text
 from learner.store.ledger import Retirement
 from learner.store.verification import StoreVerification, verify_store
 from protocol.errors import ConfigurationError
-from robot_agent.outbox import OutboxCounts, outbox_counts
+from robot_agent.delivery.outbox import OutboxCounts, outbox_counts
 
 _COLUMNS = {
     "written": "written",

@@ -18,19 +18,21 @@ from protocol.messages import STARTING, Heartbeat, RobotHealth
 from protocol.release_manifest import CollectionSettings
 from protocol.security import load_curve_keys, load_release_public
 from robot_agent.arms.joint_calibration import JointCalibration
-from robot_agent.calibration import Calibration, load_or_find
-from robot_agent.camera_shift import CameraShift
+from robot_agent.attempts.camera_shift import CameraShift
+from robot_agent.attempts.episode_loop import EpisodeLoop
+from robot_agent.attempts.gripper_zero import GripperZero
+from robot_agent.calibrating.calibration import Calibration
+from robot_agent.calibrating.own_motion import load_or_find
 from robot_agent.closing import ClosingStack
 from robot_agent.config import AgentConfig
+from robot_agent.delivery.gateways import Gateways
+from robot_agent.delivery.outbox import Outbox
+from robot_agent.delivery.uplink import Uplink
 from robot_agent.drivers import open_camera, open_robot
-from robot_agent.episode_loop import EpisodeLoop
-from robot_agent.gateways import Gateways
-from robot_agent.gripper_zero import GripperZero
 from robot_agent.health import Health
 from robot_agent.learner_keys import LearnerKeys
-from robot_agent.outbox import Outbox
-from robot_agent.policy_in_use import PolicyInUse
-from robot_agent.release_receiver import ReleaseReceiver
+from robot_agent.policy.in_use import PolicyInUse
+from robot_agent.releases.receiver import ReleaseReceiver
 from robot_agent.robots.base import Robot
 from robot_agent.safety.emergency_stop import EmergencyStop
 from robot_agent.safety.stop_orders import StopOrders
@@ -38,7 +40,6 @@ from robot_agent.safety.watchdog import Watchdog
 from robot_agent.safety.watched_parts import Watch
 from robot_agent.safety.workspace import held_still_after_a_fault
 from robot_agent.tally import Tally
-from robot_agent.uplink import Uplink
 
 if TYPE_CHECKING:
     from robot_agent.metrics import AgentMetrics

@@ -8,8 +8,8 @@ from collections import deque
 from protocol.episode import Episode, Label
 from protocol.errors import CameraError, GraspFleetError, RobotError, SafetyFault
 from protocol.messages import RobotHealth
-from robot_agent.camera_shift import CameraShift
-from robot_agent.gripper_zero import GripperZero
+from robot_agent.attempts.camera_shift import CameraShift
+from robot_agent.attempts.gripper_zero import GripperZero
 from robot_agent.robots.base import Robot, ThermometerRobot
 
 logger = logging.getLogger(__name__)

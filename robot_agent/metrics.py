@@ -23,7 +23,7 @@ from protocol.http_server import KEPT_S, HttpServer
 from protocol.messages import Heartbeat
 from protocol.recent_value import RecentValue
 from robot_agent.config import AgentConfig
-from robot_agent.uplink import UplinkStats
+from robot_agent.delivery.uplink import UplinkStats
 
 logger = logging.getLogger(__name__)
 

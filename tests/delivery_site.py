@@ -34,10 +34,10 @@ from protocol.security import (
     load_release_secret,
 )
 from robot_agent.config import OutboxConfig
-from robot_agent.gateways import Gateways
+from robot_agent.delivery.gateways import Gateways
+from robot_agent.delivery.outbox import Outbox
+from robot_agent.delivery.uplink import Uplink
 from robot_agent.learner_keys import LearnerKeys
-from robot_agent.outbox import Outbox
-from robot_agent.uplink import Uplink
 from tests.episodes import make_episode
 
 ROOT = Path(__file__).parent.parent

@@ -17,8 +17,8 @@ from protocol.hand_eye import HandEyeMap
 from protocol.registry import Registry
 from protocol.security import CurveKeys
 from robot_agent.learner_keys import LearnerKeys
-from robot_agent.q_function import QFunction
-from robot_agent.release_receiver import ReleaseReceiver
+from robot_agent.policy.q_function import QFunction
+from robot_agent.releases.receiver import ReleaseReceiver
 from tests.releases import (
     CALIBRATION,
     SIGNING_KEY,

@@ -1,1 +1,1 @@
-"""What ``robot-agent calibrate`` measures: joints, gripper, and the hand-eye map by a board."""
+"""What ``robot-agent calibrate`` measures, and how: joints, gripper, and the hand-eye map."""

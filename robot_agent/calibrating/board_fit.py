@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from protocol.episode import GripperPose
 from protocol.errors import HandEyeError
 from protocol.hand_eye import HandEyeMap
+from robot_agent.calibrating.described_camera import camera_matrix, described_parameters
 from robot_agent.calibrating.least_squares import Fit, Vector, fit
 from robot_agent.calibrating.marker_board import MarkerBoard, Sighting
-from robot_agent.calibration import camera_matrix, described_parameters
 from robot_agent.config import CameraDescription, WorkspaceConfig
 
 logger = logging.getLogger(__name__)

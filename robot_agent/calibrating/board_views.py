@@ -10,7 +10,7 @@ from protocol.episode import GripperPose
 from robot_agent.calibrating.board_fit import BoardView
 from robot_agent.calibrating.guide import Guide
 from robot_agent.calibrating.marker_board import MarkerBoard
-from robot_agent.calibration import LOWEST_VIEW_M, VIEWS, viewing_poses
+from robot_agent.calibrating.own_motion import LOWEST_VIEW_M, VIEWS, viewing_poses
 from robot_agent.cameras.base import Camera
 from robot_agent.robots.base import Robot
 from robot_agent.safety.workspace import Workspace

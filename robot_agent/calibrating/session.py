@@ -16,14 +16,15 @@ from protocol.errors import ConfigurationError, HandEyeError
 from robot_agent.arms.clock import Clock, SystemClock
 from robot_agent.calibrating.board_fit import BoardTask, fit_board
 from robot_agent.calibrating.board_views import see_held, see_lying
+from robot_agent.calibrating.calibration import Calibration, keep
 from robot_agent.calibrating.guide import Guide
 from robot_agent.calibrating.jointed_robot import JointedRobot
 from robot_agent.calibrating.marker_board import MarkerBoard
-from robot_agent.calibration import Calibration, find_hand_eye_map, keep
+from robot_agent.calibrating.own_motion import find_hand_eye_map
 from robot_agent.cameras.detail import detailed
 from robot_agent.config import AgentConfig
+from robot_agent.delivery.outbox_file import claim
 from robot_agent.drivers import load_driver, open_camera, open_robot
-from robot_agent.outbox_file import claim
 from robot_agent.robots.base import Robot, RobotSite
 from robot_agent.safety.stop_latch import StopLatch
 from robot_agent.safety.workspace import Workspace

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robot_agent.arms.joint_calibration import JointCalibration
-from robot_agent.calibration import saved_calibration
+from robot_agent.calibrating.calibration import saved_calibration
 from robot_agent.config import AgentConfig
 from robot_agent.drivers import load_driver
 from robot_agent.robots.check_result import CheckResult, fail, ok, warn

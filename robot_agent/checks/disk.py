@@ -12,7 +12,7 @@ from pathlib import Path
 
 from protocol.errors import ConfigurationError
 from robot_agent.config import AgentConfig
-from robot_agent.outbox import outbox_counts
+from robot_agent.delivery.outbox import outbox_counts
 from robot_agent.robots.check_result import CheckResult, fail, ok, warn
 
 SYNCS = 10

@@ -22,8 +22,8 @@ from robot_agent.checks.serial_port import check_ports
 from robot_agent.checks.stop import check_stop
 from robot_agent.checks.subject import SUBJECTS, Subject
 from robot_agent.config import AgentConfig
+from robot_agent.delivery.outbox_file import claim
 from robot_agent.drivers import open_camera, open_robot
-from robot_agent.outbox_file import claim
 from robot_agent.robots.base import Robot
 from robot_agent.robots.check_result import CheckResult, fail, warn
 from robot_agent.safety.stop_latch import StopLatch

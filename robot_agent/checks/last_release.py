@@ -8,7 +8,7 @@ from protocol.errors import ConfigurationError, RejectedReleaseError
 from protocol.release import Release, unpack_release
 from protocol.security import load_release_public
 from robot_agent.config import AgentConfig
-from robot_agent.last_good_release import FILE_NAME
+from robot_agent.releases.last_good import FILE_NAME
 from robot_agent.robots.check_result import CheckResult, ok, warn
 
 

@@ -19,9 +19,9 @@ from protocol.refusal_code import RefusalCode
 from protocol.security import CurveKeys, load_curve_keys, load_release_public
 from protocol.sockets import SocketLimits
 from robot_agent.config import AgentConfig
+from robot_agent.delivery.outbox import outbox_counts
 from robot_agent.learner_connection import LearnerConnection
 from robot_agent.learner_keys import LearnerKeys
-from robot_agent.outbox import outbox_counts
 from robot_agent.robots.check_result import CheckResult, fail, ok, warn
 
 TCP_S = 3.0

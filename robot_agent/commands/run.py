@@ -55,7 +55,7 @@ def _run(settings: AgentConfig, stopping: Event) -> None:
 
 
 def _run_dry(settings: AgentConfig, stopping: Event) -> None:
-    from robot_agent.safety.dry_run import dry_run
+    from robot_agent.attempts.dry_run import dry_run
 
     def say(line: str) -> None:
         sys.stdout.write(f"{line}\n")

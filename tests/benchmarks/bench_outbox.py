@@ -33,7 +33,7 @@ from pathlib import Path
 
 from protocol.codec import encode_episode
 from robot_agent.config import OutboxConfig
-from robot_agent.outbox import Outbox
+from robot_agent.delivery.outbox import Outbox
 from tests.benchmarks.figures import Figure, Findings, add_out_option, figure_of, report
 from tests.episodes import make_episode
 

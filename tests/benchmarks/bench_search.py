@@ -26,9 +26,9 @@ from protocol.hand_eye import HandEyeMap
 from protocol.release import unpack_release
 from protocol.release_manifest import SearchSettings
 from robot_agent.config import WorkspaceConfig
-from robot_agent.q_function import QFunction
+from robot_agent.policy.q_function import QFunction
+from robot_agent.policy.search import GraspScore, prior, search
 from robot_agent.safety.workspace import Workspace
-from robot_agent.search import GraspScore, prior, search
 from tests.benchmarks.figures import Figure, Findings, add_out_option, figure_of, report
 from tests.releases import SIGNING_KEY, make_manifest
 

@@ -27,10 +27,10 @@ from protocol.messages import (
 )
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits
-from robot_agent.last_good_release import LastGoodRelease
 from robot_agent.learner_connection import LearnerConnection
 from robot_agent.learner_keys import LearnerKeys
-from robot_agent.release_fetcher import ReleaseFetcher
+from robot_agent.releases.fetcher import ReleaseFetcher
+from robot_agent.releases.last_good import LastGoodRelease
 
 Side = Literal["publisher", "release server"]
 

@@ -13,11 +13,11 @@ from protocol.hand_eye import pinhole_map
 from protocol.messages import Heartbeat
 from protocol.security import load_curve_keys, load_release_public
 from robot_agent.config import OutboxConfig
-from robot_agent.gateways import Gateways
+from robot_agent.delivery.gateways import Gateways
+from robot_agent.delivery.outbox import Outbox, SpooledEpisode
+from robot_agent.delivery.uplink import Uplink, UplinkStats
 from robot_agent.learner_keys import LearnerKeys
-from robot_agent.outbox import Outbox, SpooledEpisode
-from robot_agent.release_receiver import ReleaseReceiver
-from robot_agent.uplink import Uplink, UplinkStats
+from robot_agent.releases.receiver import ReleaseReceiver
 from tests.delivery_site import confirm_stop
 
 MAP = pinhole_map(position_m=(-0.3, 0.0, 0.4), look_at_m=(0.0, 0.0, 0.0), vertical_fov_deg=40.0)

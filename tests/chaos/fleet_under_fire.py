@@ -17,7 +17,7 @@ from fleet.operator import learner_address
 from fleet.run_folder import RunFolder
 from protocol.errors import ConfigurationError
 from protocol.registry import Registry
-from robot_agent.outbox import outbox_counts
+from robot_agent.delivery.outbox import outbox_counts
 from tests.chaos.emulated_group import EmulatedGroup
 from tests.chaos.independent_reader import Comparison, compare, read_store
 from tests.chaos.journal import read_journals

@@ -11,7 +11,7 @@ from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Arrival, RecordKey
 from protocol.codec import digest, encode_episode
 from robot_agent.config import OutboxConfig
-from robot_agent.outbox import Outbox
+from robot_agent.delivery.outbox import Outbox
 from tests.chaos.independent_reader import Comparison, compare, read_store
 from tests.chaos.journal import Journal, read_journals
 from tests.episodes import make_episode

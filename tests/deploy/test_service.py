@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from protocol.security import create_curve_keys
-from robot_agent.outbox import outbox_counts
+from robot_agent.delivery.outbox import outbox_counts
 from tests.delivery_site import ROOT, wait_until
 from tests.deploy.private_systemd import PrivateSystemd, private_systemd
 from tests.robot_agent.drawn_robot import CAMERA, FOV_DEG

@@ -17,9 +17,9 @@ from protocol.configuration import load_toml
 from protocol.errors import ConfigurationError
 from protocol.hand_eye import pinhole_map
 from protocol.messages import RobotStatus
-from robot_agent.calibration import Calibration, keep
+from robot_agent.calibrating.calibration import Calibration, keep
 from robot_agent.config import AgentConfig
-from robot_agent.outbox import outbox_counts
+from robot_agent.delivery.outbox import outbox_counts
 from robot_agent.safety.stop_latch import StopLatch
 from tests.delivery_site import ROOT, STORE_BYTES, wait_until
 from tests.emulated_arms.hurried_so101 import PACE

@@ -10,7 +10,7 @@ from learner.store.stored_episode import Arrival, RecordKey
 from protocol.codec import digest, encode_episode
 from protocol.episode import Mode
 from robot_agent.config import OutboxConfig
-from robot_agent.outbox import Outbox
+from robot_agent.delivery.outbox import Outbox
 from tests.episodes import make_episode
 
 EPISODES = 5

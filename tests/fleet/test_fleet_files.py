@@ -20,7 +20,7 @@ from fleet.toml_text import toml_text
 from protocol.errors import ConfigurationError
 from protocol.registry import Member, Registry
 from protocol.security import load_curve_keys
-from robot_agent.calibration import described_map
+from robot_agent.calibrating.described_camera import described_map
 from robot_agent.config import CameraDescription
 from robot_agent.robots.simulated import true_hand_eye_map
 

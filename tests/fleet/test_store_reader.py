@@ -18,7 +18,7 @@ from learner.store.stored_episode import Arrival, RecordKey
 from protocol.codec import digest, encode_episode
 from protocol.errors import StoreError
 from robot_agent.config import OutboxConfig
-from robot_agent.outbox import Outbox
+from robot_agent.delivery.outbox import Outbox
 from tests.episodes import make_episode
 from tests.fleet.deliveries import EPISODES, deliver
 from tests.stored_records import PAGE, tree_pages

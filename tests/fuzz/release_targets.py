@@ -15,10 +15,10 @@ from protocol.messages import Chunk, ReleaseAnnouncement
 from protocol.release import MAGIC, unpack_release
 from protocol.release_manifest import RefinedMap
 from protocol.release_packing import pack_release_file, unpack_release_file
-from robot_agent.graph_contents import check_graph_contents
-from robot_agent.graph_session import GraphSession
-from robot_agent.q_function import ENCODE_INPUTS
-from robot_agent.release_download import ReleaseDownload
+from robot_agent.policy.graph_contents import check_graph_contents
+from robot_agent.policy.graph_session import GraphSession
+from robot_agent.policy.q_function import ENCODE_INPUTS
+from robot_agent.releases.download import ReleaseDownload
 from tests.fuzz.byte_mutation import mutate_bytes
 from tests.fuzz.fuzz_target import FuzzTarget, Run
 from tests.fuzz.tree_mutation import mutate_json

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import ConfigurationError
-from robot_agent.outbox import outbox_counts
+from robot_agent.delivery.outbox import outbox_counts
 from tests.chaos.independent_reader import compare, read_store
 from tests.delivery_site import DeliverySite, make_site, wait_until
 

@@ -16,7 +16,7 @@ import zmq
 
 from protocol.codec import encode_episode
 from protocol.security import load_curve_keys
-from robot_agent.release_receiver import ReleaseReceiver
+from robot_agent.releases.receiver import ReleaseReceiver
 from tests.delivery_site import DeliverySite, make_site, wait_until
 from tests.episodes import make_episode
 from tests.releases import CALIBRATION, SIGNING_KEY, SIZE_PX, make_release
@@ -106,7 +106,7 @@ def test_acks_of_what_was_never_sent_and_rubbish_delete_nothing(
 def test_a_learner_that_can_store_nothing_is_sent_one_record_at_a_time(
     site: DeliverySite, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("robot_agent.uplink.PAUSE_S", 0.1)
+    monkeypatch.setattr("robot_agent.delivery.uplink.PAUSE_S", 0.1)
     outbox = site.outbox("arm")
     for seed in range(EPISODES):
         outbox.put(encode_episode(make_episode("arm", seed)))

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from protocol.codec import encode_episode
-from robot_agent.outbox_file import FILE_NAME
+from robot_agent.delivery.outbox_file import FILE_NAME
 from tests.chaos.independent_reader import compare, read_store
 from tests.delivery_site import DeliverySite, make_site, wait_until
 from tests.episodes import make_episode, make_image

@@ -115,8 +115,8 @@ def test_what_a_peer_sends_cannot_fake_a_line_of_the_log(
 def test_a_flood_loses_no_episode_of_the_robot_that_sends_it(
     site: DeliverySite, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("robot_agent.uplink.PAUSE_S", 0.2)
-    monkeypatch.setattr("robot_agent.uplink.RESEND_AFTER_S", 0.5)
+    monkeypatch.setattr("robot_agent.delivery.uplink.PAUSE_S", 0.2)
+    monkeypatch.setattr("robot_agent.delivery.uplink.RESEND_AFTER_S", 0.5)
     monkeypatch.setattr(
         "learner.ingestion.reception.MessageRate", partial(MessageRate, per_s=100, burst=20)
     )

@@ -24,11 +24,11 @@ from protocol.registry import Registry
 from protocol.security import load_curve_keys, load_release_public, load_release_secret
 from protocol.server_key import mark_confirmed
 from robot_agent.config import OutboxConfig
-from robot_agent.gateways import Gateways
+from robot_agent.delivery.gateways import Gateways
+from robot_agent.delivery.outbox import Outbox
+from robot_agent.delivery.uplink import Uplink
 from robot_agent.learner_keys import LearnerKeys
-from robot_agent.outbox import Outbox
-from robot_agent.release_receiver import ReleaseReceiver
-from robot_agent.uplink import Uplink
+from robot_agent.releases.receiver import ReleaseReceiver
 from tests.delivery_site import STORE_BYTES, confirm_stop, free_port, make_heartbeat, wait_until
 from tests.episodes import make_episode
 from tests.releases import CALIBRATION, SIZE_PX, make_release

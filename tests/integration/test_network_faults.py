@@ -11,9 +11,9 @@ import pytest
 
 from learner.ingestion.gateway import Gateway
 from protocol.codec import encode_episode
-from robot_agent.outbox import Outbox
-from robot_agent.outbox_file import FILE_NAME
-from robot_agent.uplink import Uplink
+from robot_agent.delivery.outbox import Outbox
+from robot_agent.delivery.outbox_file import FILE_NAME
+from robot_agent.delivery.uplink import Uplink
 from tests.chaos.independent_reader import compare, read_store
 from tests.delivery_site import DeliverySite, make_site, wait_until
 from tests.episodes import make_episode

@@ -18,7 +18,7 @@ from fleet.commands.output import EXIT_NOT_WELL
 from fleet.fleet_files import FleetPlan, prepare_run_folder
 from fleet.run_folder import RunFolder
 from protocol.errors import ConfigurationError
-from robot_agent.outbox import outbox_counts
+from robot_agent.delivery.outbox import outbox_counts
 from tests.chaos.independent_reader import read_store
 from tests.delivery_site import ROOT, wait_until
 from tests.ssh_machines import SshMachine, two_ssh_machines

@@ -19,8 +19,8 @@ from learner.ingestion.gateway_report import GatewayReport, HeardReport
 from learner.store.stored_episode import Arrival
 from protocol.codec import encode_episode
 from protocol.messages import Ack, Redirect, Refusal, Welcome
-from robot_agent.outbox import Outbox
-from robot_agent.uplink import Uplink
+from robot_agent.delivery.outbox import Outbox
+from robot_agent.delivery.uplink import Uplink
 from tests.delivery_site import DeliverySite, free_port, make_site, wait_until
 from tests.episodes import make_episode
 from tests.peer import Peer
@@ -130,7 +130,7 @@ class Robot:
 
 @pytest.fixture
 def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
-    monkeypatch.setattr("robot_agent.gateways.LEAVE_AFTER_S", 0.3)
+    monkeypatch.setattr("robot_agent.delivery.gateways.LEAVE_AFTER_S", 0.3)
     pair = Pair(make_site(tmp_path))
     for seat in pair.seats:
         seat.start()
@@ -252,7 +252,7 @@ def test_a_gateway_that_is_killed_while_robots_deliver_loses_and_doubles_nothing
 
 
 def test_a_robot_whose_gateway_is_full_goes_to_another(pair: Pair, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("robot_agent.uplink.PAUSE_S", 0.1)
+    monkeypatch.setattr("robot_agent.delivery.uplink.PAUSE_S", 0.1)
     first, second = pair.seats
     first.stop()
     first.start(max_store_bytes=400_000)
@@ -267,7 +267,7 @@ def test_a_robot_whose_gateway_is_full_goes_to_another(pair: Pair, monkeypatch: 
 def test_a_robot_leaves_a_gateway_that_greets_and_stores_nothing(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("robot_agent.uplink.RESEND_AFTER_S", 0.3)
+    monkeypatch.setattr("robot_agent.delivery.uplink.RESEND_AFTER_S", 0.3)
     monkeypatch.setattr("robot_agent.learner_connection.SILENCE_S", 2.0)
     pair.site.enrol("arm")
     first, second = pair.seats
@@ -307,7 +307,7 @@ def mute_gateway(seat: Seat) -> Iterator[None]:
 def test_a_robot_leaves_a_gateway_that_lets_it_in_and_answers_no_greeting(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("robot_agent.uplink.HELLO_AGAIN_S", 0.3)
+    monkeypatch.setattr("robot_agent.delivery.uplink.HELLO_AGAIN_S", 0.3)
     pair.site.enrol("arm")
     first, second = pair.seats
     first.stop()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import ConfigurationError
-from robot_agent.outbox import outbox_counts
-from robot_agent.outbox_file import FILE_NAME
+from robot_agent.delivery.outbox import outbox_counts
+from robot_agent.delivery.outbox_file import FILE_NAME
 from tests.chaos.independent_reader import compare, read_store
 from tests.delivery_site import DeliverySite, make_site, wait_until
 from tests.network_namespaces import NETWORK, Machine, connect, two_machines

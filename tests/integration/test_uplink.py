@@ -16,8 +16,8 @@ from learner.ingestion.gateway import Gateway
 from protocol.codec import encode_episode
 from protocol.messages import Heartbeat
 from robot_agent.config import OutboxConfig
-from robot_agent.outbox import Outbox
-from robot_agent.outbox_file import FILE_NAME
+from robot_agent.delivery.outbox import Outbox
+from robot_agent.delivery.outbox_file import FILE_NAME
 from tests.delivery_site import DeliverySite, make_heartbeat, make_site, wait_until
 from tests.disks import small_disk
 from tests.episodes import make_episode
@@ -127,7 +127,7 @@ def test_acks_that_are_lost_with_the_radio_link_are_asked_for_again(
     wire: Wire,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("robot_agent.uplink.RESEND_AFTER_S", 0.5)
+    monkeypatch.setattr("robot_agent.delivery.uplink.RESEND_AFTER_S", 0.5)
     uplink = site.uplink("arm", outbox)
     uplink.start()
     wait_until(lambda: uplink.stats.is_welcome, "connected")
@@ -200,7 +200,7 @@ def test_the_learner_is_told_which_episodes_a_full_outbox_dropped(
 def test_a_learner_whose_disk_is_full_refuses_in_words_and_takes_all_when_there_is_room(
     site: DeliverySite, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("robot_agent.uplink.PAUSE_S", 0.2)
+    monkeypatch.setattr("robot_agent.delivery.uplink.PAUSE_S", 0.2)
     with small_disk(site.folder / "disk", megabytes=3) as disk:
         gateway = site.gateway(store=disk / "store")
         gateway.start()
@@ -273,7 +273,7 @@ def test_heartbeats_that_the_learner_refuses_do_not_stop_deliveries(
 def test_a_robot_that_is_revoked_while_it_delivers_only_asks_to_be_let_in(
     site: DeliverySite, gateway: Gateway, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("robot_agent.uplink.PAUSE_S", 0.1)
+    monkeypatch.setattr("robot_agent.delivery.uplink.PAUSE_S", 0.1)
     uplink = site.uplink("arm", outbox)
     uplink.start()
     wait_until(lambda: uplink.stats.is_welcome, "connected")

@@ -12,7 +12,7 @@ from fleet.toml_text import toml_text
 from learner.__main__ import main
 from protocol.release import unpack_release
 from protocol.security import load_release_secret
-from robot_agent.q_function import QFunction
+from robot_agent.policy.q_function import QFunction
 from tests.disks import small_disk
 from tests.learner.spot_task import SIDE_PX, TRUE_MAP, fill_store
 

@@ -26,7 +26,7 @@ from learner.releases.folder import ReleaseFolder
 from protocol.errors import ConfigurationError
 from protocol.release_manifest import CollectionSettings
 from protocol.security import load_release_secret
-from robot_agent.outbox import outbox_counts
+from robot_agent.delivery.outbox import outbox_counts
 from tests.benchmarks.episodes import SIDE_PX, write_all
 from tests.benchmarks.peers.contract import CONNECT_S, Address, Load, agent_name
 from tests.delivery_site import make_site

@@ -34,8 +34,8 @@ from protocol.release_order import open_order
 from protocol.release_packing import unpack_release_file
 from protocol.security import create_curve_keys
 from protocol.sockets import SocketLimits, make_dealer
-from robot_agent.graph_session import FLOAT32, UINT8
-from robot_agent.q_function import ENCODE_INPUTS, SCORE_INPUTS
+from robot_agent.policy.graph_session import FLOAT32, UINT8
+from robot_agent.policy.q_function import ENCODE_INPUTS, SCORE_INPUTS
 from tests.protocol import protocol_document as document
 from tests.protocol.older_versions import DEFINITIONS
 

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from protocol.hand_eye import HandEyeMap
 from protocol.release import pack_release, unpack_release
 from protocol.release_manifest import SearchSettings
-from robot_agent.q_function import QFunction
+from robot_agent.policy.q_function import QFunction
 from tests.releases import CALIBRATION, SIGNING_KEY, make_encode_graph, make_manifest
 
 SIDE_PX = 64

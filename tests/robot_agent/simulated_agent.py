@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from protocol.hand_eye import HandEyeMap
+from robot_agent.attempts.episode_loop import EpisodeLoop
 from robot_agent.cameras.base import Camera
 from robot_agent.config import (
     AgentConfig,
@@ -20,7 +21,6 @@ from robot_agent.config import (
     WorkspaceConfig,
 )
 from robot_agent.drivers import open_camera, open_robot
-from robot_agent.episode_loop import EpisodeLoop
 from robot_agent.robots.simulated import SimulationOptions, true_hand_eye_map
 from tests.robot_agent.faulty_robot import FaultyRobot
 

@@ -12,7 +12,7 @@ from learner.releases.builder import ReleaseBuilder
 from protocol.errors import ConfigurationError
 from protocol.release_manifest import CollectionSettings
 from protocol.security import load_release_secret
-from robot_agent.outbox import outbox_counts
+from robot_agent.delivery.outbox import outbox_counts
 from tests.delivery_site import ROOT, wait_until
 from tests.releases import make_manifest
 from tests.robot_agent.drawn_robot import CAMERA, FOV_DEG

@@ -21,8 +21,8 @@ from protocol.errors import (
 )
 from protocol.hand_eye import HandEyeMap
 from protocol.messages import Heartbeat, RobotHealth, ToGateway
-from robot_agent.camera_shift import CameraShift
-from robot_agent.gripper_zero import GripperZero
+from robot_agent.attempts.camera_shift import CameraShift
+from robot_agent.attempts.gripper_zero import GripperZero
 from robot_agent.health import Health
 from robot_agent.robots.simulated import SimulatedRobot
 from tests.delivery_site import make_heartbeat

@@ -20,10 +20,11 @@ from protocol.configuration import load_toml
 from protocol.episode import Label
 from protocol.errors import ConfigurationError
 from protocol.registry import Registry
-from robot_agent.calibration import description_digest, load_or_find
+from robot_agent.calibrating.calibration import description_digest
+from robot_agent.calibrating.own_motion import load_or_find
 from robot_agent.config import AgentConfig, OutboxConfig
+from robot_agent.delivery.outbox import Outbox, outbox_counts
 from robot_agent.drivers import open_camera, open_robot
-from robot_agent.outbox import Outbox, outbox_counts
 from tests.delivery_site import ROOT, free_port, wait_until
 from tests.robot_agent.simulated_agent import FAULTY_ROBOT, SIMULATED_CAMERA
 

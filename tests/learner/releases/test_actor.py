@@ -21,7 +21,7 @@ from protocol.security import (
     load_release_secret,
 )
 from robot_agent.learner_keys import LearnerKeys
-from robot_agent.release_receiver import ReleaseReceiver
+from robot_agent.releases.receiver import ReleaseReceiver
 from tests.releases import CALIBRATION, SIZE_PX, enrol, make_curve_keys, make_release, wait_until
 
 

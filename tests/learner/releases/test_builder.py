@@ -17,7 +17,7 @@ from protocol.episode import GripperPose
 from protocol.errors import RejectedReleaseError, TransientError
 from protocol.hand_eye import HandEyeMap
 from protocol.release import unpack_release
-from robot_agent.q_function import QFunction
+from robot_agent.policy.q_function import QFunction
 from tests.releases import SIGNING_KEY, make_manifest
 
 SIZE_PX = 32

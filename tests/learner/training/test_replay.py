@@ -14,7 +14,7 @@ from learner.training.example_set import ExampleSet, row_bytes
 from learner.training.replay import Replay, replay_of
 from protocol.episode import Action, Label
 from protocol.errors import ConfigurationError
-from robot_agent.grasp_outcome import aborted
+from robot_agent.attempts.grasp_outcome import aborted
 from tests.episodes import make_episode
 
 SIDE_PX = 16

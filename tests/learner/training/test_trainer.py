@@ -30,7 +30,7 @@ from learner.training.trainer import Trainer
 from protocol.errors import ConfigurationError
 from protocol.release import unpack_release
 from protocol.security import load_release_secret
-from robot_agent.q_function import QFunction
+from robot_agent.policy.q_function import QFunction
 from tests.delivery_site import wait_until
 from tests.disks import small_disk
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, TRUE_MAP, fill_store

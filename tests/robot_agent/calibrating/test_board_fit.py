@@ -12,8 +12,8 @@ from protocol.episode import GripperPose
 from protocol.errors import HandEyeError
 from protocol.hand_eye import HandEyeMap
 from robot_agent.calibrating.board_fit import BoardTask, BoardView, fit_board
+from robot_agent.calibrating.described_camera import described_map
 from robot_agent.calibrating.marker_board import MarkerBoard
-from robot_agent.calibration import described_map
 from robot_agent.config import CameraDescription
 from tests.robot_agent.calibrating.seen_board import seen, transform
 from tests.robot_agent.simulated_agent import WORKSPACE

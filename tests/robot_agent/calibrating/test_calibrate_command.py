@@ -24,11 +24,12 @@ from protocol.configuration import load_toml
 from protocol.episode import GripperPose
 from protocol.hand_eye import HandEyeMap
 from robot_agent.arms.joint_calibration import JointCalibration
+from robot_agent.calibrating.calibration import saved_calibration
+from robot_agent.calibrating.described_camera import described_map
 from robot_agent.calibrating.marker_board import MarkerBoard
-from robot_agent.calibration import described_map, saved_calibration
 from robot_agent.config import AgentConfig, CameraDescription
+from robot_agent.delivery.outbox_file import claim
 from robot_agent.kinematics.arm_model import ArmModel
-from robot_agent.outbox_file import claim
 from robot_agent.robots.simulated import true_hand_eye_map
 from robot_agent.safety.stop_latch import Stop, StopLatch
 from tests.delivery_site import ROOT

@@ -26,7 +26,7 @@ from robot_agent.checks.network import check_network
 from robot_agent.checks.stop import check_stop
 from robot_agent.checks.subject import SUBJECTS
 from robot_agent.config import AgentConfig, LearnerEndpointConfig
-from robot_agent.outbox_file import claim
+from robot_agent.delivery.outbox_file import claim
 from robot_agent.robots.check_result import CheckResult, Verdict
 from robot_agent.safety.stop_latch import Stop, StopLatch
 from tests.delivery_site import ROOT, DeliverySite, free_port, make_site, wait_until

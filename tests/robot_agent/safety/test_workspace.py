@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError, RobotError
-from robot_agent.calibration import VIEWS, viewing_poses
+from robot_agent.calibrating.own_motion import VIEWS, viewing_poses
 from robot_agent.config import WorkspaceConfig
 from robot_agent.safety.workspace import OUTSIDE_M, WRIST_LIMIT_RAD, Workspace
 from tests.robot_agent.simulated_agent import WORKSPACE

@@ -1,0 +1,1 @@
+"""One grasp attempt, and what is judged and noticed by it."""

@@ -1,0 +1,1 @@
+"""What a robot decides with: the Q-function of a release, and the search over it."""

@@ -1,0 +1,1 @@
+"""How a robot comes by the learner's releases, and which of them it may use."""
