@@ -36,8 +36,6 @@ RETENTION_IDLE_S = 30.0
 _RETENTION_PAUSE_S = 60.0
 """How long retention rests after it failed."""
 _MAX_ACKED = 4096
-_GROUPS_READY = 1
-"""As many groups as may wait for the disk while more is received."""
 _ENTRY_BYTES = 128
 """What an entry of the store takes beside a record or a reason."""
 
@@ -152,15 +150,15 @@ class Committer:
             self._hand_over()
 
     def commit_submitted(self, patience_s: float = 0.0) -> None:
-        """Have what was submitted stored; wait up to ``patience_s`` for the group before it.
+        """Have what was submitted stored; wait up to ``patience_s`` until the disk has it to sync.
 
-        Whoever goes on while groups are written fights with the committer's thread for the
+        Whoever goes on while a group is written fights with the committer's thread for the
         interpreter, which the binding of LMDB lets go of at every call: a record cost a tenth more
-        CPU. So one receives while the disk syncs, with one more group ready for it.
+        CPU. So one receives while the disk syncs, and waits with the next group until it has.
         """
         self._hand_over()
         end_s = time.monotonic() + patience_s
-        while self._under_way > _GROUPS_READY:
+        while self._under_way:
             try:
                 self._written.get(timeout=max(0.0, end_s - time.monotonic()))
             except queue.Empty:
