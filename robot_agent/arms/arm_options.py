@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from protocol.configuration import from_table
 from protocol.episode import GripperPose
 from protocol.errors import ConfigurationError
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.servo_group import GripperDevice
 from robot_agent.kinematics.arm_model import Mount
 from robot_agent.robots.base import RobotSite
+from robot_agent.serial_bus.named_errors import named_errors
+
+T = TypeVar("T")
 
 Place = Annotated[float, msgspec.Meta(ge=-3, le=3)]
 Opening = Annotated[float, msgspec.Meta(gt=0, le=0.3)]
@@ -55,6 +61,8 @@ class ArmOptions:
     """Height of the finger tips above which the hand may leave the bin sideways."""
     min_voltage_v: Voltage
     max_voltage_v: Voltage
+    max_opening_m: Opening
+    """How far the fingers open."""
     gripper: dict[str, Any] | None = None
     """``driver = "module:Class"`` and that gripper's options, where it is a device of its own; by
     default it is a motor on the arm's bus."""
@@ -68,6 +76,16 @@ class ArmOptions:
                 f"min_voltage_v {self.min_voltage_v} is not below max_voltage_v "
                 f"{self.max_voltage_v}"
             )
+
+
+def parse_options(options: Mapping[str, Any], into: type[T], site: RobotSite, *, name: str) -> T:
+    """Check a driver's options; ``name`` is what robot.toml calls their table.
+
+    Raises:
+        ConfigurationError: one is missing, unknown or unusable.
+    """
+    with named_errors(site.name):
+        return from_table(dict(options), into, name=name, folder=Path())
 
 
 def open_gripper_device(table: dict[str, Any], site: RobotSite, clock: Clock) -> GripperDevice:

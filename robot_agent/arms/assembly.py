@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from protocol.errors import ConfigurationError
 from robot_agent.arms.arm_motions import ArmMotions
-from robot_agent.arms.arm_options import ArmOptions, load_shuffle, open_gripper_device
-from robot_agent.arms.clock import Clock
+from robot_agent.arms.arm_options import (
+    ArmOptions,
+    load_shuffle,
+    open_gripper_device,
+    parse_options,
+)
+from robot_agent.arms.clock import Clock, SystemClock
 from robot_agent.arms.hand_path import HandPaths
+from robot_agent.arms.holding import hold_arm
 from robot_agent.arms.jaw_gripper import JawGripper
 from robot_agent.arms.joint_arm import JointArm
 from robot_agent.arms.joint_calibration import JointCalibration
@@ -22,13 +30,14 @@ from robot_agent.arms.servo_watch import ServoWatch
 from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.kinematics.inverse import InverseKinematics
 from robot_agent.robots.base import GripperModel, RobotSite
+from robot_agent.serial_bus.named_errors import named_errors
 
 A = TypeVar("A", bound=JointArm)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArmHardware:
-    """What a driver knows of its arm."""
+    """What a driver knows of its arm, and the motors that it reaches it by."""
 
     arm: str
     """The kinematic model, unless the options name another."""
@@ -39,32 +48,40 @@ class ArmHardware:
     gripper: GripperModel
 
 
-class CheckedServos(ServoGroup, Protocol):
-    """Motors that can be asked what they are."""
+class BusArm(JointArm, ABC):
+    """A JointArm whose motors are on one bus, opened and held; a driver says which ones."""
 
-    def check_models(self) -> None:
-        """See that every motor is there and is what it should be.
+    options: ClassVar[type[ArmOptions]]
+    """``[robot.options]``."""
+
+    @staticmethod
+    @abstractmethod
+    def hardware(options: ArmOptions) -> ArmHardware:
+        """Return what the options describe; nothing is sent to it yet."""
+
+    @classmethod
+    def open(cls, options: Mapping[str, Any], site: RobotSite, clock: Clock | None = None) -> Self:
+        """Connect to the motors; nothing moves yet.
 
         Raises:
-            ConfigurationError: one is of another model.
-            RobotError: one does not answer.
+            ConfigurationError: an option or the calibration is unusable, the port is in use, or a
+                motor is of another model.
+            RobotError: a motor does not answer.
         """
-        ...
+        parsed = parse_options(options, cls.options, site, name="robot.options")
+        return assemble(cls, cls.hardware(parsed), parsed, site, clock or SystemClock())
 
+    @classmethod
+    def hold(cls, options: Mapping[str, Any], site: RobotSite) -> None:
+        """Hold arm and gripper still with limited torque, after their agent is gone.
 
-def check_models(joints: CheckedServos, jaw: CheckedServos, *, is_jaw_used: bool) -> None:
-    """Ask the motors of an arm what they are; if one is wrong or silent, the bus is let go.
-
-    Raises:
-        ConfigurationError: one is of another model, or the port is in use.
-        RobotError: one does not answer.
-    """
-    with ExitStack() as undo:
-        undo.callback(joints.close)
-        joints.check_models()
-        if is_jaw_used:
-            jaw.check_models()
-        undo.pop_all()
+        Raises:
+            ConfigurationError: an option is unusable, or the port is in use.
+            RobotError: a motor does not answer.
+        """
+        parsed = parse_options(options, cls.options, site, name="robot.options")
+        hardware = cls.hardware(parsed)
+        hold_arm(hardware.servos, hardware.jaw, parsed, site)
 
 
 def assemble(
@@ -73,11 +90,16 @@ def assemble(
     """Return the arm, which has not moved yet; if that fails, its motors are let go.
 
     Raises:
-        ConfigurationError: an option or the calibration is unusable, or belongs to another arm.
-        RobotError: a gripper of its own does not answer.
+        ConfigurationError: an option or the calibration is unusable, or belongs to another arm; or
+            a motor is of another model.
+        RobotError: a motor or a gripper of its own does not answer.
     """
     with ExitStack() as undo:
         undo.callback(hardware.servos.close)
+        with named_errors(site.name):
+            hardware.servos.check_models()
+            if options.gripper is None:
+                hardware.jaw.check_models()
         shuffle = load_shuffle(options.shuffle) if options.shuffle else None
         calibration = JointCalibration.read(site.state_folder)
         limits_rad = calibration.limits_rad if calibration is not None else None

@@ -59,6 +59,14 @@ class ServoGroup(Protocol):
     be tried again. One transaction takes at most a few hundredths of a second, tries included.
     """
 
+    def check_models(self) -> None:
+        """See that every motor is there and is what it should be.
+
+        Raises:
+            ConfigurationError: one is of another model.
+        """
+        ...
+
     def read(self) -> ServoReadings:
         """Measure all motors now, in one transaction where the bus can."""
         ...

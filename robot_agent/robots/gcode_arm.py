@@ -19,7 +19,7 @@ import numpy as np
 
 from protocol.episode import GripperPose
 from protocol.errors import RobotError, SafetyFault
-from robot_agent.arms.arm_options import load_shuffle
+from robot_agent.arms.arm_options import load_shuffle, parse_options
 from robot_agent.arms.clock import Clock, SystemClock
 from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.arms.servo_group import GripperMotor
@@ -28,12 +28,7 @@ from robot_agent.robots.base import GripperModel, RobotSite, RobotState
 from robot_agent.robots.check_result import CheckResult, fail, ok
 from robot_agent.robots.gcode_controller import GcodeController
 from robot_agent.robots.gcode_options import GcodeOptions
-from robot_agent.robots.gcode_parts import (
-    hold_gripper,
-    make_controller,
-    open_gripper,
-    parse_options,
-)
+from robot_agent.robots.gcode_parts import hold_gripper, make_controller, open_gripper
 from robot_agent.robots.gcode_reach import WRIST_CENTRE_DEG, GcodePose, GcodeReach
 from robot_agent.robots.gcode_wrist import GcodeWrist
 from robot_agent.robots.switched_tool import SwitchedTool
@@ -86,7 +81,7 @@ class GcodeArm:
                 firmware is another one.
             RobotError: the controller or the gripper does not answer.
         """
-        parsed = parse_options(options, site)
+        parsed = parse_options(options, GcodeOptions, site, name="robot.options")
         clock = clock or SystemClock()
         gate = MotionGate(site.name)
         shuffle = load_shuffle(parsed.shuffle) if parsed.shuffle else None
@@ -115,7 +110,8 @@ class GcodeArm:
             ConfigurationError: an option is unusable, or the port is in use.
             RobotError: the controller does not answer.
         """
-        parsed, clock = parse_options(options, site), SystemClock()
+        parsed = parse_options(options, GcodeOptions, site, name="robot.options")
+        clock = SystemClock()
         with ExitStack() as parts:
             parts.callback(hold_gripper, parsed, site, clock)
             controller = make_controller(parsed, site, MotionGate(site.name), clock)

@@ -1,12 +1,7 @@
-"""What a G-code arm is opened from: its options, its controller, its gripper."""
+"""What a G-code arm is made of: its controller and its gripper."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-from protocol.configuration import from_table
 from robot_agent.arms.arm_options import hold_gripper_device, open_gripper_device
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.motion_gate import MotionGate
@@ -18,13 +13,6 @@ from robot_agent.robots.gcode_options import GcodeOptions
 from robot_agent.robots.switched_tool import TOOLS, SwitchedTool
 from robot_agent.serial_bus.lines import LinePort
 from robot_agent.serial_bus.port import SerialPort
-
-
-def parse_options(options: Mapping[str, Any], site: RobotSite) -> GcodeOptions:
-    """Check ``[robot.options]``. Raises ConfigurationError."""
-    return from_table(
-        dict(options), GcodeOptions, name=f"{site.name}: G-code arm options", folder=Path()
-    )
 
 
 def make_controller(

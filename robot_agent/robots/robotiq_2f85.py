@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import msgspec
 import numpy as np
 
-from protocol.configuration import PositiveFloat, PositiveInt, from_table
+from protocol.configuration import PositiveFloat, PositiveInt
 from protocol.errors import ConfigurationError, RobotError
+from robot_agent.arms.arm_options import parse_options
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.robots.base import GripperModel, RobotSite
@@ -89,9 +89,7 @@ class Robotiq2F85:
             ConfigurationError: an option is unknown or unusable, or the port is in use.
             RobotError: the gripper does not answer.
         """
-        parsed = from_table(
-            dict(options), RobotiqOptions, name=f"{site.name}: Robotiq options", folder=Path()
-        )
+        parsed = parse_options(options, RobotiqOptions, site, name="gripper")
         port = SerialPort(parsed.port, baud=parsed.baud, monotonic_s=clock.monotonic_s)
         registers = ModbusPort(port, slave=parsed.slave, name=site.name)
         registers.open()

@@ -11,14 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import msgspec
 import numpy as np
 
-from protocol.configuration import PositiveFloat, PositiveInt, from_table
+from protocol.configuration import PositiveFloat, PositiveInt
 from protocol.errors import ConfigurationError, RobotError
+from robot_agent.arms.arm_options import parse_options
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.robots.base import GripperModel, RobotSite
@@ -127,9 +127,7 @@ class ServoGripper:
                 runs something else.
             RobotError: the board does not answer.
         """
-        parsed = from_table(
-            dict(options), ServoGripperOptions, name=f"{site.name}: gripper options", folder=Path()
-        )
+        parsed = parse_options(options, ServoGripperOptions, site, name="gripper")
         port = SerialPort(parsed.port, baud=parsed.baud, monotonic_s=clock.monotonic_s)
         lines = LinePort(port, name=site.name, is_numbered=True, is_sealed=True)
         gripper = cls(lines, parsed, site, clock)

@@ -84,6 +84,9 @@ class ShaftServos:
         drives = [self._clock.drives[servo_id] for servo_id in self.ids]
         return np.array([drive.max_torque if drive.is_on else 0.0 for drive in drives])
 
+    def check_models(self) -> None:
+        self._answer()
+
     def read(self) -> ServoReadings:
         self._answer()
         shafts = [self.mechanics.shafts[servo_id] for servo_id in self.ids]
