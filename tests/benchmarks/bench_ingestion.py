@@ -5,13 +5,14 @@
 Every system gets the same episodes of ten 64x64 pictures, as JPEG records and as pixels, from 1, 8
 and 32 agents, each a process with a window of unacked episodes. All systems take turns within a
 round, each in fresh processes; what is compared is compared within a round. The learner's CPU is
-that of the process which acks. Peers are installed into environments of their own; one that cannot
+that of the processes which ack. Peers are installed into environments of their own; one that cannot
 be installed or fails is listed with what it said.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import tempfile
 import time
@@ -33,6 +34,7 @@ from tests.benchmarks.peers.systems import (
     BARE_COMMIT,
     BARE_CURVE,
     OURS,
+    OURS_TWICE,
     RAY_ACTOR,
     REVERB,
     REVERB_INSERT,
@@ -66,8 +68,8 @@ class Row:
         return f"{self.kind}, {self.agents} agent{'s' * (self.agents > 1)}"
 
     def takes(self, system: System) -> bool:
-        """Say whether a system is measured here; a peer's slower way only with 8 agents."""
-        return self.agents == _JUDGED.agents or system is not REVERB_INSERT
+        """Say whether a system is measured here; second ways of use only with 8 agents."""
+        return self.agents == _JUDGED.agents or system not in (OURS_TWICE, REVERB_INSERT)
 
 
 _JUDGED = Row(kind="jpeg", agents=8)
@@ -232,12 +234,14 @@ def _rates(rounds: Rounds, rows: Sequence[Row], systems: Sequence[System]) -> It
 
 def _comparisons(rounds: Rounds) -> Iterator[Figure]:
     """Yield what ours is judged by."""
-    for other in (BARE, BARE_CURVE, BARE_COMMIT, REVERB, REVERB_INSERT, RAY_ACTOR):
-        found = rounds.ratios(_JUDGED, OURS, other, lambda a, b: _rate(a) / _rate(b))
+    for own, other in itertools.product(
+        (OURS, OURS_TWICE), (BARE, BARE_CURVE, BARE_COMMIT, REVERB, REVERB_INSERT, RAY_ACTOR)
+    ):
+        found = rounds.ratios(_JUDGED, own, other, lambda a, b: _rate(a) / _rate(b))
         if found:
             bound = _BOUNDS.get(other.name, "")
-            yield figure_of(f"{_JUDGED.name}: ours to {other.name}", found, "x", bound=bound)
-    for system in (BARE_CURVE, BARE_COMMIT, OURS):
+            yield figure_of(f"{_JUDGED.name}: {own.name} to {other.name}", found, "x", bound=bound)
+    for system in (BARE_CURVE, BARE_COMMIT, OURS, OURS_TWICE):
         costs = [_cpu_per_1000(count) for count in rounds.counts(_JUDGED, system)]
         if costs:
             yield figure_of(f"{_JUDGED.name}: CPU per 1,000 episodes, {system.name}", costs, "s")

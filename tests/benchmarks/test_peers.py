@@ -12,7 +12,7 @@ from tests.benchmarks.peers import contract
 from tests.benchmarks.peers.environments import EnvironmentFailedError, python_for
 from tests.benchmarks.peers.gateway import records_of
 from tests.benchmarks.peers.measurement import SystemFailedError, measure
-from tests.benchmarks.peers.systems import BARE_COMMIT, BARE_CURVE, OURS, System
+from tests.benchmarks.peers.systems import BARE_COMMIT, BARE_CURVE, OURS, OURS_TWICE, System
 
 NO_PEERS = Path("no peer is installed by a test")
 
@@ -62,7 +62,9 @@ def test_what_our_agent_encodes_from_pixels_is_the_jpeg_record(episodes: Path) -
     assert [encode_next()[0] for _ in records] == records
 
 
-@pytest.mark.parametrize("system", [OURS, BARE_CURVE, BARE_COMMIT], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "system", [OURS, OURS_TWICE, BARE_CURVE, BARE_COMMIT], ids=lambda one: one.name
+)
 def test_a_system_of_our_own_acks_what_two_agents_deliver(system: System, episodes: Path) -> None:
     count = measure(system, load(episodes), NO_PEERS)
 

@@ -40,7 +40,7 @@ class BareRouter:
         server.start()
         if not ready.wait(10):
             sys.exit(f"the bare ROUTER does not listen at {site.endpoint}")
-        yield contract.Address(address=f"{variant} {folder}", pid=os.getpid())
+        yield contract.Address(address=f"{variant} {folder}", pids=[os.getpid()])
         stop.set()
         server.join()
 

@@ -35,8 +35,8 @@ class Address:
     """Where a system listens."""
 
     address: str
-    pid: int
-    """The process that takes episodes and acks them: the learner's."""
+    pids: Sequence[int]
+    """The processes that take episodes and ack them: the learner's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Count:
     """Acked to all agents within ``seconds``."""
     seconds: float
     server_cpu_s: float
-    """User and system time of the process that acked them, all its threads."""
+    """User and system time of the processes that acked them, all their threads."""
 
 
 class Adapter(Protocol):
@@ -170,7 +170,7 @@ def run_load(adapter: Adapter, load: Load, address: Address) -> Count:
         _wait_for(processes, barrier)
         begin_s.value = time.monotonic() + load.warm_up_s
         barrier.wait()
-        server_cpu_s = _cpu_between(address.pid, begin_s.value, begin_s.value + load.seconds)
+        server_cpu_s = _cpu_between(address.pids, begin_s.value, begin_s.value + load.seconds)
         if any(process.exitcode is not None for process in processes):
             sys.exit("an agent ended while it was measured")
     finally:
@@ -215,12 +215,12 @@ def _run_agent(
     time.sleep(CONNECT_S)
 
 
-def _cpu_between(pid: int, begin_s: float, end_s: float) -> float:
-    """Return the CPU seconds that a process uses between two moments yet to come."""
+def _cpu_between(pids: Sequence[int], begin_s: float, end_s: float) -> float:
+    """Return the CPU seconds that processes use between two moments yet to come."""
     time.sleep(max(0.0, begin_s - time.monotonic()))
-    before_s = _cpu_s(pid)
+    before_s = sum(map(_cpu_s, pids))
     time.sleep(max(0.0, end_s - time.monotonic()))
-    return _cpu_s(pid) - before_s
+    return sum(map(_cpu_s, pids)) - before_s
 
 
 def _cpu_s(pid: int) -> float:

@@ -2,14 +2,19 @@
 
 CURVE and the registry, digest, schema and JPEG headers, ledger, LMDB commit; then the ack. It takes
 JPEG records only: a raw episode is encoded by the agent that sends it, pixel by pixel.
+
+The variant is how many gateways the machine has: each a process with a store of its own, under one
+registry and one key, with its part of the robots. Their reports to each other, one a second, are
+left out.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import zmq
@@ -20,9 +25,11 @@ from protocol.messages import WIRE_VERSION, Ack, EpisodeSubmission, FromGateway,
 from protocol.sockets import SocketLimits, connect, make_dealer
 from tests.benchmarks.episodes import EPISODES, benchmark_episode
 from tests.benchmarks.peers import contract
-from tests.delivery_site import DeliverySite, make_site
+from tests.delivery_site import DeliverySite, free_port, make_site
 
 MAX_AGENTS = 64
+STORE_BYTES = 8 * 10**9
+_START_S = 30.0
 LIMITS = SocketLimits(frame_bytes=EPISODE_LIMITS.record_bytes + MAX_HEADER_BYTES)
 
 
@@ -32,21 +39,48 @@ class OurGateway:
         site = make_site(folder)
         for agent in range(MAX_AGENTS):
             site.enrol(contract.agent_name(agent))
-        gateway = site.gateway(max_store_bytes=8 * 10**9)
-        gateway.start()
-        yield contract.Address(address=str(folder), pid=os.getpid())
-        gateway.stop()
+        endpoints = [site.endpoint]
+        endpoints += [f"tcp://127.0.0.1:{free_port()}" for _ in range(1, int(variant))]
+        with ExitStack() as stack:
+            pids = [stack.enter_context(_gateway(site, endpoint)) for endpoint in endpoints]
+            yield contract.Address(address=f"{','.join(endpoints)} {folder}", pids=pids)
 
     def deliver(
         self, address: str, agent: int, load: contract.Load, episodes: Sequence[bytes]
     ) -> Iterator[int]:
+        endpoints, folder = address.split(maxsplit=1)
         name = contract.agent_name(agent)
-        site = DeliverySite(Path(address))
+        site = DeliverySite(Path(folder))
         dealer = make_dealer(zmq.Context(), site.keys_of(name), site.server_public(), LIMITS)
-        connect(dealer, site.endpoint)
+        own = endpoints.split(",")
+        connect(dealer, own[agent % len(own)])
         spool_id = name.encode().ljust(16, b"\0")
         greet(dealer, name, spool_id)
         return _exchange(dealer, spool_id, records_of(name, load.kind, episodes), load.window)
+
+
+@contextmanager
+def _gateway(site: DeliverySite, endpoint: str) -> Iterator[int]:
+    """Run a gateway in a process of its own; give the process's id."""
+    context = multiprocessing.get_context("spawn")
+    ready, stop = context.Event(), context.Event()
+    process = context.Process(target=_run_gateway, args=(site, endpoint, ready, stop))
+    process.start()
+    if not ready.wait(_START_S):
+        raise SystemExit(f"no gateway at {endpoint} within {_START_S:.0f} s")
+    assert process.pid is not None
+    yield process.pid
+    stop.set()
+    process.join()
+
+
+def _run_gateway(site: DeliverySite, endpoint: str, ready: Event, stop: Event) -> None:
+    store = site.store / endpoint.rpartition(":")[2]
+    gateway = site.gateway(bind=endpoint, store=store, max_store_bytes=STORE_BYTES)
+    gateway.start()
+    ready.set()
+    stop.wait()
+    gateway.stop()
 
 
 def greet(dealer: zmq.Socket[bytes], name: str, spool_id: bytes) -> None:

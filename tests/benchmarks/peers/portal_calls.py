@@ -34,7 +34,7 @@ class PortalCalls:
         server = portal.Server(port, logging=False)
         server.bind("put", put)
         server.start(block=False)
-        yield contract.Address(address=f"localhost:{port}", pid=os.getpid())
+        yield contract.Address(address=f"localhost:{port}", pids=[os.getpid()])
 
     def deliver(
         self, address: str, agent: int, load: contract.Load, episodes: Sequence[bytes]

@@ -51,7 +51,7 @@ class RayActor:
         )
         receiver = Receiver.options(name="receiver").remote()
         pid = ray.get(receiver.pid.remote())
-        yield contract.Address(address=context.address_info["address"], pid=pid)
+        yield contract.Address(address=context.address_info["address"], pids=[pid])
         ray.shutdown()
 
     def deliver(

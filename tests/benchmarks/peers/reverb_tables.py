@@ -34,7 +34,7 @@ class ReverbTables:
             rate_limiter=reverb.rate_limiters.MinSize(1),
         )
         server = reverb.Server(tables=[table], port=None)
-        yield contract.Address(address=f"{variant} localhost:{server.port}", pid=os.getpid())
+        yield contract.Address(address=f"{variant} localhost:{server.port}", pids=[os.getpid()])
         server.stop()
 
     def deliver(

@@ -24,7 +24,15 @@ class System:
 OURS = System(
     name="ours",
     module="gateway",
+    variant="1",
     guarantee="durable, encrypted, authenticated, checked, in the ledger",
+    is_ours=True,
+)
+OURS_TWICE = System(
+    name="ours, two gateways",
+    module="gateway",
+    variant="2",
+    guarantee="the same, half of the agents each",
     is_ours=True,
 )
 BARE = System(
@@ -76,6 +84,7 @@ SYSTEMS = (
     BARE,
     BARE_CURVE,
     OURS,
+    OURS_TWICE,
     BARE_COMMIT,
     REVERB,
     REVERB_INSERT,
