@@ -9,10 +9,11 @@ from typing import Self
 
 
 class MeteredLink:
-    """Forwards connections to a port; of what the server sends, only ``allow``ed bytes pass."""
+    """Forwards connections to a server; of what the server sends, only ``allow``ed bytes pass."""
 
-    def __init__(self, server_port: int) -> None:
-        self._server_port = server_port
+    def __init__(self, server: str) -> None:
+        """Listen for robots of the server at an endpoint such as ``tcp://127.0.0.1:7447``."""
+        self._server_port = int(server.rsplit(":", 1)[1])
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._allowed: float = float("inf")

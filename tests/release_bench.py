@@ -11,8 +11,11 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
+
 from fleet.releases import ReleaseClient
 from learner.releases.server import ReleaseServer
+from protocol.episode import GripperPose
 from protocol.hand_eye import HandEyeMap
 from protocol.registry import Registry
 from protocol.security import CurveKeys
@@ -142,6 +145,14 @@ def take(receiver: ReleaseReceiver, version: int) -> QFunction:
     assert newest is not None
     assert newest.version == version
     return newest
+
+
+def stay_score(q_function: QFunction) -> float:
+    """Return the success that a network predicts for staying where the hand is."""
+    image = np.zeros((SIZE_PX, SIZE_PX, 3), np.uint8)
+    pose = GripperPose(x_m=0.0, y_m=0.0, z_m=0.05, yaw_rad=0.0)
+    features = q_function.encode(image, image)
+    return float(q_function.score(features, pose, np.zeros((1, 5), np.float32))[0])
 
 
 def serve(folder: str, endpoint: str, *release: str) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,13 +15,6 @@ from protocol.messages import ReleaseAnnouncement, ReleaseOrder, SignedOrder
 from protocol.release_order import sign_order
 from tests.release_bench import Bench, take
 from tests.releases import OTHER_KEY, SIGNING_KEY, make_release, wait_until
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.close()
 
 
 def serving(bench: Bench, *versions: int) -> ReleaseServer:
