@@ -171,9 +171,16 @@ class Agent:
                 pause_s = FIRST_PAUSE_S
                 continue
             logger.warning("%s: %s; next try in %.1f s", self._config.name, self._warning, pause_s)
-            stopping.wait(pause_s)
+            self._pause(stopping, pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         self._emergency.check()
+
+    def _pause(self, stopping: Event, pause_s: float) -> None:
+        try:
+            self._watch.pause(stopping, pause_s)
+        except SafetyFault as error:
+            self._health.note_error(error)
+            raise
 
     def _hear_orders(self) -> None:
         """Begin to deliver; raise SafetyFault if an operator has stopped the robot meanwhile."""

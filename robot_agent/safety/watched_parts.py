@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from threading import Event
 from typing import cast
 
 from protocol.episode import GripperPose
@@ -16,9 +19,15 @@ from robot_agent.robots.base import (
     Robot,
     RobotState,
     ThermometerRobot,
+    TurningRobot,
 )
 from robot_agent.safety.emergency_stop import EmergencyStop
 from robot_agent.safety.watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.1
+"""How often an arm is looked at while its agent pauses."""
 
 
 class Watch:
@@ -27,6 +36,8 @@ class Watch:
     def __init__(self, watchdog: Watchdog, emergency: EmergencyStop) -> None:
         self._watchdog = watchdog
         self._emergency = emergency
+        self._arm: Robot | None = None
+        """A robot whose motors go on without its agent."""
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -83,10 +94,38 @@ class Watch:
         self._emergency.check()
         self._watchdog.beat()
 
+    def pause(self, stopping: Event, pause_s: float) -> None:
+        """Wait for ``stopping``, at most ``pause_s``, after something failed.
+
+        An arm is looked at meanwhile: motors that let go, or are overloaded again, must not stay so
+        until the next try.
+
+        Raises:
+            SafetyFault: only a person may resume; the robot was told to hold still.
+        """
+        end_s = time.monotonic() + pause_s
+        while not stopping.is_set() and (left_s := end_s - time.monotonic()) > 0:
+            self._look_at_arm()
+            stopping.wait(min(left_s, LOOK_EVERY_S))
+
+    def _look_at_arm(self) -> None:
+        if self._arm is None:
+            return
+        try:
+            with self.call():
+                self._arm.state()
+        except SafetyFault:
+            raise
+        except GraspFleetError as error:
+            # What is paused for was said already; the next try says if it lasts.
+            logger.debug("in the pause: %s", error)
+
     def watched_robot(self, robot: Robot) -> Robot:
         """Return ``robot``, which is open, so that all that it does is watched."""
         self._watchdog.note_open()
         self._emergency.protect(robot)
+        if self._watchdog.guard_pid is not None:
+            self._arm = robot
         # Open it is already, so it lacks the means to be opened.
         return cast(Robot, _WatchedRobot(robot, self))
 
@@ -110,6 +149,8 @@ class _WatchedRobot:
         # __getattr__ from Python 3.12 on.
         if isinstance(robot, ReachLimitedRobot):
             self.nearest_reachable = robot.nearest_reachable
+        if isinstance(robot, TurningRobot):
+            self.hand_yaw_rad = watch.call()(robot.hand_yaw_rad)
         if isinstance(robot, ThermometerRobot):
             self.temperature_c = watch.call()(robot.temperature_c)
         if isinstance(robot, InstrumentedRobot):
