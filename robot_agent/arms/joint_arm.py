@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from protocol.episode import GripperPose
-from protocol.errors import ConfigurationError, GraspFleetError, SafetyFault
+from protocol.errors import ConfigurationError, GraspFleetError
 from robot_agent.arms.arm_motions import ArmMotions
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.holding import hold_still
@@ -84,9 +84,8 @@ class JointArm:
         self._gate = gate
         self._clock = clock
         self._shuffle = shuffle
-        self._is_ready = self._has_torque = self._is_closed = False
+        self._has_torque = self._is_closed = False
         self._asked_yaw_rad = 0.0
-        self._fault: SafetyFault | None = None
 
     @property
     def servos(self) -> ServoGroup:
@@ -187,7 +186,6 @@ class JointArm:
     def stop(self) -> None:
         """Hold still where the arm is with limited torque, from any state and any thread."""
         with named_errors(self._site.name), self._gate.stopping(), ExitStack() as both:
-            self._is_ready = False
             self._has_torque = True
             # The gripper too, when the arm's own motors do not answer.
             both.callback(self._gripper.hold)
@@ -207,7 +205,7 @@ class JointArm:
         with ExitStack() as parts:
             parts.callback(self._gripper.disconnect)
             parts.callback(self._servos.close)
-            if self._is_ready:
+            if self._gate.is_ready:
                 self._try_to_park()
             if self._has_torque:
                 self.stop()
@@ -222,34 +220,13 @@ class JointArm:
 
     @contextmanager
     def _motion(self) -> Iterator[ArmMotions]:
-        """Make sure that the arm may move and can, and know how a motion ended."""
-        if self._fault is not None:
-            raise SafetyFault(
-                f"{self._site.name}: does not move since a fault: {self._fault}; once a person has "
-                "seen to it, start the agent again"
-            )
-        arm = self._calibrated()
-        self._gate.start_motion()
-        try:
-            with named_errors(self._site.name):
-                self._site.beat()
-                self._make_ready(arm)
-                yield arm
-        except SafetyFault as error:
-            self._fault = error
-            self._is_ready = False
-            raise
-        except BaseException:
-            # Also after Ctrl-C, or an error in here, nothing but holding may follow.
-            self._is_ready = False
-            raise
+        with named_errors(self._site.name), self._gate.motion(self._site.beat, self._make_ready):
+            yield self._calibrated()
 
-    def _make_ready(self, arm: ArmMotions) -> None:
-        if not self._is_ready:
-            self._has_torque = True
-            arm.make_ready()
-            with self._gate.passing():
-                self._is_ready = True
+    def _make_ready(self) -> None:
+        arm = self._calibrated()
+        self._has_torque = True
+        arm.make_ready()
 
     def _calibrated(self) -> ArmMotions:
         if self._arm is None:

@@ -11,14 +11,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 
 from protocol.episode import GripperPose
-from protocol.errors import RobotError, SafetyFault
+from protocol.errors import RobotError
 from robot_agent.arms.arm_options import load_shuffle, parse_options
 from robot_agent.arms.clock import Clock, SystemClock
 from robot_agent.arms.motion_gate import MotionGate
@@ -69,8 +69,7 @@ class GcodeArm:
         self._reach = GcodeReach(options)
         self._wrist = wrist
         self._asked_yaw_rad = 0.0
-        self._is_ready = self._is_homed = self._is_closed = self._has_moved = False
-        self._fault: SafetyFault | None = None
+        self._is_homed = self._is_closed = self._has_moved = False
 
     @classmethod
     def open(cls, options: Mapping[str, Any], site: RobotSite, clock: Clock | None = None) -> Self:
@@ -190,7 +189,6 @@ class GcodeArm:
 
     def stop(self) -> None:
         """Hold still where the arm is, from any state and any thread."""
-        self._is_ready = False
         with self._gate.stopping(), ExitStack() as both:
             # The gripper too, when the controller does not answer.
             both.callback(self._gripper.hold)
@@ -210,47 +208,23 @@ class GcodeArm:
         with ExitStack() as parts:
             parts.callback(self._controller.close)
             parts.callback(self._gripper.disconnect)
-            if not self._is_parked_gently() and self._has_moved:
+            if self._gate.is_ready:
+                self._try_to_park()
+            if self._has_moved and not self._gate.is_ready:
                 self.stop()
 
-    def _is_parked_gently(self) -> bool:
-        """Park if the arm may move; say whether it did."""
-        if not self._is_ready or self._fault is not None:
-            return False
+    def _try_to_park(self) -> None:
         try:
             with self._motion():
                 self._park(CLOSING_SLOWDOWN)
         except RobotError as error:
             # Holding still where it is will do.
             logger.warning("%s: not parked: %s", self._site.name, error)
-            return False
-        return True
 
-    @contextmanager
-    def _motion(self) -> Iterator[None]:
-        """Make sure that the arm may move and can, and know how a motion ended."""
-        if self._fault is not None:
-            raise SafetyFault(
-                f"{self._site.name}: does not move since a fault: {self._fault}; once a person has "
-                "seen to it, start the agent again"
-            )
-        self._gate.start_motion()
-        try:
-            self._site.beat()
-            self._make_ready()
-            yield
-        except SafetyFault as error:
-            self._fault = error
-            self._is_ready = False
-            raise
-        except BaseException:
-            # Also after Ctrl-C, or an error in here, nothing but holding may follow.
-            self._is_ready = False
-            raise
+    def _motion(self) -> AbstractContextManager[None]:
+        return self._gate.motion(self._site.beat, self._make_ready)
 
     def _make_ready(self) -> None:
-        if self._is_ready:
-            return
         self._controller.prepare()
         self._has_moved = True
         if not self._is_homed:
@@ -259,7 +233,6 @@ class GcodeArm:
             self._wrist.turn_to(WRIST_CENTRE_DEG)
             self._park(FIRST_SLOWDOWN)
             self._is_homed = True
-        self._is_ready = True
 
     def _here(self) -> GcodePose:
         x_m, y_m, z_m = self._controller.position_m()
