@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from protocol.messages import Tombstone
-from robot_agent.config import OutboxConfig
 from robot_agent.delivery.outbox import Outbox
 from robot_agent.delivery.tombstone_sender import TombstoneSender
 
 
 @pytest.fixture
-def outbox(tmp_path: Path) -> Iterator[Outbox]:
-    outbox = Outbox(tmp_path, OutboxConfig())
+def outbox(outbox: Outbox) -> Outbox:
     for number in range(10):
         outbox.put(bytes([number]))
-    yield outbox
-    outbox.close()
+    return outbox
 
 
 @pytest.fixture
