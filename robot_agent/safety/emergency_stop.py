@@ -125,7 +125,12 @@ class EmergencyStop:
     @property
     def is_held(self) -> bool:
         """Whether it was pulled, the robot holds still, and the stop is on disk."""
-        return self._pulled is not None and self._is_halted and self._kept.is_set()
+        return self._pulled is not None and self._is_halted and self.is_kept
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the stop is on disk: only a person lets the robot start again."""
+        return self._kept.is_set()
 
     def check(self, cause: Exception | None = None) -> None:
         """Raise SafetyFault if the robot was stopped; ``cause`` is what that led to."""

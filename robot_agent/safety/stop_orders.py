@@ -42,11 +42,10 @@ class StopOrders:
         if is_known and self._emergency.pulled is None:
             return StopConfirmation(order_id=stop.order_id, resumed=True)
         self._emergency.pull(f"by {stop.by}, over the learner")
-        if not self._emergency.is_held:
-            return None
-        if not is_known:
+        # From then on a person lifts the stop, also of an arm that never took it from its agent.
+        if self._emergency.is_kept and not is_known:
             self._note(stop.order_id)
-        return StopConfirmation(order_id=stop.order_id)
+        return StopConfirmation(order_id=stop.order_id) if self._emergency.is_held else None
 
     def _note(self, order_id: bytes) -> None:
         self._obeyed = [*self._obeyed, order_id][-_REMEMBERED:]

@@ -140,6 +140,21 @@ def test_a_robot_that_is_away_stops_when_it_connects_also_to_a_learner_that_was_
         wait_until(lambda: emergency.pulled is not None, "it stops")
 
 
+def test_a_robot_that_its_agent_could_not_stop_goes_on_once_a_person_resumed_it(
+    site: DeliverySite, gateway: Gateway
+):
+    robot = HeldRobot()
+    robot.is_answering = False
+    with agent(site, "arm") as emergency:
+        emergency.protect(robot)
+        assert not order_stop(site, "arm", within_s=0.5).is_done
+        emergency.leave()  # to its guard, as an agent does that ends
+    resume(site, "arm")
+    with agent(site, "arm") as emergency:
+        wait_until(lambda: status_of(gateway, "arm").stop is None, "the order is settled")
+        assert emergency.pulled is None
+
+
 def test_a_robot_that_a_person_resumed_goes_on_and_the_order_is_forgotten(
     site: DeliverySite, gateway: Gateway
 ):

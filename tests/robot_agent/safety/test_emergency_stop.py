@@ -67,20 +67,32 @@ def test_a_robot_that_cannot_be_stopped_is_tried_until_it_holds_still(
     assert (robot.stops, robot.tries) == (1, tries)
 
 
-def test_an_order_is_confirmed_and_noted_only_once_the_robot_holds_still(
+def test_an_order_is_confirmed_only_once_the_robot_holds_still(
     tmp_path: Path, emergency: EmergencyStop
 ):
     robot = StubbornRobot(RobotError("no answer"))
     emergency.protect(robot)
     orders = StopOrders(tmp_path, emergency)
     assert orders.obey(ORDER) is None
-    assert not (tmp_path / "stop-orders.json").exists()
     robot.trouble = None
     wait_until(lambda: emergency.is_held, "it holds still")
     answer = orders.obey(ORDER)
     assert answer is not None
     assert not answer.resumed
-    assert (tmp_path / "stop-orders.json").exists()
+
+
+def test_an_order_whose_halt_failed_stops_the_robot_no_more_once_a_person_resumed_it(
+    tmp_path: Path, latch: StopLatch
+):
+    with EmergencyStop("arm-1", latch) as emergency:
+        emergency.protect(StubbornRobot(RobotError("no answer")))
+        assert StopOrders(tmp_path, emergency).obey(ORDER) is None
+    latch.release(latch.stops())
+    with EmergencyStop("arm-1", latch) as emergency:
+        answer = StopOrders(tmp_path, emergency).obey(ORDER)
+        assert answer is not None
+        assert answer.resumed
+        assert emergency.pulled is None
 
 
 def test_an_order_is_not_confirmed_before_the_stop_is_on_disk(tmp_path: Path):
