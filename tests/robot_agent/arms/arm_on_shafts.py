@@ -66,6 +66,14 @@ class ArmOnShafts:
         found = calibration_of("so101")
         return np.stack([found.joints_from_motors(one) for one in self.joints.commands])
 
+    def tips_m(self) -> NDArray[np.float64]:
+        """float64[M, 3]: where every set point so far puts the finger tips."""
+        return np.stack([self.model.transform(one)[:3, 3] for one in self.commanded_rad()])
+
+
+def apart_m(one: GripperPose, other: GripperPose) -> float:
+    return float(np.linalg.norm(one.as_array()[:3] - other.as_array()[:3]))
+
 
 def arm_on_shafts(
     folder: Path,

@@ -1,0 +1,56 @@
+"""A G-code arm and the emulated controller that it is opened on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from protocol.episode import GripperPose
+from robot_agent.config import SafetyConfig
+from robot_agent.robots.base import RobotSite
+from robot_agent.robots.gcode_arm import GcodeArm
+from tests.emulators.gcode_controller import EmulatedGcodeController
+from tests.emulators.hurried_clock import HurriedClock
+from tests.emulators.pty_port import PtyPort
+
+ABOVE_BIN = GripperPose(x_m=0.04, y_m=-0.03, z_m=0.12, yaw_rad=0.6)
+LEAST_S = 10.0
+
+
+def until(happened: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + LEAST_S
+    while not happened():
+        assert time.monotonic() < end_s, "it never happened"
+        time.sleep(0.001)
+
+
+def site(folder: Path, **safety: float) -> RobotSite:
+    limits = SafetyConfig(**{"max_joint_speed_rad_s": 100.0} | safety)
+    return RobotSite(name="arm-1", state_folder=folder, safety=limits)
+
+
+class Bench:
+    """A controller on a cable, and what is opened on it."""
+
+    def __init__(self, folder: Path, firmware: str = "uarm-4") -> None:
+        self.controller = EmulatedGcodeController(firmware=firmware)
+        self.line = PtyPort(self.controller, folder / "arm")
+        self.folder = folder
+        self.options: dict[str, object] = {
+            "port": str(self.line.path), "firmware": firmware, "tool_travel_s": 0.05,
+        }  # fmt: skip
+
+    def open(self, *, safety: dict[str, float] | None = None, **options: object) -> GcodeArm:
+        return GcodeArm.open(
+            self.options | options, site(self.folder, **safety or {}), HurriedClock()
+        )
+
+    @contextmanager
+    def opened(self, **options: object) -> Iterator[GcodeArm]:
+        arm = self.open(**options)
+        try:
+            yield arm
+        finally:
+            arm.close()
