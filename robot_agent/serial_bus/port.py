@@ -8,8 +8,8 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -105,15 +105,9 @@ class SerialPort:
             PortGoneError: the port vanished; the next use opens it again.
             ConfigurationError: as for ``open``.
         """
-        with self._lock:
-            self._be_open()
-            self.counters.transactions += 1
-            try:
-                self._drain()
-                self._write(request)
-                is_whole = self._receive(reply, time.monotonic() + timeout_s)
-            except OSError as error:
-                raise self._gone(error) from error
+        with self._in_turn():
+            self._write(request)
+            is_whole = self._receive(reply, time.monotonic() + timeout_s)
             if is_whole:
                 self._echo.answered()
             self._is_disturbed = not is_whole
@@ -127,14 +121,8 @@ class SerialPort:
             PortGoneError: the port vanished; the next use opens it again.
             ConfigurationError: as for ``open``.
         """
-        with self._lock:
-            self._be_open()
-            self.counters.transactions += 1
-            try:
-                self._drain()
-                self._write(request)
-            except OSError as error:
-                raise self._gone(error) from error
+        with self._in_turn():
+            self._write(request)
 
     def listen(self, reply: Reply, *, timeout_s: float) -> bool:
         """Feed what comes, asked for or not, to ``reply``; False if it was not whole in time.
@@ -145,12 +133,8 @@ class SerialPort:
             PortGoneError: the port vanished; the next use opens it again.
             ConfigurationError: as for ``open``.
         """
-        with self._lock:
-            self._be_open()
-            try:
-                return self._receive(reply, time.monotonic() + timeout_s)
-            except OSError as error:
-                raise self._gone(error) from error
+        with self._in_turn():
+            return self._receive(reply, time.monotonic() + timeout_s)
 
     def wire_s(self, count: int) -> float:
         """Return how long ``count`` bytes take on the wire, start and stop bits included."""
@@ -160,6 +144,16 @@ class SerialPort:
         """Let go of the port; a later use opens it again. May be called twice."""
         with self._lock:
             self._let_go()
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """Have the port open and for oneself; what fails on it means that it is gone."""
+        with self._lock:
+            self._be_open()
+            try:
+                yield
+            except OSError as error:
+                raise self._gone(error) from error
 
     def _be_open(self) -> None:
         if self._serial is not None:
@@ -193,6 +187,8 @@ class SerialPort:
             self.counters.garbage_bytes += len(self._echo.strip(stale))
 
     def _write(self, request: bytes) -> None:
+        self.counters.transactions += 1
+        self._drain()
         self._echo.expect(request)
         rest = request
         end_s = time.monotonic() + WRITE_TIMEOUT_S

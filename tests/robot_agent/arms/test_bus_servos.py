@@ -84,7 +84,7 @@ def cable(line: EmulatedLine[Any], tmp_path: Path) -> Iterator[PtyPort]:
 @pytest.fixture
 def servos(make: Make, cable: PtyPort) -> Iterator[ServoGroup]:
     port = SerialPort(cable.path, baud=1_000_000)
-    group = make.group(make.bus(port, reply_timeout_s=0.1), IDS)
+    group = make.group(make.bus(port, reply_timeout_s=0.2), IDS)
     yield group
     group.close()
 
