@@ -10,16 +10,23 @@ from protocol.codec import digest
 
 SPOOL = bytes(range(16))
 PAGE = 4096
+MAX_BYTES = 10**8
 
 
 def arrival(
-    sequence: int, *, robot: str = "arm", record_bytes: int = 12_000, what: str = ""
+    sequence: int,
+    record: bytes = b"",
+    *,
+    robot: str = "arm",
+    record_bytes: int = 12_000,
+    what: str = "",
+    letter: str = "s",
 ) -> Arrival:
-    """Return a record that is full of its own name."""
+    """Return a record that is full of its own name, unless another is given."""
     name = f"{robot}/{sequence}{what};".encode()
-    record = (name * (record_bytes // len(name) + 1))[:record_bytes]
+    record = record or (name * (record_bytes // len(name) + 1))[:record_bytes]
     key = RecordKey(robot_id=robot, spool_id=SPOOL, sequence=sequence)
-    return Arrival(key=key, digest=digest(record), record=record, letter="s")
+    return Arrival(key=key, digest=digest(record), record=record, letter=letter)
 
 
 def everything(store: EpisodeStore) -> dict[int, StoredEpisode]:
@@ -28,6 +35,11 @@ def everything(store: EpisodeStore) -> dict[int, StoredEpisode]:
     while piece := store.tail(max(found, default=0), 100):
         found.update(piece)
     return found
+
+
+def commit_numbers(store: EpisodeStore, after: int = 0, limit: int = 100) -> list[int]:
+    """Return the commit numbers of the sound records of one piece."""
+    return [number for number, _ in store.tail(after, limit)]
 
 
 def data_file(store_folder: Path) -> Path:

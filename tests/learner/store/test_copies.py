@@ -16,9 +16,8 @@ from learner.store.sequence_set import SequenceSet
 from learner.store.stored_episode import SEQUENCE, Burial, Verdict
 from learner.store.verification import verify_store
 from protocol.errors import StoreError
-from tests.stored_records import PAGE, SPOOL, arrival, data_file, everything, tree_pages
+from tests.stored_records import MAX_BYTES, PAGE, SPOOL, arrival, data_file, everything, tree_pages
 
-MAX_BYTES = 10**8
 COUNT = 40
 LEAF = 2
 

@@ -18,9 +18,8 @@ from learner.store.verification import verify_store
 from protocol.errors import ConfigurationError, StoreError, StoreFullError
 from tests.delivery_site import ROOT
 from tests.disks import small_disk
-from tests.stored_records import SPOOL, arrival, data_file, everything, tree_pages
+from tests.stored_records import MAX_BYTES, SPOOL, arrival, data_file, everything, tree_pages
 
-MAX_BYTES = 10**8
 PAGE = 4096
 
 WRITER = """

@@ -17,9 +17,8 @@ from learner.store.stored_episode import SEQUENCE, Burial, Verdict
 from learner.store.verification import verify_store
 from protocol.configuration import from_table
 from protocol.errors import ConfigurationError
-from tests.stored_records import PAGE, SPOOL, arrival, data_file, everything, tree_pages
+from tests.stored_records import MAX_BYTES, PAGE, SPOOL, arrival, data_file, everything, tree_pages
 
-MAX_BYTES = 10**8
 ROOT = Path(__file__).parents[3]
 RETIRE = """
 import sys

@@ -14,9 +14,8 @@ from learner.store.episode_store import EpisodeStore
 from learner.store.export import export_store
 from learner.store.verification import verify_store
 from protocol.errors import ConfigurationError
-from tests.stored_records import arrival
+from tests.stored_records import MAX_BYTES, arrival
 
-MAX_BYTES = 10**8
 WRITER = f"""
 import sys
 from pathlib import Path
