@@ -17,6 +17,7 @@ from fleet.commands.releases import releases
 from fleet.commands.robots import enrol, revoke
 from fleet.commands.stops import stop
 from fleet.commands.trials import demo, evaluate_release
+from protocol.configuration import refuse_repeated_options
 from protocol.errors import ConfigurationError, GraspFleetError
 
 app = SubcommandApp()
@@ -37,6 +38,7 @@ def main() -> None:
     """Run the command line; errors are one clear line on stderr."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        refuse_repeated_options(sys.argv[1:])
         status = app.cli(prog="fleet", description="GraspFleet: the operator's tools.")
     except ConfigurationError as error:
         sys.exit(_say(error, EXIT_CONFIGURATION))

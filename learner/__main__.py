@@ -22,7 +22,7 @@ from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.logs import configure_logs
 from learner.readiness import await_cluster
-from protocol.configuration import load_toml
+from protocol.configuration import load_toml, refuse_repeated_options
 from protocol.errors import ConfigurationError, GraspFleetError
 
 logger = logging.getLogger("learner")
@@ -54,9 +54,9 @@ class Arguments:
 
 def main() -> None:
     """Run the learner; exit status 2 for a wrong configuration, 1 for any other failure."""
-    arguments = tyro.cli(Arguments, prog="python -m learner")
     try:
-        run_as_told(arguments)
+        refuse_repeated_options(sys.argv[1:])
+        run_as_told(tyro.cli(Arguments, prog="python -m learner"))
     except ConfigurationError as error:
         sys.exit(_said(error, 2))
     except (GraspFleetError, RayError) as error:

@@ -12,6 +12,7 @@ import re
 import tomllib
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -43,6 +44,21 @@ def load_toml(path: Path, into: type[T]) -> T:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: not TOML: {error}") from error
     return from_table(table, into, name=str(path), folder=path.resolve().parent)
+
+
+def refuse_repeated_options(arguments: Sequence[str]) -> None:
+    """Refuse a command line that gives an option twice: argparse would forget the first one.
+
+    Raises:
+        ConfigurationError: of two values only the last would count.
+    """
+    given = [one.partition("=")[0] for one in arguments if one.startswith("--") and one != "--"]
+    for option in given:
+        if given.count(option) > 1:
+            raise ConfigurationError(
+                f"{option} is given twice, and only the last would count; where it takes several "
+                f"values they follow one {option}"
+            )
 
 
 def from_table(table: dict[str, Any], into: type[T], *, name: str, folder: Path) -> T:

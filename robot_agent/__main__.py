@@ -6,6 +6,7 @@ import sys
 
 from tyro.extras import SubcommandApp
 
+from protocol.configuration import refuse_repeated_options
 from protocol.errors import ConfigurationError, GraspFleetError, SafetyFault
 from robot_agent.commands.calibrate import calibrate
 from robot_agent.commands.check import check
@@ -30,6 +31,7 @@ app.command(resume)
 def main() -> None:
     """Run the command line; errors are one clear line on stderr."""
     try:
+        refuse_repeated_options(sys.argv[1:])
         status = app.cli(prog="robot-agent", description=DESCRIPTION)
     except ConfigurationError as error:
         sys.exit(_said(error, CONFIGURATION_STATUS))

@@ -51,6 +51,7 @@ def test_command_line_answers_a_mistake_with_one_clear_line_and_status_two(tmp_p
         (("evaluate", "--run", str(tmp_path)), "not a fleet's run folder"),
         (("revoke", "nobody", "--run", str(tmp_path)), "not a fleet's run folder"),
         (("stop", "arm", "--run", str(tmp_path)), "not a fleet's run folder"),
+        (("episodes", "verify", "--store", "a", "--store", "b"), "--store is given twice"),
         (("stop",), "name one robot, or say --all"),
         (("stop", "arm", "--all"), "name one robot, or say --all"),
     ):
