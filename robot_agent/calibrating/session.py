@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -24,8 +26,9 @@ from robot_agent.calibrating.own_motion import find_hand_eye_map
 from robot_agent.cameras.detail import detailed
 from robot_agent.config import AgentConfig
 from robot_agent.delivery.outbox_file import claim
-from robot_agent.drivers import load_driver, open_camera, open_robot
-from robot_agent.robots.base import Robot, RobotSite
+from robot_agent.drivers import open_camera, open_robot
+from robot_agent.robots.base import Robot
+from robot_agent.safety.attended_robot import attended_robot
 from robot_agent.safety.stop_latch import StopLatch
 from robot_agent.safety.workspace import Workspace
 
@@ -169,28 +172,14 @@ class CalibrationSession:
         )
         return found
 
-    @contextmanager
-    def _robot(self) -> Iterator[Robot]:
-        with _held_still_after_an_error(open_robot(self._config)) as robot:
-            yield robot
+    def _robot(self) -> AbstractContextManager[Robot]:
+        return attended_robot(self._config, partial(open_robot, self._config))
 
     @contextmanager
     def _uncalibrated_robot(self) -> Iterator[Robot]:
         """Open the robot as if it had never been calibrated: what there is may be of another."""
-        with ExitStack() as parts:
-            folder = Path(parts.enter_context(tempfile.TemporaryDirectory()))
-            config = self._config
-            site = RobotSite(name=config.name, state_folder=folder, safety=config.safety)
-            robot: Robot = load_driver(config.robot.driver).open(config.robot.options, site)
-            yield parts.enter_context(_held_still_after_an_error(robot))
-
-
-@contextmanager
-def _held_still_after_an_error(robot: Robot) -> Iterator[Robot]:
-    """Close the robot at the end; after an error or Ctrl-C it holds still instead of parking."""
-    with closing(robot):
-        try:
-            yield robot
-        except BaseException:
-            robot.stop()
-            raise
+        config = self._config
+        with tempfile.TemporaryDirectory() as folder:
+            elsewhere = dataclasses.replace(config, state_folder=Path(folder))
+            with attended_robot(config, partial(open_robot, elsewhere)) as robot:
+                yield robot

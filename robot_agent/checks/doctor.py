@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
 from typing import cast
 
@@ -26,6 +26,7 @@ from robot_agent.delivery.outbox_file import claim
 from robot_agent.drivers import open_camera, open_robot
 from robot_agent.robots.base import Robot
 from robot_agent.robots.check_result import CheckResult, fail, warn
+from robot_agent.safety.attended_robot import attended_robot
 from robot_agent.safety.stop_latch import StopLatch
 
 _OF_THE_COMPUTER: dict[Subject, Callable[[AgentConfig], Iterable[CheckResult]]] = {
@@ -47,8 +48,8 @@ _REMEDIES: dict[Subject, str] = {
 
 def examine(
     config: AgentConfig, *, skip: Collection[Subject] = (), may_move: bool = False
-) -> Iterator[CheckResult]:
-    """Yield what is found, part by part.
+) -> Generator[CheckResult, None, None]:
+    """Yield what is found, part by part. An arm that moved holds still when this is cut short.
 
     Args:
         config: of the robot.
@@ -88,20 +89,26 @@ def _beside_no_agent(config: AgentConfig, wanted: set[Subject]) -> Iterator[Chec
 def _hardware(config: AgentConfig, wanted: set[Subject]) -> Iterator[CheckResult]:
     if "port" in wanted:
         yield from _results("port", partial(check_ports, config))
-    robot = None
+    robot, parts = None, ExitStack()
     if wanted & {"robot", "reach", "gripper", "camera"}:
         try:
-            robot = open_robot(config)
+            robot = parts.enter_context(_opened(config, may_move="gripper" in wanted))
         except GraspFleetError as error:
             yield _failed("robot", error)
     try:
-        if robot is not None:
-            yield from _robot(robot, config, wanted)
-        if "camera" in wanted:
-            yield from _results("camera", partial(_camera, config, robot))
-    finally:
-        if robot is not None:
-            yield from _results("robot", partial(_close, robot))
+        with parts:
+            if robot is not None:
+                yield from _robot(robot, config, wanted)
+            if "camera" in wanted:
+                yield from _results("camera", partial(_camera, config, robot))
+    except (GraspFleetError, OSError) as error:  # of closing: all else is a result already
+        yield _failed("robot", error)
+
+
+def _opened(config: AgentConfig, *, may_move: bool) -> AbstractContextManager[Robot]:
+    """Open the robot; one that is not to move is left alone also when this is cut short."""
+    connect = partial(open_robot, config)
+    return attended_robot(config, connect) if may_move else closing(connect())
 
 
 def _robot(robot: Robot, config: AgentConfig, wanted: set[Subject]) -> Iterator[CheckResult]:
@@ -115,11 +122,6 @@ def _robot(robot: Robot, config: AgentConfig, wanted: set[Subject]) -> Iterator[
         yield from _results("reach", partial(check_reach, robot, config))
     if "gripper" in wanted:
         yield from _results("gripper", partial(check_gripper, robot))
-
-
-def _close(robot: Robot) -> Iterator[CheckResult]:
-    robot.close()
-    yield from ()
 
 
 def _camera(config: AgentConfig, robot: Robot | None) -> Iterator[CheckResult]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +19,7 @@ from robot_agent.checks.subject import Subject
 from robot_agent.config import AgentConfig
 from robot_agent.robots.check_result import CheckResult, Verdict
 
-WELL, NOT_WELL = 0, 1
+WELL, NOT_WELL, INTERRUPTED = 0, 1, 130
 _WIDTH = 100
 
 
@@ -30,8 +32,9 @@ def check(
     """Look at port, motors, camera, reach, network, keys, clock and disk; say what to do.
 
     Nothing moves, unless --move is given. The robot's agent must not run meanwhile: beside one, arm
-    and camera are left out. The learner counts the robot as seen. Exit status: 0 when the robot can
-    work, also with warnings; 1 when something failed; 2 when robot.toml is wrong.
+    and camera are left out. The learner counts the robot as seen. Ctrl-C makes an arm that moves
+    hold still where it is. Exit status: 0 when the robot can work, also with warnings; 1 when
+    something failed; 2 when robot.toml is wrong; 130 after Ctrl-C.
 
     Args:
         config: The robot's configuration file.
@@ -48,10 +51,16 @@ def check(
     from robot_agent.checks.doctor import examine
 
     results = []
-    for result in examine(settings, skip=skip, may_move=move):
-        results.append(result)
-        if not json:
-            print(_line(result), flush=True)
+    try:
+        with closing(examine(settings, skip=skip, may_move=move)) as findings:
+            for result in findings:
+                results.append(result)
+                if not json:
+                    print(_line(result), flush=True)
+    except KeyboardInterrupt:
+        arm = "if the arm moved, it holds still where it is" if move else "nothing has moved"
+        print(f"\nstopped; {arm}", file=sys.stderr)
+        return INTERRUPTED
     is_well = all(result.verdict != Verdict.FAIL for result in results)
     if json:
         found = {"robot": settings.name, "well": is_well, "results": results}

@@ -56,18 +56,13 @@ class Watchdog:
             # Ctrl-C in the terminal is for the agent.
             start_new_session=True,
         )
-        assert guard.stdin is not None
-        charge = Charge(
-            agent_pid=os.getpid(),
-            name=config.name,
-            driver=config.robot.driver,
-            options=config.robot.options,
-            state_folder=str(config.state_folder.resolve()),
-            safety=config.safety,
-        )
-        os.write(guard.stdin.fileno(), msgspec.json.encode(charge) + b"\n")
-        os.set_blocking(guard.stdin.fileno(), False)
-        _await_ready(guard)
+        try:
+            _charge(guard, config)
+        except BaseException:
+            # Ctrl-C too: a guard that lives on would take what follows for its agent's death.
+            guard.kill()
+            guard.wait()
+            raise
         return cls(config.name, guard)
 
     @property
@@ -149,6 +144,22 @@ class Watchdog:
                 f"{self._guard.poll()}): it must not move unguarded; the log may say why"
             ) from error
         self._beaten_s = time.monotonic()
+
+
+def _charge(guard: subprocess.Popen[bytes], config: AgentConfig) -> None:
+    """Tell a guard whom it guards, and wait until it is ready."""
+    assert guard.stdin is not None
+    charge = Charge(
+        agent_pid=os.getpid(),
+        name=config.name,
+        driver=config.robot.driver,
+        options=config.robot.options,
+        state_folder=str(config.state_folder.resolve()),
+        safety=config.safety,
+    )
+    os.write(guard.stdin.fileno(), msgspec.json.encode(charge) + b"\n")
+    os.set_blocking(guard.stdin.fileno(), False)
+    _await_ready(guard)
 
 
 def _await_ready(guard: subprocess.Popen[bytes]) -> None:

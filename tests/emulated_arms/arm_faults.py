@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from robot_agent.safety.stop_latch import STOP_FILE
 from tests.delivery_site import wait_until
 from tests.emulated_arms.robot_cell import SAFETY, RobotCell
+from tests.emulated_arms.so101_process import ArmProcess
 
 SAFE_WITHIN_S = 20.0
 """A deadline, not what it takes: the machine may be busy."""
@@ -122,13 +123,13 @@ def hold_after_s(cell: RobotCell, fault: ArmFault, struck_s: float) -> float:
     """
     assert cell.agent.wait(SAFE_WITHIN_S) == fault.status
     wait_until(lambda: cell.latch.read() is not None, "the robot is kept stopped")
-    wait_until(lambda: is_held(cell), "the arm is held", SAFE_WITHIN_S)
+    wait_until(lambda: is_held(cell.arm), "the arm is held", SAFE_WITHIN_S)
     history = cell.arm.history()
     return max(history.rests_s[-1], history.torques[-1][0]) - struck_s
 
 
-def is_held(cell: RobotCell) -> bool:
-    """Return whether the arm is in its safe state, by its servos' registers."""
-    history = cell.arm.history()
+def is_held(arm: ArmProcess) -> bool:
+    """Return whether an arm is in its safe state, by its servos' registers."""
+    history = arm.history()
     is_limited = 0 < history.torque <= HELD_TORQUE and 0 < history.jaw_torque <= GRIP_TORQUE
     return history.is_at_rest and is_limited

@@ -146,7 +146,7 @@ def robot_cell(
         camera: its table in robot.toml; a recording by default.
         environment: of the agents, besides this process's own.
     """
-    _write_robot(folder, HURRIED if is_hurried else SO101, camera or _recording(folder))
+    write_robot(folder, HURRIED if is_hurried else SO101, camera or recording(folder))
     with so101_process(folder / "port") as arm:
         arm.order(f"pace {PACE if is_hurried else 1.0}")
         cell = RobotCell(folder, arm, environment or {})
@@ -157,13 +157,14 @@ def robot_cell(
             cell.close()
 
 
-def _recording(folder: Path) -> dict[str, Any]:
+def recording(folder: Path) -> dict[str, Any]:
+    """Return the table of a camera that gives eight pictures again and again."""
     pictures = write_folder(folder / "pictures", 8)
     driver = "robot_agent.cameras.recorded:RecordedCamera"
     return {"driver": driver, "options": {"path": str(pictures), "fps": 0.0}}
 
 
-def _write_robot(folder: Path, driver: str, camera: Mapping[str, Any]) -> None:
+def write_robot(folder: Path, driver: str, camera: Mapping[str, Any]) -> None:
     """Write the files of a robot whose joints and camera are calibrated."""
     table = make_table(folder) | {
         "max_attempts": 0,

@@ -84,7 +84,7 @@ def test_what_only_a_person_mends_ends_in_an_arm_that_holds_still(
     if fault is not KILLED:
         wait_until(lambda: aborted(hurried) > before, "the attempt arrives as aborted")
     assert fault.says in hurried.log
-    assert is_held(hurried)
+    assert is_held(hurried.arm)
     np.testing.assert_array_equal(hurried.arm.history().positions_rad, held_rad)
     fault.mend(hurried)
 
@@ -98,7 +98,7 @@ def test_an_arm_whose_cable_is_out_when_its_agent_dies_is_held_once_it_is_in_aga
     hurried.agent.kill()
     wait_until(lambda: "the arm may not hold still" in hurried.log, "the guard tried")
     hurried.arm.order("plug")
-    wait_until(lambda: is_held(hurried), "the arm is held")
+    wait_until(lambda: is_held(hurried.arm), "the arm is held")
     wait_until(lambda: "the arm holds still" in hurried.latch.read().why, "the stop says so")
 
 

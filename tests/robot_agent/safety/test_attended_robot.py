@@ -1,0 +1,100 @@
+"""An arm that ``calibrate`` or ``check --move`` moves: what Ctrl-C and SIGKILL leave of it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from robot_agent.safety.stop_latch import StopLatch
+from tests.delivery_site import ROOT, wait_until
+from tests.emulated_arms.arm_faults import is_held
+from tests.emulated_arms.hurried_so101 import PACE
+from tests.emulated_arms.robot_cell import HURRIED, MOVES_RAD_S, recording, write_robot
+from tests.emulated_arms.so101_process import ArmProcess, so101_process
+from tests.robot_agent.safety.recorder import Recorder
+from tests.robot_agent.safety.test_stopped_agent import agent_toml
+from tests.robot_agent.safety.wire_robot import CLOSED, HOLD, STOPPED
+
+CALIBRATE = ["calibrate", "--only", "hand-eye", "--record-seconds", "1"]
+CHECK = ["check", "--move", "--skip", "network", "disk", "clock"]
+SLOW = pytest.mark.slow
+
+
+@pytest.fixture
+def arm(tmp_path: Path) -> Iterator[ArmProcess]:
+    """An SO-101 that outlives whoever moves it, calibrated, with a camera."""
+    write_robot(tmp_path, HURRIED, recording(tmp_path))
+    with so101_process(tmp_path / "port") as arm:
+        arm.order(f"pace {PACE}")
+        yield arm
+
+
+@contextmanager
+def running(folder: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
+    toml = folder / "robot" / "robot.toml"
+    with subprocess.Popen(
+        [sys.executable, "-m", "robot_agent", command[0], "--config", str(toml), *command[1:]],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(CALIBRATE, id="calibrate"), pytest.param(CHECK, id="check", marks=[SLOW])],
+)
+def test_an_arm_is_held_when_what_moves_it_is_killed(
+    tmp_path: Path, arm: ArmProcess, command: list[str]
+):
+    latch = StopLatch(tmp_path / "robot" / "state")
+    with running(tmp_path, *command) as process:
+        wait_until(lambda: arm.history().speed_rad_s > MOVES_RAD_S, "the arm moves", 60)
+        process.kill()
+        wait_until(lambda: is_held(arm), "the arm is held")
+        wait_until(lambda: "the arm holds still" in str(latch.read()), "the stop is kept")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(CALIBRATE, id="calibrate", marks=[SLOW]), pytest.param(CHECK, id="check")],
+)
+def test_ctrl_c_in_a_motion_leaves_a_held_arm_and_no_stop_to_resume(
+    tmp_path: Path, arm: ArmProcess, command: list[str]
+):
+    with running(tmp_path, *command) as process:
+        wait_until(lambda: arm.history().speed_rad_s > MOVES_RAD_S, "the arm moves", 60)
+        process.send_signal(signal.SIGINT)
+        said = "".join(process.communicate(timeout=60))
+    assert process.returncode == 130, said
+    assert "stopped; " in said
+    assert "Traceback" not in said
+    assert is_held(arm)
+    assert StopLatch(tmp_path / "robot" / "state").read() is None
+
+
+def test_ctrl_c_between_motions_of_a_check_stops_the_arm_before_it_is_closed(tmp_path: Path):
+    slow_camera = recording(tmp_path)
+    slow_camera["options"]["fps"] = 0.01
+    agent_toml(tmp_path, camera=slow_camera)
+    with Recorder(tmp_path / "port") as line, running(tmp_path, *CHECK) as process:
+        assert process.stdout is not None
+        assert any("gripper" in text for text in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        wait_until(lambda: line.count(CLOSED) == 1, "the robot is closed")
+    assert process.returncode == 130
+    assert said == "\nstopped; if the arm moved, it holds still where it is\n"
+    assert [told for _, told in line.lines][-2:] == [STOPPED, CLOSED]
+    assert line.count(HOLD) == 0
