@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protocol.episode import GripperPose, Label, Mode, PolicyIdentity
+from protocol.episode import GripperPose, Label
 from protocol.errors import ConfigurationError
-from protocol.release import RANDOM_POLICY_DIGEST
 from robot_agent.arms.arm_places import ARM_PLACES
 from robot_agent.config import SafetyConfig
 from robot_agent.kinematics.arm_model import ArmModel, Mount
@@ -19,6 +18,7 @@ from robot_agent.robots.base import RobotSite
 from robot_agent.robots.simulated import SimulatedRobot
 from robot_agent.robots.simulated.scene import TIMESTEP_S, WORKSPACE_M
 from robot_agent.robots.simulated.servo_arm import CYCLE_S, LaggingServos
+from tests.robot_agent.attempts.made_attempts import attempt
 from tests.robot_agent.simulated_agent import make_site
 
 FAR_AWAY = {
@@ -27,7 +27,6 @@ FAR_AWAY = {
 }
 """So far that the bin's other side is out of reach."""
 ABOVE = GripperPose(x_m=0.03, y_m=-0.02, z_m=0.12, yaw_rad=0.4)
-RANDOM = PolicyIdentity(release_version=0, digest=RANDOM_POLICY_DIGEST)
 
 
 def robot_with_arm(**options: Any) -> SimulatedRobot:
@@ -133,7 +132,7 @@ def test_a_pose_out_of_reach_is_clamped_and_recorded_as_commanded(tmp_path: Path
     near = np.array([0.0, 0.0, 0.0, math.pi / 2, 0.0])
     clamped = 0
     for _ in range(6):
-        episode = site.loop.run_attempt(Mode.RANDOM, None, max_moves=3, policy=RANDOM)
+        episode = attempt(site, max_moves=3)
         assert episode.outcome.label != Label.ABORTED
         for step in episode.steps[:-1]:
             wished, commanded = (
