@@ -141,6 +141,7 @@ def test_a_wished_crawl_is_not_taken_for_no_limit(servos: ServoGroup, line: Emul
     servos.set_torque(True, 1.0)
     crawl = np.full(5, 1e-6)
     servos.command(np.full(5, 1.0), speeds_rad_s=crawl, accelerations_rad_s2=crawl)
+    _heard(servos)
     _pass(line, 1.0)
     assert np.abs(servos.read().positions_rad).max() < 0.05
 
@@ -172,6 +173,7 @@ def test_motors_that_are_switched_off_go_nowhere(
     servos.set_torque(True, 1.0)
     servos.set_torque(False, 1.0)
     servos.command(np.full(5, 0.4), speeds_rad_s=SPEED, accelerations_rad_s2=ACCELERATION)
+    _heard(servos)
     _pass(line, 0.5)
     assert servos.read().positions_rad == pytest.approx(np.zeros(5), abs=COUNT_RAD)
     assert [servo.memory[make.torque_at] for servo in line.servos.values()] == [0] * 5
@@ -238,6 +240,7 @@ def test_a_blocked_motor_pushes_no_harder_than_its_limit(
     line.mechanics.blocks[2] = (-0.1, 0.1)
     servos.set_torque(True, 0.3)
     servos.command(np.full(5, 0.5), speeds_rad_s=SPEED, accelerations_rad_s2=ACCELERATION)
+    _heard(servos)
     _pass(line, 1.0)
     readings = servos.read()
     assert readings.loads[1] == pytest.approx(0.3, abs=0.01)
