@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
 from fleet.camera_description import falsify, workspace_points
 from protocol.errors import HandEyeError, RobotError
-from protocol.hand_eye import HandEyeMap, pinhole_map
-from robot_agent.agent import closed_zero_m
-from robot_agent.arms.joint_calibration import GripperScale, JointCalibration, JointScale
-from robot_agent.calibrating.calibration import Calibration, keep, saved_calibration
+from protocol.hand_eye import HandEyeMap
+from robot_agent.calibrating.calibration import Calibration
 from robot_agent.calibrating.described_camera import described_map
 from robot_agent.calibrating.own_motion import find_hand_eye_map, load_or_find
 from robot_agent.cameras.base import Camera
@@ -143,22 +139,6 @@ def test_another_bin_before_the_same_camera_is_not(found: Found):
     assert again.hand_eye_map.digest() == found.calibration.hand_eye_map.digest()
 
 
-def test_joints_calibrated_anew_are_reason_to_measure_again_and_the_gripper_alone_is_not(
-    tmp_path: Path,
-):
-    config = make_config(tmp_path)
-    described = described_map(config.camera_description)
-    keep(Calibration(hand_eye_map=described, residual=0.1, trusted=True), config)
-    scale = JointScale(name="pan", direction=1, zero_rad=0.1, lower_rad=-1.0, upper_rad=1.0)
-    joints = JointCalibration(arm="so101", joints=(scale,))
-    joints.write(tmp_path)
-    assert saved_calibration(config) is None
-    keep(Calibration(hand_eye_map=described, residual=0.1, trusted=True), config)
-    gripper = GripperScale(closed_rad=0.0, open_rad=1.5)
-    msgspec.structs.replace(joints, gripper=gripper).write(tmp_path)
-    assert saved_calibration(config) is not None
-
-
 def test_the_hand_stays_inside_a_workspace_that_begins_high(tmp_path: Path):
     workspace = dataclasses.replace(WORKSPACE, z_m=(0.08, 0.14))
     config = make_config(tmp_path, workspace=workspace)
@@ -193,42 +173,3 @@ def test_a_camera_that_looks_elsewhere_is_an_error_that_says_what_to_check(tmp_p
     config = dataclasses.replace(config, robot=dataclasses.replace(config.robot, options=elsewhere))
     with pytest.raises(HandEyeError, match=r"robot-1: .* does not see the gripper: check where"):
         find_hand_eye_map(*open_both(config), config, np.random.default_rng(0))
-
-
-def test_a_camera_described_exactly_has_the_exact_map():
-    description = CameraDescription(
-        position_m=(-0.3, -0.1, 0.5), look_at_m=(0.02, 0.01, 0.0), vertical_fov_deg=33.0
-    )
-    exact = pinhole_map(
-        position_m=description.position_m, look_at_m=description.look_at_m, vertical_fov_deg=33.0
-    )
-    assert described_map(description).error_m(exact, POINTS) < 1e-6
-
-
-def test_the_error_between_two_maps_is_a_distance_in_the_workspace():
-    exact = pinhole_map(
-        position_m=(-0.3, -0.1, 0.5), look_at_m=(0.02, 0.01, 0.0), vertical_fov_deg=33.0
-    )
-    # A camera that stands 5 mm further in x and 12 mm in y sees everything shifted by 13 mm.
-    shifted = pinhole_map(
-        position_m=(-0.295, -0.088, 0.5), look_at_m=(0.025, 0.022, 0.0), vertical_fov_deg=33.0
-    )
-    assert shifted.error_m(exact, POINTS) == pytest.approx(0.013, rel=1e-3)
-    assert exact.error_m(exact, POINTS) < 1e-6
-
-
-def test_the_grippers_zero_is_what_it_reads_when_it_closes_on_nothing(tmp_path: Path):
-    options = {"opening_drift_m": 0.0015, "gripper_wear": 0.5}
-    config = make_config(tmp_path)
-    config = dataclasses.replace(config, robot=dataclasses.replace(config.robot, options=options))
-    robot, _ = open_both(config)
-    assert math.isclose(closed_zero_m(robot), 0.0015 + 0.0004, abs_tol=3e-4)
-    assert robot.state().opening_m > 0.07
-
-
-@pytest.mark.parametrize("reading_m", [0.02, -0.02, math.nan])
-def test_a_gripper_that_closes_on_something_is_not_zeroed(tmp_path: Path, reading_m: float):
-    robot, _ = open_both(make_config(tmp_path))
-    robot.close_gripper = lambda: reading_m
-    with pytest.raises(RobotError, match="is something between the fingers"):
-        closed_zero_m(robot)
