@@ -101,9 +101,8 @@ class DynamixelServos:
             loads=np.clip(measured.values(registers.PRESENT_CURRENT) / full_loads, -1.0, 1.0),
             temperatures_c=measured.values(registers.PRESENT_TEMPERATURE),
             voltages_v=measured.values(registers.PRESENT_VOLTAGE) / 10,
-            moving=bool(measured.values(registers.MOVING).any()),
             read_at_ns=read_at_ns,
-            faults=faults if any(faults) else (),
+            faults=faults,
         )
 
     def command(

@@ -26,7 +26,7 @@ MAKE_MIDDLE = 128
 FULL_LOAD = 1000
 
 _MODEL = RegisterSpan(registers.MODEL, registers.MODEL)
-_MEASURED = RegisterSpan(registers.TORQUE_ENABLE, registers.MOVING)
+_MEASURED = RegisterSpan(registers.TORQUE_ENABLE, registers.PRESENT_TEMPERATURE)
 _FAULTS = {
     FeetechError.VOLTAGE: ServoFault.VOLTAGE,
     FeetechError.ANGLE_SENSOR: ServoFault.SENSOR,
@@ -82,9 +82,8 @@ class FeetechServos:
             loads=np.clip(measured.values(registers.PRESENT_LOAD) / FULL_LOAD, -1.0, 1.0),
             temperatures_c=measured.values(registers.PRESENT_TEMPERATURE),
             voltages_v=measured.values(registers.PRESENT_VOLTAGE) / 10,
-            moving=bool(measured.values(registers.MOVING).any()),
             read_at_ns=read_at_ns,
-            faults=faults if any(faults) else (),
+            faults=faults,
         )
 
     def command(

@@ -31,7 +31,7 @@ def _check(subject: str, readings: ServoReadings, index: int, watch: ServoWatch)
     celsius, volts = float(readings.temperatures_c[index]), float(readings.voltages_v[index])
     low_v, high_v = watch.voltage_v
     finding = f"{volts:.1f} V, {celsius:.0f} degrees C"
-    if readings.faults and readings.faults[index]:
+    if readings.faults[index]:
         return fail(
             subject,
             f"{finding}; reports: {', '.join(sorted(readings.faults[index]))}",

@@ -44,12 +44,10 @@ class ServoReadings:
     """float64[N]."""
     voltages_v: NDArray[np.float64]
     """float64[N], of the supply as it arrives at the motor."""
-    moving: bool
-    """Whether any motor is on its way."""
     read_at_ns: int
     """When, UTC."""
-    faults: tuple[frozenset[ServoFault], ...] = ()
-    """Per motor, what it complains of; empty when none does."""
+    faults: tuple[frozenset[ServoFault], ...]
+    """Per motor, what it complains of."""
 
 
 class ServoGroup(Protocol):

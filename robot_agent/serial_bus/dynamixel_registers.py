@@ -71,7 +71,6 @@ PROFILE_ACCELERATION = DynamixelRegister(108, 4)
 PROFILE_VELOCITY = DynamixelRegister(112, 4)
 """Steps of 0.229 rev/min; 0 knows no limit."""
 GOAL_POSITION = DynamixelRegister(116, 4, is_signed=True)
-MOVING = DynamixelRegister(122)
 PRESENT_CURRENT = DynamixelRegister(126, 2, is_signed=True)
 """In motors that measure none, the load in steps of 0.1 %."""
 PRESENT_VELOCITY = DynamixelRegister(128, 4, is_signed=True)

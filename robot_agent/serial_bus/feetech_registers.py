@@ -64,7 +64,6 @@ PRESENT_LOAD = FeetechRegister(60, 2, sign_bit=10)
 """Steps of 0.1 % of the stall torque."""
 PRESENT_VOLTAGE = FeetechRegister(62)
 PRESENT_TEMPERATURE = FeetechRegister(63)
-MOVING = FeetechRegister(66)
 PRESENT_CURRENT = FeetechRegister(69, 2, sign_bit=15)
 """Steps of 6.5 mA."""
 

@@ -97,7 +97,6 @@ class ShaftServos:
             loads=np.array([shaft.load for shaft in shafts]),
             temperatures_c=self.temperatures_c.copy(),
             voltages_v=np.full(len(self.ids), self.voltage_v),
-            moving=any(shaft.velocity_rad_s for shaft in shafts),
             read_at_ns=time.time_ns(),
             faults=tuple(frozenset(one) for one in self.faults),
         )

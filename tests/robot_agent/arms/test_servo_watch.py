@@ -17,9 +17,8 @@ def readings(
         loads=np.zeros(2),
         temperatures_c=np.array([30.0, temperature_c]),
         voltages_v=np.array([7.4, voltage_v]),
-        moving=False,
         read_at_ns=0,
-        faults=() if fault is None else (frozenset(), frozenset({fault})),
+        faults=(frozenset(), frozenset() if fault is None else frozenset({fault})),
     )
 
 
