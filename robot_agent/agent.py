@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -290,7 +291,9 @@ class Agent:
                 if is_stopping:
                     logger.warning("%s: stopped; the last attempt is lost", self._config.name)
                     return
-                is_stopping = stopping.wait(FIRST_PAUSE_S)
+                with suppress(SafetyFault):  # it has set ``stopping``: the record comes first
+                    self._pause(stopping, FIRST_PAUSE_S)
+                is_stopping = stopping.is_set()
             else:
                 self._uplink.notify()
                 return
