@@ -1,4 +1,4 @@
-"""The memory of Dynamixel's X series: addresses and sizes.
+"""What is used of the memory of Dynamixel's X series: addresses and sizes.
 
 Registers below 64 survive a loss of power, and are written only while the torque is off.
 """
@@ -42,23 +42,14 @@ class HardwareError(IntFlag):
 
 
 MODEL = DynamixelRegister(0, 2)
-SERVO_ID = DynamixelRegister(7)
-BAUD = DynamixelRegister(8)
-"""3 is 1 Mbaud."""
-RETURN_DELAY = DynamixelRegister(9)
-"""Steps of 2 us."""
 DRIVE_MODE = DynamixelRegister(10)
 TIME_BASED_PROFILE = 0x04
 """Bit of ``DRIVE_MODE`` that makes times of profile velocity and acceleration."""
 OPERATING_MODE = DynamixelRegister(11)
 POSITION_MODE, CURRENT_BASED_POSITION_MODE = 3, 5
 HOMING_OFFSET = DynamixelRegister(20, 4, is_signed=True)
-MAX_VOLTAGE = DynamixelRegister(32, 2)
-MIN_VOLTAGE = DynamixelRegister(34, 2)
 PWM_LIMIT = DynamixelRegister(36, 2)
 CURRENT_LIMIT = DynamixelRegister(38, 2)
-MAX_POSITION = DynamixelRegister(48, 4)
-MIN_POSITION = DynamixelRegister(52, 4)
 
 TORQUE_ENABLE = DynamixelRegister(64)
 HARDWARE_ERROR = DynamixelRegister(70)

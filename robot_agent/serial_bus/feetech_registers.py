@@ -1,4 +1,4 @@
-"""The memory of Feetech's STS3215: addresses, sizes and where the sign is.
+"""What is used of the memory of Feetech's STS3215: addresses, sizes and where the sign is.
 
 Registers below 40 survive a loss of power; the one at 55 must be 0 to write them.
 """
@@ -34,19 +34,7 @@ class FeetechRegister:
 
 
 MODEL = FeetechRegister(3, 2)
-SERVO_ID = FeetechRegister(5)
-BAUD = FeetechRegister(6)
-"""0 is 1 Mbaud."""
-RETURN_DELAY = FeetechRegister(7)
-"""Steps of 2 us."""
-MIN_POSITION = FeetechRegister(9, 2)
-MAX_POSITION = FeetechRegister(11, 2)
-MAX_VOLTAGE = FeetechRegister(14)
-"""Steps of 0.1 V, as all voltages."""
-MIN_VOLTAGE = FeetechRegister(15)
 HOMING_OFFSET = FeetechRegister(31, 2, sign_bit=11)
-OPERATING_MODE = FeetechRegister(33)
-"""0 is position control."""
 
 TORQUE_ENABLE = FeetechRegister(40)
 """0 lets go, 1 holds; 128 makes where the shaft stands the middle of the scale."""
@@ -63,9 +51,8 @@ PRESENT_VELOCITY = FeetechRegister(58, 2, sign_bit=15)
 PRESENT_LOAD = FeetechRegister(60, 2, sign_bit=10)
 """Steps of 0.1 % of the stall torque."""
 PRESENT_VOLTAGE = FeetechRegister(62)
+"""Steps of 0.1 V."""
 PRESENT_TEMPERATURE = FeetechRegister(63)
-PRESENT_CURRENT = FeetechRegister(69, 2, sign_bit=15)
-"""Steps of 6.5 mA."""
 
 STS3215 = 777
 COUNTS_PER_TURN = 4096
