@@ -13,8 +13,8 @@ from protocol.security import create_curve_keys
 from robot_agent.delivery.outbox import outbox_counts
 from tests.delivery_site import ROOT, wait_until
 from tests.deploy.private_systemd import PrivateSystemd, private_systemd
+from tests.robot_agent.agent_process import make_table, write_toml
 from tests.robot_agent.drawn_robot import CAMERA, FOV_DEG
-from tests.robot_agent.test_main import make_table, write_toml
 
 UNIT = ROOT / "deploy/systemd/graspfleet-agent@.service"
 DRAWN = "tests.robot_agent.drawn_robot"

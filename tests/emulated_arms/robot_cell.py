@@ -24,11 +24,11 @@ from robot_agent.safety.stop_latch import StopLatch
 from tests.delivery_site import ROOT, STORE_BYTES, wait_until
 from tests.emulated_arms.hurried_so101 import PACE
 from tests.emulated_arms.so101_process import ArmProcess, so101_process
+from tests.robot_agent.agent_process import make_table
 from tests.robot_agent.cameras.recordings import write_folder
 from tests.robot_agent.robots.emulated_arms import calibration_of
 from tests.robot_agent.safety.moving_arm import guard_of
 from tests.robot_agent.safety.test_guard import is_gone
-from tests.robot_agent.test_main import make_table
 
 SO101 = "robot_agent.robots.so101:SO101"
 HURRIED = "tests.emulated_arms.hurried_so101:HurriedSO101"
@@ -137,6 +137,7 @@ def robot_cell(
     is_hurried: bool = False,
     camera: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
+    outbox: Mapping[str, Any] | None = None,
 ) -> Iterator[RobotCell]:
     """Start arm and gateway; ``resume`` starts an agent.
 
@@ -145,8 +146,9 @@ def robot_cell(
         is_hurried: the arm's time passes faster than real: times measured then mean nothing.
         camera: its table in robot.toml; a recording by default.
         environment: of the agents, besides this process's own.
+        outbox: its table in robot.toml.
     """
-    write_robot(folder, HURRIED if is_hurried else SO101, camera or recording(folder))
+    write_robot(folder, HURRIED if is_hurried else SO101, camera or recording(folder), outbox)
     with so101_process(folder / "port") as arm:
         arm.order(f"pace {PACE if is_hurried else 1.0}")
         cell = RobotCell(folder, arm, environment or {})
@@ -164,7 +166,12 @@ def recording(folder: Path) -> dict[str, Any]:
     return {"driver": driver, "options": {"path": str(pictures), "fps": 0.0}}
 
 
-def write_robot(folder: Path, driver: str, camera: Mapping[str, Any]) -> None:
+def write_robot(
+    folder: Path,
+    driver: str,
+    camera: Mapping[str, Any],
+    outbox: Mapping[str, Any] | None = None,
+) -> None:
     """Write the files of a robot whose joints and camera are calibrated."""
     table = make_table(folder) | {
         "max_attempts": 0,
@@ -175,6 +182,7 @@ def write_robot(folder: Path, driver: str, camera: Mapping[str, Any]) -> None:
         },
         "camera": dict(camera),
         "safety": SAFETY,
+        "outbox": dict(outbox or {}),
     }
     toml = folder / "robot" / "robot.toml"
     toml.write_text(toml_text(table))

@@ -15,8 +15,8 @@ from protocol.security import load_release_secret
 from robot_agent.delivery.outbox import outbox_counts
 from tests.delivery_site import ROOT, wait_until
 from tests.releases import make_manifest
+from tests.robot_agent.agent_process import make_table
 from tests.robot_agent.drawn_robot import CAMERA, FOV_DEG
-from tests.robot_agent.test_main import make_table
 
 LIMIT_MB = 150
 ATTEMPTS = 12

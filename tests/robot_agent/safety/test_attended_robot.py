@@ -18,7 +18,7 @@ from tests.emulated_arms.hurried_so101 import PACE
 from tests.emulated_arms.robot_cell import HURRIED, MOVES_RAD_S, recording, write_robot
 from tests.emulated_arms.so101_process import ArmProcess, so101_process
 from tests.robot_agent.safety.recorder import Recorder
-from tests.robot_agent.safety.test_stopped_agent import agent_toml
+from tests.robot_agent.safety.wire_agent import agent_toml
 from tests.robot_agent.safety.wire_robot import CLOSED, HOLD, STOPPED
 
 CALIBRATE = ["calibrate", "--only", "hand-eye", "--record-seconds", "1"]

@@ -12,49 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from fleet.toml_text import toml_text
 from learner.config import GatewayConfig
 from learner.ingestion.gateway import Gateway
 from protocol.configuration import load_toml
-from protocol.errors import ConfigurationError
-from protocol.hand_eye import pinhole_map
-from protocol.security import load_release_secret
-from robot_agent.calibrating.calibration import Calibration, keep
 from robot_agent.config import AgentConfig
-from robot_agent.delivery.outbox import outbox_counts
 from robot_agent.safety.stop_latch import StopLatch
 from tests.delivery_site import ROOT, STORE_BYTES, wait_until
-from tests.robot_agent.drawn_robot import CAMERA, FOV_DEG
-from tests.robot_agent.hill_release import hill_release
+from tests.robot_agent.agent_process import ask, command, written
 from tests.robot_agent.safety.recorder import Recorder
-from tests.robot_agent.safety.wire_robot import DRIVER, HOLD, SET_POINT
-from tests.robot_agent.test_main import make_table
+from tests.robot_agent.safety.wire_agent import agent_toml
+from tests.robot_agent.safety.wire_robot import HOLD, SET_POINT
 
 
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[Recorder]:
     with Recorder(tmp_path / "port") as recorder:
         yield recorder
-
-
-def agent_toml(folder: Path, **changes: object) -> Path:
-    """Write the configuration of an agent that knows its hand-eye map, on a recorded line."""
-    table = make_table(folder) | {
-        "max_attempts": 0,
-        "robot": {"driver": DRIVER, "options": {"port": str(folder / "port"), "motion_s": 0.1}},
-        "camera": {"driver": "tests.robot_agent.drawn_robot:DrawnCamera"},
-        "camera_description": {**CAMERA, "vertical_fov_deg": FOV_DEG},
-    }
-    path = folder / "robot" / "robot.toml"
-    path.write_text(toml_text(table | changes))
-    config = load_toml(path, AgentConfig)
-    truth = pinhole_map(**CAMERA, vertical_fov_deg=FOV_DEG, aspect=1.0)
-    keep(Calibration(hand_eye_map=truth, residual=0.0, trusted=True), config)
-    return path
-
-
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "robot_agent", *map(str, arguments)]
 
 
 @contextmanager
@@ -68,18 +41,6 @@ def running(toml: Path, **options: int) -> Iterator[subprocess.Popen[str]]:
             agent.kill()
 
 
-def ask(*arguments: str | Path, answer: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        input=answer,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 @contextmanager
 def learner(folder: Path, toml: Path) -> Iterator[Gateway]:
     """Run the gateway that an agent's configuration names."""
@@ -91,13 +52,6 @@ def learner(folder: Path, toml: Path) -> Iterator[Gateway]:
         yield gateway
     finally:
         gateway.stop()
-
-
-def written(state: Path) -> int:
-    try:
-        return outbox_counts(state).written
-    except ConfigurationError:
-        return 0
 
 
 def test_after_a_stop_the_attempt_is_aborted_and_only_a_person_lets_it_go_on(
@@ -167,23 +121,3 @@ def test_space_in_the_agents_terminal_stops_it(tmp_path: Path, line: Recorder):
         os.waitpid(agent, 0)
         os.close(terminal)
     assert StopLatch(state).read().why.startswith("by a key in its terminal")
-
-
-def test_a_dry_run_says_what_it_would_do_and_moves_nothing(tmp_path: Path, line: Recorder):
-    toml, state = agent_toml(tmp_path, max_attempts=1), tmp_path / "robot" / "state"
-    key = load_release_secret(tmp_path / "keys" / "release.secret")
-    (state / "release").write_bytes(hill_release(key=key))
-    ended = ask("--config", toml, "--dry-run")
-    assert ended.returncode == 0, ended.stderr
-    for words in (
-        "release 1 decides",
-        "would leave the camera's view",
-        "would move to x ",
-        "wished x ",
-        "within the limits x ",
-        "predicted success 0.",
-        "would close the gripper",
-    ):
-        assert words in ended.stdout
-    assert line.lines == []
-    assert not list(state.glob("outbox*"))
