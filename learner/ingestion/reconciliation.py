@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations, islice
 from typing import Protocol
 
@@ -25,6 +25,8 @@ AT_ONCE = 32
 """Records that two gateways are asked about at a time; while they go, the store takes no others."""
 STEP_S = 0.25
 """How long a step goes on beginning: the gateways wait for each other's reports meanwhile."""
+AGAIN_S = 60.0
+"""How long copies rest that could not go: nobody reads them again every second meanwhile."""
 
 
 class Holder(Protocol):
@@ -57,6 +59,30 @@ class _Overlap:
         return self.first, self.second, self.robot_id, self.spool_id
 
 
+@dataclass(kw_only=True, slots=True)
+class _Progress:
+    """How far an overlap is settled."""
+
+    settled: SequenceSet = field(default_factory=SequenceSet)
+    """There is no second copy of these any more, or both are kept for good."""
+    resting: SequenceSet = field(default_factory=SequenceSet)
+    """These could not be settled; all of them are looked at again at ``again_s``."""
+    again_s: float = 0.0
+    has_failed: bool = False
+
+    def open_ones(self, shared: SequenceSet, now_s: float) -> SequenceSet:
+        """Return what to look at now."""
+        if now_s >= self.again_s:
+            self.resting = SequenceSet()
+        return shared - self.settled - self.resting
+
+    def rest(self, sequences: SequenceSet, now_s: float) -> None:
+        """Leave some for later."""
+        if not self.resting.count:
+            self.again_s = now_s + AGAIN_S
+        self.resting |= sequences
+
+
 class Reconciliation:
     """Remembers what was settled between which gateways. Belongs to one thread."""
 
@@ -65,8 +91,8 @@ class Reconciliation:
     ) -> None:
         self._holders = holders
         self._clock = clock
-        self._settled: defaultdict[tuple[int, int, str, bytes], SequenceSet]
-        self._settled = defaultdict(SequenceSet)
+        self._progress: defaultdict[tuple[int, int, str, bytes], _Progress]
+        self._progress = defaultdict(_Progress)
         self._said_shared: set[bytes] = set()
 
     def step(self, reports: Mapping[int, GatewayReport]) -> None:
@@ -77,20 +103,21 @@ class Reconciliation:
         """
         end_s = self._clock() + STEP_S
         for overlap in self._overlaps(reports):
-            open_ones = overlap.sequences - self._settled[overlap.name]
+            progress = self._progress[overlap.name]
+            open_ones = progress.open_ones(overlap.sequences, self._clock())
             while asked := list(islice(open_ones, AT_ONCE)):
+                asked_set = _set_of(asked)
                 try:
                     settled = self._settle(overlap, asked)
                 except GraspFleetError as error:
-                    logger.warning(
-                        "%d episodes of %s in two stores are left for later: %s",
-                        *(open_ones.count, overlap.robot_id, error),
-                    )
+                    _say_failed(overlap, asked, error, progress)
+                    progress.rest(asked_set, self._clock())
                     break
-                self._settled[overlap.name] |= settled
+                progress.settled |= settled
+                progress.rest(asked_set - settled, self._clock())
                 if self._clock() >= end_s:
                     return
-                open_ones -= SequenceSet([range(one, one + 1) for one in asked])
+                open_ones -= asked_set
 
     def _settle(self, overlap: _Overlap, sequences: list[int]) -> SequenceSet:
         """Leave one of each two copies; return the sequences of which there is no second one."""
@@ -105,11 +132,11 @@ class Reconciliation:
                 "the robot's disk copied to another robot, or restored from a backup?",
                 *(overlap.robot_id, overlap.spool_id.hex()[:8], sequence),
             )
+        # Only the second store is ever asked: a copy that is not there any more may have been
+        # retired for its age since, and the first store's is then the only one. The newest record
+        # of a store stays until a newer one comes.
         gone = set(second.retire_copies(*where, same)) if same else set()
-        # The newest record of a store stays where it is.
-        if left := {one: digest for one, digest in same.items() if one not in gone}:
-            gone |= set(first.retire_copies(*where, left))
-        return SequenceSet([range(one, one + 1) for one in {*sequences} - (same.keys() - gone)])
+        return _set_of({*sequences} - (same.keys() - gone))
 
     def _overlaps(self, reports: Mapping[int, GatewayReport]) -> Iterator[_Overlap]:
         for first, second in combinations(sorted(reports), 2):
@@ -128,6 +155,22 @@ class Reconciliation:
                 "each a store of its own that began empty; no copies are removed meanwhile",
                 *(one.endpoint, other.endpoint),
             )
+
+
+def _say_failed(
+    overlap: _Overlap, sequences: Sequence[int], error: Exception, progress: _Progress
+) -> None:
+    """Say once of an overlap why copies stay; damage is there every time."""
+    if not progress.has_failed:
+        progress.has_failed = True
+        logger.warning(
+            "%d episodes of %s stay in two stores, next try in %.0f s; said once: %s",
+            *(len(sequences), overlap.robot_id, AGAIN_S, error),
+        )
+
+
+def _set_of(sequences: Iterable[int]) -> SequenceSet:
+    return SequenceSet([range(one, one + 1) for one in sequences])
 
 
 def _overlaps_of(
