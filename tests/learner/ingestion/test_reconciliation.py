@@ -119,14 +119,14 @@ def test_an_episode_that_one_store_retires_meanwhile_stays_in_the_other(stores: 
 
 
 def test_a_copy_that_is_its_stores_newest_record_goes_once_a_newer_one_came(stores: Stores):
-    stores.first.commit([arrival(sequence) for sequence in (1, 2, 3)])
+    stores.first.commit([arrival(sequence) for sequence in (1, 2, 3, 9)])
     stores.second.commit([arrival(sequence) for sequence in (2, 3)])
     assert stores.step() == [2, 3]
-    assert stores.kept() == [[1, 2, 3], [3]]
+    assert stores.kept() == [[1, 2, 3, 9], [3]]
     assert stores.step(after_s=1.0) == [], "it is not read again every second"
     stores.second.commit([arrival(4)])
     assert stores.step(after_s=AGAIN_S) == [3]
-    assert stores.kept() == [[1, 2, 3], [4]]
+    assert stores.kept() == [[1, 2, 3, 9], [4]]
     assert stores.step(after_s=AGAIN_S) == []
 
 
