@@ -103,6 +103,21 @@ def test_an_arm_whose_cable_is_out_when_its_agent_dies_is_held_once_it_is_in_aga
 
 
 @pytest.mark.slow
+def test_motors_that_let_go_while_the_outbox_has_no_room_are_held_and_the_attempt_is_kept(
+    tmp_path: Path,
+):
+    with robot_cell(tmp_path, is_hurried=True, outbox={"max_bytes": 1000}) as cell:
+        cell.resume()
+        wait_until(lambda: "the robot waits" in cell.log, "a full outbox", 60)
+        assert cell.attempts() == 0
+        cell.arm.order("brown_out")
+        assert cell.agent.wait(20) == 3
+        assert "switched itself off" in cell.log
+        assert is_held(cell.arm)
+        assert cell.attempts() == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["is_picture_frozen", "is_silent"])
 def test_a_camera_that_freezes_costs_one_attempt_and_the_agent_goes_on(tmp_path: Path, how: str):
     library = build(tmp_path)
