@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from tests.emulated_arms.arm_faults import is_held
 from tests.emulated_arms.hurried_so101 import PACE
 from tests.emulated_arms.robot_cell import HURRIED, MOVES_RAD_S, recording, write_robot
 from tests.emulated_arms.so101_process import ArmProcess, so101_process
+from tests.robot_agent.safety.moving_arm import is_gone
 from tests.robot_agent.safety.recorder import Recorder
+from tests.robot_agent.safety.slow_to_guard import GUARD_FILE
 from tests.robot_agent.safety.wire_agent import agent_toml
 from tests.robot_agent.safety.wire_robot import CLOSED, HOLD, STOPPED
 
@@ -36,11 +39,12 @@ def arm(tmp_path: Path) -> Iterator[ArmProcess]:
 
 
 @contextmanager
-def running(folder: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
+def running(folder: Path, *command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     toml = folder / "robot" / "robot.toml"
     with subprocess.Popen(
         [sys.executable, "-m", "robot_agent", command[0], "--config", str(toml), *command[1:]],
         cwd=ROOT,
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -98,3 +102,16 @@ def test_ctrl_c_between_motions_of_a_check_stops_the_arm_before_it_is_closed(tmp
     assert said == "\nstopped; if the arm moved, it holds still where it is\n"
     assert [told for _, told in line.lines][-2:] == [STOPPED, CLOSED]
     assert line.count(HOLD) == 0
+
+
+def test_ctrl_c_before_the_guard_is_ready_ends_it_and_leaves_the_arm_alone(tmp_path: Path):
+    driver = "tests.robot_agent.safety.slow_to_guard:SlowToGuard"
+    toml = agent_toml(tmp_path, robot={"driver": driver, "options": {"port": str(tmp_path)}})
+    said = tmp_path / "guard"
+    with running(tmp_path, *CHECK, **{GUARD_FILE: str(said)}) as process:
+        wait_until(lambda: said.exists() and said.read_text() != "", "the guard loads", 60)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert is_gone(int(said.read_text()))
+    assert StopLatch(toml.parent / "state").read() is None
