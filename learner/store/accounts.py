@@ -147,11 +147,11 @@ class StoreAccounts:
                 for name, value in _with_prefix(transaction, self._file.spools, b"")
             }
             held = self._holdings.read(transaction, ledgers)
-        found: defaultdict[str, dict[bytes, SpoolHoldings]] = defaultdict(dict)
-        for name, spool in held.items():
-            robot = robot_of(name)
-            found[robot.decode()][name[len(robot) + 1 :]] = spool
-        return dict(found)
+            found: defaultdict[str, dict[bytes, SpoolHoldings]] = defaultdict(dict)
+            for name, spool in held.items():
+                robot = robot_of(name)
+                found[robot.decode()][name[len(robot) + 1 :]] = spool
+            return dict(found)
 
     def conflict_count(self) -> int:
         """Return how many records came under a taken key, damaged ones among them."""
@@ -195,13 +195,14 @@ class StoreAccounts:
                 tallies[name] = _TALLY.decode(value)
             for name, value in transaction.cursor(self._file.spools):
                 spools[robot_of(name)].append(_SPOOL.decode(value))
-        return {
-            name.decode(): robot_ledger(tallies.get(name, Tally()), spools[name])
-            for name in sorted(tallies.keys() | spools.keys())
-        }
+            return {
+                name.decode(): robot_ledger(tallies.get(name, Tally()), spools[name])
+                for name in sorted(tallies.keys() | spools.keys())
+            }
 
     @contextmanager
     def _reading(self) -> Iterator[Any]:
+        # What is read is also decoded within: a name that rotted is damage like any other.
         try:
             with self._file.environment.begin() as transaction:
                 yield transaction

@@ -9,7 +9,7 @@ import pytest
 from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Burial, Verdict
 from protocol.errors import StoreError
-from tests.stored_records import SPOOL, arrival, data_file
+from tests.stored_records import MAX_BYTES, SPOOL, arrival, data_file
 
 
 def test_every_missing_sequence_is_named(store: EpisodeStore):
@@ -85,3 +85,21 @@ def test_an_account_is_given_as_far_as_the_store_can_be_read(store: EpisodeStore
     assert "fleet episodes export" in account.damage
     with pytest.raises(StoreError, match="damaged"):
         store.ledger("arm")
+
+
+def test_a_name_that_rotted_is_damage_that_is_said(tmp_path: Path):
+    store = EpisodeStore(tmp_path / "store", MAX_BYTES)
+    store.commit([arrival(1, robot="robot-zz")])
+    store.close()
+    data = data_file(tmp_path / "store")
+    data.write_bytes(data.read_bytes().replace(b"robot-zz", b"ro\xe2ot-zz"))
+    store = EpisodeStore(tmp_path / "store", MAX_BYTES)
+    with pytest.raises(StoreError, match="damaged"):
+        store.holdings()
+    with pytest.raises(StoreError, match="damaged"):
+        store.robots()
+    account = store.account()
+    assert not account.is_whole
+    assert (account.episodes, account.robots) == (1, {})
+    assert "fleet episodes export" in account.damage
+    store.close()
