@@ -28,6 +28,9 @@ _SEGMENT = struct.Struct(">BBH")
 """0xFF, marker, length of what follows the marker."""
 _FRAME = struct.Struct(">BHHB")
 """Precision, height, width, number of components."""
+MOST_SEGMENTS = 64
+"""Before the frame header. Cameras write fewer than ten; two million bytes could hold half a
+million empty ones, and each costs the gateway time."""
 _BASELINE = 0xC0
 """The one kind of frame that encode_jpeg writes; others cost a decoder far more per byte."""
 _OTHER_FRAME_MARKERS = frozenset(range(0xC1, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -129,11 +132,15 @@ def _find_frame(blob: bytes | memoryview) -> int:
     if size < _SEGMENT.size or blob[:2] != _START or blob[-2:] != _END:
         raise RejectedEpisodeError(f"image of {size} bytes is not a whole JPEG file")
     at = len(_START)
-    while at + _SEGMENT.size + _FRAME.size <= size:
+    for _ in range(MOST_SEGMENTS + 1):
+        if at + _SEGMENT.size + _FRAME.size > size:
+            break
         mark, marker, length = _SEGMENT.unpack_from(blob, at)
         if marker == _BASELINE and mark == _MARK:
             return at + _SEGMENT.size
         if mark != _MARK or marker in _OTHER_FRAME_MARKERS or length < 2:
             break
         at += 2 + length
-    raise RejectedEpisodeError("JPEG without a frame header of a supported kind")
+    raise RejectedEpisodeError(
+        f"JPEG without a frame header of a supported kind behind at most {MOST_SEGMENTS} segments"
+    )

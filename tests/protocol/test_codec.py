@@ -257,6 +257,16 @@ def test_only_the_kind_of_jpeg_that_robots_write_is_taken(progressive: int):
         assert jpeg_size(bytes(blob)) == (64, 64)
 
 
+def test_a_picture_with_more_segments_than_any_camera_writes_is_refused_before_all_are_read():
+    blob = encode_jpeg(make_image(np.random.default_rng(1)))
+    own = blob[: blob.index(b"\xff\xc0")].count(b"\xff") - 1
+    empty = b"\xff\xe0\x00\x02"
+    assert jpeg_size(blob[:2] + (64 - own) * empty + blob[2:]) == (64, 64)
+    for more in (65 - own, 500_000):
+        with pytest.raises(RejectedEpisodeError, match="64 segments"):
+            jpeg_size(blob[:2] + more * empty + blob[2:])
+
+
 def test_the_pixels_of_all_images_together_are_limited():
     limits = dataclasses.replace(EPISODE_LIMITS, pixels=6 * 64 * 64)
     assert len(decode_episode(RECORD, limits).steps) == 4
