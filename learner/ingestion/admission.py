@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from learner.ingestion.finite_camera import has_finite_camera
 from learner.monitoring.attempt_facts import AttemptFacts, facts_of
 from learner.store.ledger import letter_of
 from learner.store.stored_episode import Arrival, RecordKey
@@ -77,6 +78,13 @@ def admit(
             f"{meta.width_px} px (height, width), the learner is configured for "
             f"{image_size_px[0]} x {image_size_px[1]}: correct the camera in its robot.toml",
         )
+    for name, matrix in (("calibration", meta.calibration), ("hand_eye_map", meta.hand_eye_map)):
+        if not has_finite_camera(matrix):
+            return Refused(
+                code=RefusalCode.RECORD,
+                reason=f"episode {meta.episode_id} of {robot_id}: its {name} is of no camera at a "
+                "finite distance: calibrate anew",
+            )
     arrival = Arrival(
         key=RecordKey(
             robot_id=robot_id, spool_id=submission.spool_id, sequence=submission.sequence

@@ -15,6 +15,9 @@ HIGHEST_PLANE_M = 0.04
 """The patch lies on the plane of the commanded height, but no higher than this."""
 STEEPEST = 3.0
 """Lines of sight flatter than this many metres sideways per metre up are not told apart."""
+_NEAREST = 1e-3
+"""A camera is taken to be no nearer to a grasp's height than this many metres, and part of its
+distance: no slope, and no gradient of one, is infinite."""
 
 
 def final_pose(pose_B4: Tensor, action_B5: Tensor) -> Tensor:
@@ -62,10 +65,19 @@ def line_of_sight(target_B5: Tensor, map_B34: Tensor) -> Tensor:
     """
     camera_B3, weight_B1 = _camera(map_B34)
     ray_B3 = camera_B3 - weight_B1 * target_B5[:, :3]
-    slope_B2 = (ray_B3[:, :2] / ray_B3[:, 2:]).clamp(-STEEPEST, STEEPEST)
+    slope_B2 = (ray_B3[:, :2] / _off_zero(ray_B3, weight_B1)).clamp(-STEEPEST, STEEPEST)
     x_B1, y_B1 = slope_B2[:, :1], slope_B2[:, 1:]
     sin_B1, cos_B1 = target_B5[:, 3:4], target_B5[:, 4:]
     return torch.cat([cos_B1 * x_B1 + sin_B1 * y_B1, cos_B1 * y_B1 - sin_B1 * x_B1], dim=1)
+
+
+def _off_zero(ray_B3: Tensor, weight_B1: Tensor) -> Tensor:
+    """Return the rays' heights float32[B, 1], with their sign, but not too small to divide by."""
+    height_B1 = ray_B3[:, 2:]
+    length_B1 = weight_B1.abs() + ray_B3.abs().amax(dim=1, keepdim=True)
+    least_B1 = (_NEAREST * length_B1.detach()).clamp(min=1e-30)
+    least_B1 = torch.where(height_B1 < 0, -least_B1, least_B1)
+    return torch.where(height_B1.abs() < least_B1.abs(), least_B1, height_B1)
 
 
 def _camera(map_B34: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from learner.ingestion.finite_camera import has_finite_camera
 from learner.training.team import Team
 from protocol.episode import Episode
 from protocol.errors import RejectedEpisodeError
@@ -65,8 +66,14 @@ class HandEyeRefiner(nn.Module):
         """Return the number of this robot's calibration, giving it one if it is new.
 
         Raises:
-            RejectedEpisodeError: there are more calibrations than MAX_ROBOTS.
+            RejectedEpisodeError: there are more calibrations than MAX_ROBOTS, or this one is of no
+                camera, as an older gateway let it into the store.
         """
+        if not has_finite_camera(episode.calibration.ravel().tolist()):
+            raise RejectedEpisodeError(
+                f"episode {episode.episode_id} of {episode.robot_id}: its calibration is of no "
+                "camera at a finite distance"
+            )
         key = (episode.robot_id, HandEyeMap(matrix=episode.calibration).digest())
         with _ADDING:
             if key not in self._numbers:

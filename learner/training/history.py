@@ -15,6 +15,7 @@ from learner.config import LearnerConfig
 from learner.store.episode_store import EpisodeStore
 from learner.training.example_set import ExampleSet
 from learner.training.hand_eye_refiner import HandEyeRefiner
+from learner.training.left_out import LeftOut
 from learner.training.random_streams import Stream, generator
 from learner.training.replay import Replay
 from learner.training.team import Team
@@ -73,6 +74,7 @@ class History:
         self._pieces = [pieces[at] for at in order[team.rank :: team.size]][::-1]
         self._per_step = max(_PER_STEP, least_per_step) / team.size
         self._before_first_step = _BEFORE_FIRST_STEP / team.size
+        self._left_out = LeftOut()
         self._read = 0
 
     @property
@@ -123,7 +125,7 @@ class History:
                 row = self._refiner.index_of(episode)
                 is_full = self._replay.add_older(episode, row) is None
             except RejectedEpisodeError as error:
-                logger.warning("%s left out of training: %s", stored.key, error)
+                self._left_out.note(stored.key, error)
                 continue
             if is_full:
                 logger.warning(

@@ -11,6 +11,7 @@ from learner.config import GatewayConfig
 from learner.store.key_set import KeySet
 from learner.store.stored_episode import StoredEpisode
 from learner.training.hand_eye_refiner import HandEyeRefiner
+from learner.training.left_out import LeftOut
 from learner.training.replay import Replay
 from learner.training.store_tail import StoreTail
 from learner.training.team import Team
@@ -64,6 +65,7 @@ class ReplayFeed:
         self._counted = counted or Counted()
         self._team = team or Team()
         self._uncounted_examples = dict.fromkeys(self._tails, 0)
+        self._left_out = LeftOut()
         self._keys = KeySet()
         self._taking = threading.Lock()
         """Held by the one thread that puts an episode into the replay."""
@@ -195,8 +197,9 @@ class ReplayFeed:
             self._replay.check(episode)
             self._refiner.index_of(episode)
         except RejectedEpisodeError as error:
-            # Admitted by its header; its pictures cannot be decoded, or are of another size.
-            logger.warning("%s left out of training: %s", stored.key, error)
+            # Admitted by its header; its pictures cannot be decoded, or are of another size. Or
+            # its calibration cannot be learned with.
+            self._left_out.note(stored.key, error)
             return None
         return episode
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -55,4 +56,6 @@ class Snapshot:
         auc = area_under_curve(logit_B, batch.success_B)
         if auc is not None:
             figures["held_out_auc"] = auc
-        return HeldOut(figures=figures, map_doubts=doubts)
+        # What is no number may not stand in a manifest, and would keep every release back.
+        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+        return HeldOut(figures=finite, map_doubts=doubts)

@@ -228,6 +228,26 @@ def test_the_line_of_sight_points_from_the_target_to_the_camera():
     np.testing.assert_allclose(found, [expected[1], -expected[0]], atol=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([[1, 0, 0, 0.5], [0, 1, 0, 0], [0, 0, 1, 0]], [3.0, 0.0]),  # at the grasp's height
+        ([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]], [0.0, 0.0]),  # in the very place of the grasp
+        ([[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], [0.0, 3.0]),  # infinitely far aside
+        ([[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], [0.0, 0.0]),
+    ],
+)
+def test_no_camera_makes_the_line_of_sight_or_its_gradient_infinite(
+    rows: list[list[float]], expected: list[float]
+):
+    grasp = target(0.0, 0.0, 0.0, 0.0)
+    motion = torch.eye(4).requires_grad_()
+    found = line_of_sight(grasp, torch.tensor([rows], dtype=torch.float32) @ motion)
+    assert found[0].abs().tolist() == expected
+    (gradient,) = torch.autograd.grad(found.sum(), motion)
+    assert torch.isfinite(gradient).all()
+
+
 def test_half_a_turn_of_the_wrist_is_the_patch_mirrored_both_ways():
     network = make("patch", seed=2)
     first_image, image = smooth_pictures(2)[:, None]

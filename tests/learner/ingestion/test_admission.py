@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from learner.ingestion.admission import Admitted, Refused, admit
 from protocol.codec import digest, encode_episode
+from protocol.hand_eye import pinhole_map
 from protocol.messages import EpisodeSubmission
 from tests.episodes import make_episode
 
@@ -52,3 +56,35 @@ def test_another_robots_record_and_a_changed_one_are_refused(record: bytes):
     broken = admit(submission(b"no record"), b"no record", "arm")
     assert isinstance(broken, Refused)
     assert broken.code == "record"
+
+
+NOWHERE = {
+    "zeros": np.zeros((3, 4)),
+    "ones": np.ones((3, 4)),
+    "from infinitely far above": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]],
+    "from infinitely far aside": [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+    "two rows alike at any scale": [[1e9, 0, 0, 1], [1e-9, 0, 0, 2], [0, 0, 1, 1]],
+}
+
+
+@pytest.mark.parametrize("which", ["calibration", "hand_eye_map"])
+@pytest.mark.parametrize("matrix", NOWHERE.values(), ids=NOWHERE)
+def test_a_map_whose_camera_stands_nowhere_is_refused(which: str, matrix: object):
+    changed = {which: np.array(matrix, np.float32)}
+    record = encode_episode(replace(make_episode("arm", side_px=64), **changed))
+    found = admit(submission(record), record, "arm")
+    assert isinstance(found, Refused)
+    assert found.code == "record"
+    assert f"its {which} is of no camera" in found.reason
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("view_deg", [1.0, 40.0, 150.0])
+def test_the_scale_of_a_map_and_the_lens_of_its_camera_are_free(scale: float, view_deg: float):
+    camera = pinhole_map(
+        position_m=(-0.3, 0.1, 0.4), look_at_m=(0.0, 0.0, 0.0), vertical_fov_deg=view_deg
+    )
+    matrix = (scale * camera.matrix).astype(np.float32)
+    episode = replace(make_episode("arm", side_px=64), calibration=matrix, hand_eye_map=matrix)
+    record = encode_episode(episode)
+    assert isinstance(admit(submission(record), record, "arm"), Admitted)

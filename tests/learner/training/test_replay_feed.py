@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,24 @@ def test_what_a_store_still_holds_unread_does_not_count_with_what_was_read_of_an
         assert sorted(feed.counted().through.values()) == [3, 5]
     finally:
         feed.close()
+
+
+def test_records_whose_camera_stands_nowhere_are_left_out_and_said_so_in_few_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    good = [make_episode("arm-1", seed=seed) for seed in range(4)]
+    blind = [
+        replace(make_episode("arm-2", seed=seed), calibration=np.zeros((3, 4), np.float32))
+        for seed in range(9)
+    ]
+    store(tmp_path, good)
+    store(tmp_path, blind)
+    with feeding(tmp_path) as (feed, replay):
+        assert feed.caught_up.wait(20.0)
+        feed.check()
+        assert replay.attempts == 4
+    said = [line for line in caplog.messages if "of no camera at a finite distance" in line]
+    assert len(said) == 4
+    for line, count in zip(said, (1, 2, 4, 8), strict=True):
+        assert line.startswith("arm-2/")
+        assert f", {count} of this robot: " in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 
 import numpy as np
@@ -107,6 +108,16 @@ def test_one_outcome_alone_has_a_loss_and_no_auc():
         "held_out_loss",
         "held_out_calibration_error",
     }
+
+
+def test_a_figure_that_is_no_number_is_left_out():
+    training = make_training()
+    examples = spot_examples(10, training.learned.refiner)
+    with torch.no_grad():
+        next(training.averaged.network.parameters()).fill_(float("nan"))
+    figures = training.snapshot().evaluate(examples).figures
+    assert "held_out_loss" not in figures
+    assert all(map(math.isfinite, figures.values()))
 
 
 @pytest.mark.parametrize("levels", [3, 1000], ids=["many ties", "hardly a tie"])
