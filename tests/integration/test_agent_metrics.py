@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,9 +23,9 @@ from protocol.http_server import AT_ONCE
 from protocol.registry import Registry
 from tests.delivery_site import ROOT, STORE_BYTES, free_port, wait_until
 from tests.learner.monitoring.exported import Exported
+from tests.robot_agent.agent_process import Table, command, simulated_bin
 from tests.robot_agent.simulated_agent import FAULTY_ROBOT, SIMULATED_CAMERA
 
-Table = dict[str, Any]
 SAFETY_STATUS = 3
 IDLE = 300
 
@@ -55,8 +54,7 @@ def start(tmp_path: Path, gateway: Gateway) -> Iterator[Callable[..., subprocess
     def start(name: str, options: Table, **changes: Any) -> subprocess.Popen[bytes]:
         toml = write_bundle(tmp_path, gateway.endpoint, name, options, changes)
         log = (tmp_path / f"{name}.log").open("wb")
-        command = [sys.executable, "-m", "robot_agent", "--config", str(toml)]
-        agents.append(subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log))
+        agents.append(subprocess.Popen(command("--config", toml), cwd=ROOT, stdout=log, stderr=log))
         return agents[-1]
 
     yield start
@@ -76,12 +74,7 @@ def write_bundle(folder: Path, endpoint: str, name: str, options: Table, changes
         "secret_key": "robot.secret",
         "robot": {"driver": FAULTY_ROBOT, "options": {"seed": 1, **options}},
         "camera": {"driver": SIMULATED_CAMERA},
-        "workspace": {"x_m": [-0.1, 0.1], "y_m": [-0.07, 0.07], "z_m": [0.0, 0.14]},
-        "camera_description": {
-            "position_m": [-0.34, -0.10, 0.46],
-            "look_at_m": [0.0, 0.0, 0.028],
-            "vertical_fov_deg": 31.0,
-        },
+        **simulated_bin(),
         "learner": {
             "episodes": endpoint,
             "releases": releases,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from fleet.toml_text import toml_text
 from learner.ingestion.gateway import Gateway
 from robot_agent.safety.stop_latch import StopLatch
 from tests.delivery_site import ROOT, DeliverySite, make_site, wait_until
+from tests.robot_agent.agent_process import command, simulated_bin
 from tests.robot_agent.recorded_robot import MOTIONS
 
 SAFETY_STATUS = 3
@@ -43,9 +43,10 @@ def start(site: DeliverySite) -> Iterator[Callable[[], subprocess.Popen[bytes]]]
     toml = write_config(site)
 
     def start() -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "robot_agent", "--config", str(toml)]
         with (site.folder / "arm.log").open("ab") as log:
-            agents.append(subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log))
+            agents.append(
+                subprocess.Popen(command("--config", toml), cwd=ROOT, stdout=log, stderr=log)
+            )
         return agents[-1]
 
     yield start
@@ -62,12 +63,7 @@ def write_config(site: DeliverySite) -> Path:
         "secret_key": str(keys / "arm.secret"),
         "robot": {"driver": "tests.robot_agent.recorded_robot:RecordedRobot"},
         "camera": {"driver": "tests.robot_agent.drawn_robot:DrawnCamera"},
-        "workspace": {"x_m": [-0.1, 0.1], "y_m": [-0.07, 0.07], "z_m": [0.0, 0.14]},
-        "camera_description": {
-            "position_m": [-0.34, -0.10, 0.46],
-            "look_at_m": [0.0, 0.0, 0.028],
-            "vertical_fov_deg": 31.0,
-        },
+        **simulated_bin(),
         "learner": {
             "episodes": site.endpoint,
             "releases": "tcp://127.0.0.1:1",

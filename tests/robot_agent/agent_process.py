@@ -18,6 +18,18 @@ from tests.robot_agent.simulated_agent import FAULTY_ROBOT, SIMULATED_CAMERA
 Table = dict[str, Any]
 
 
+def simulated_bin() -> Table:
+    """Return a workspace in the simulated bin, and the camera as it truly looks into it."""
+    return {
+        "workspace": {"x_m": [-0.1, 0.1], "y_m": [-0.07, 0.07], "z_m": [0.0, 0.14]},
+        "camera_description": {
+            "position_m": [-0.34, -0.10, 0.46],
+            "look_at_m": [0.0, 0.0, 0.028],
+            "vertical_fov_deg": 31.0,
+        },
+    }
+
+
 def make_table(folder: Path) -> Table:
     """Enrol a robot; return a robot.toml that is right, for a learner that is not there."""
     address = LearnerAddress(
@@ -35,12 +47,7 @@ def make_table(folder: Path) -> Table:
         "max_attempts": 1,
         "robot": {"driver": FAULTY_ROBOT, "options": {"seed": 1}},
         "camera": {"driver": SIMULATED_CAMERA},
-        "workspace": {"x_m": [-0.1, 0.1], "y_m": [-0.07, 0.07], "z_m": [0.0, 0.14]},
-        "camera_description": {
-            "position_m": [-0.34, -0.10, 0.46],
-            "look_at_m": [0.0, 0.0, 0.028],
-            "vertical_fov_deg": 31.0,
-        },
+        **simulated_bin(),
         "learner": {
             "episodes": address.episodes,
             "releases": address.releases,

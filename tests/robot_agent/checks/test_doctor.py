@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +28,8 @@ from robot_agent.config import AgentConfig, LearnerEndpointConfig
 from robot_agent.delivery.outbox_file import claim
 from robot_agent.robots.check_result import CheckResult, Verdict
 from robot_agent.safety.stop_latch import Stop, StopLatch
-from tests.delivery_site import ROOT, DeliverySite, free_port, make_site, wait_until
+from tests.delivery_site import DeliverySite, free_port, make_site, wait_until
+from tests.robot_agent.agent_process import ask, simulated_bin
 from tests.robot_agent.drawn_robot import DrawnRobot
 from tests.robot_agent.simulated_agent import make_config
 
@@ -312,12 +312,7 @@ def run_check(
         "secret_key": str(config.secret_key),
         "robot": {"driver": config.robot.driver},
         "camera": {"driver": config.camera.driver},
-        "workspace": {"x_m": [-0.1, 0.1], "y_m": [-0.07, 0.07], "z_m": [0.0, 0.14]},
-        "camera_description": {
-            "position_m": [-0.34, -0.10, 0.46],
-            "look_at_m": [0.0, 0.0, 0.028],
-            "vertical_fov_deg": 31.0,
-        },
+        **simulated_bin(),
         "learner": {
             "episodes": config.learner.episodes,
             "releases": config.learner.releases,
@@ -327,11 +322,4 @@ def run_check(
     }
     toml = tmp_path / "robot.toml"
     toml.write_text(toml_text(table))
-    return subprocess.run(
-        [sys.executable, "-m", "robot_agent", "check", "--config", str(toml), *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return ask("check", "--config", toml, *arguments)
