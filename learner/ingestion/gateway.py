@@ -319,6 +319,8 @@ class Gateway:
     def _of_itself(self, damage: str) -> tuple[list[str], list[LearnerCondition]]:
         """Return what this gateway has to say of its own, in words and in figures."""
         warnings = self._warnings() + ([damage[:512]] if damage else [])
+        if unkept := self._stops.disk_trouble:
+            warnings.append(f"orders to stop robots are not kept on disk: {unkept}"[:512])
         try:
             return warnings, [self._observer.condition()]
         except OSError as error:

@@ -206,12 +206,13 @@ class Reception:
             )
         if isinstance(message, StatusRequest):
             return self._status()
-        reply = self._stops.take(member, message)
-        if isinstance(reply, str):
-            return self._refuse(member, RefusalCode.NO_SUCH_ROBOT, reply)
-        for routing_id, stop in self._stops.stops_to_send(reply):
+        robot_ids = self._stops.take(member, message)
+        if isinstance(robot_ids, str):
+            return self._refuse(member, RefusalCode.NO_SUCH_ROBOT, robot_ids)
+        # Before the disk has the order: a robot must not go on because the disk is slow.
+        for routing_id, stop in self._stops.stops_to_send(robot_ids):
             self._send(routing_id, stop)
-        return reply
+        return self._stops.keep(robot_ids, message.order_id)
 
     def _answer_robot(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from learner.ingestion.sessions import Sessions
@@ -21,20 +23,25 @@ class StopDesk:
         self._registry = registry
         self._sessions = sessions
 
-    def take(self, operator: Member, request: StopRequest) -> StopReply | str:
-        """Keep an order; return how far it has come with each robot, or why it is refused."""
+    def take(self, operator: Member, request: StopRequest) -> list[str] | str:
+        """Take an order; return whom it stops, or why it is refused. ``keep`` writes it."""
         robots = {member.name for member in self._registry.members() if member.role == "robot"}
         if request.robot_id and request.robot_id not in robots:
             known = ", ".join(sorted(robots)) or "none"
             return f"{request.robot_id!r} is not an enrolled robot; enrolled: {known}"
         addressed = sorted({request.robot_id} if request.robot_id else robots)
         self._orders.add(addressed, request.order_id, operator.name)
-        return StopReply(robots=[self._state(name, request.order_id) for name in addressed])
+        return addressed
 
-    def stops_to_send(self, reply: StopReply) -> list[tuple[bytes, Stop]]:
-        """Return what robots of a reply shall be told at once, each with its routing id."""
+    def keep(self, robot_ids: Sequence[str], order_id: bytes) -> StopReply:
+        """Have the disk know an order; return how far it has come with each robot."""
+        self._orders.keep()
+        return StopReply(robots=[self._state(name, order_id) for name in robot_ids])
+
+    def stops_to_send(self, robot_ids: Sequence[str]) -> list[tuple[bytes, Stop]]:
+        """Return what these robots shall be told at once, each with its routing id."""
         live = self._sessions.live()
-        told = ((live[one.robot_id], one.robot_id) for one in reply.robots if one.robot_id in live)
+        told = ((live[name], name) for name in robot_ids if name in live)
         return [
             (session.routing_id, stop)
             for session, name in told
@@ -59,6 +66,8 @@ class StopDesk:
             trouble = state.trouble
         elif session is None:
             trouble = "it is not connected here, and stops when it connects"
+            if unkept := self._orders.disk_trouble:
+                trouble += f", but not if the learner is started anew before: {unkept}"
         elif session.wire_version < STOPS_SINCE:
             trouble = (
                 f"its agent speaks wire version {session.wire_version}, stops are known since "

@@ -62,6 +62,9 @@ class StopOrders:
         """
         self._file = file
         self._changing = threading.Lock()
+        self._writing = threading.Lock()
+        self.disk_trouble = ""
+        """Why the disk does not have all that is known; empty while it has."""
         self._book: StopBook
         try:
             self._book = msgspec.json.decode(
@@ -74,6 +77,8 @@ class StopOrders:
                 f"orders to stop robots {file}: {error}; mend the file, or remove it and stop "
                 "again whoever shall be stopped"
             ) from error
+        self._kept = self._book
+        """What the disk has."""
 
     @property
     def book(self) -> StopBook:
@@ -98,7 +103,8 @@ class StopOrders:
     def add(self, robot_ids: Iterable[str], order_id: bytes, by: str) -> None:
         """Stop robots; an order that is known already changes nothing.
 
-        It takes the place of earlier ones, also where other gateways know of them.
+        It takes the place of earlier ones, also where other gateways know of them. The disk has it
+        only after ``keep``: robots are told first, however slow the disk is.
         """
         order = StopOrder(order_id=order_id, by=by, ordered_at_ns=time.time_ns())
         fresh: dict[str, tuple[StopOrder, ...]] = {}
@@ -128,6 +134,7 @@ class StopOrders:
             self._change(changed)
         if changed:
             logger.warning("heard from another gateway: orders to %s", ", ".join(sorted(changed)))
+        self.keep()
 
     def confirm(self, robot_id: str, order_id: bytes, *, resumed: bool) -> None:
         """Note that a robot has obeyed, or that a person has resumed it since."""
@@ -143,17 +150,32 @@ class StopOrders:
             )
             self._change({robot_id: tuple(now if one is said[0] else one for one in known)})
         logger.info("%s %s", robot_id, "was resumed" if resumed else "has stopped")
+        self.keep()
+
+    def keep(self) -> None:
+        """Write what the disk does not have yet; ``disk_trouble`` says if that failed."""
+        with self._writing:
+            book = self._book
+            if book is self._kept:
+                return
+            try:
+                write_over(self._file, msgspec.json.encode(book), mode=PUBLIC_MODE)
+            except ConfigurationError as error:
+                self._complain(str(error))
+                return
+            self._kept = book
+            self.disk_trouble = ""
+
+    def _complain(self, trouble: str) -> None:
+        # It is tried again with whatever is asked or heard.
+        if trouble != self.disk_trouble:
+            logger.critical("orders to stop robots are not kept on disk: %s", trouble)
+        self.disk_trouble = trouble
 
     def _change(self, changed: StopBook) -> None:
-        if not changed:
-            return
-        # Replaced as a whole: other threads read it meanwhile.
-        self._book = {**self._book, **{name: _trimmed(one) for name, one in changed.items()}}
-        try:
-            write_over(self._file, msgspec.json.encode(self._book), mode=PUBLIC_MODE)
-        except ConfigurationError as error:
-            # Who is connected is stopped all the same.
-            logger.critical("orders to stop robots are not kept on disk: %s", error)
+        if changed:
+            # Replaced as a whole: other threads read it meanwhile.
+            self._book = {**self._book, **{name: _trimmed(one) for name, one in changed.items()}}
 
 
 def _state(robot_id: str, order: StopOrder) -> StopState:

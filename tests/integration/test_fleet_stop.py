@@ -11,6 +11,7 @@ import pytest
 
 from fleet.robot_stops import StopOrder, StopOutcome
 from learner.ingestion.gateway import Gateway
+from learner.ingestion.stop_orders import StopOrders as LearnersOrders
 from protocol.codec import encode_message
 from protocol.errors import ConfigurationError, RejectedMessageError, TransientError
 from protocol.messages import Refusal, RobotStatus, Stop, StopConfirmation, StopReply, StopRequest
@@ -18,6 +19,7 @@ from robot_agent.safety.emergency_stop import EmergencyStop
 from robot_agent.safety.stop_latch import StopLatch
 from robot_agent.safety.stop_orders import StopOrders
 from tests.delivery_site import DeliverySite, free_port, make_heartbeat, make_site, wait_until
+from tests.disks import ext4_disk, frozen
 from tests.peer import Peer
 from tests.robot_agent.drawn_robot import DrawnRobot
 
@@ -271,3 +273,39 @@ def test_every_reply_names_who_ordered_it(site: DeliverySite, gateway: Gateway):
     assert isinstance(reply, StopReply)
     assert {robot.by for robot in reply.robots} == {"operator"}
     peer.close()
+
+
+def test_a_connected_robot_is_told_before_the_disk_has_the_order(
+    site: DeliverySite, tmp_path: Path
+):
+    request = StopRequest(order_id=os.urandom(16), robot_id="arm")
+    with ext4_disk(tmp_path / "image", site.store) as disk, running(site):
+        arm, operator = (Peer(site, site.keys_of(name)) for name in ("arm", "operator"))
+        arm.hello("arm")
+        with frozen(disk):
+            operator.send(encode_message(request))
+            assert arm.receive() == Stop(order_id=request.order_id, by="operator")
+            assert not (site.store / "stops.json").exists()
+        reply = operator.receive()
+        assert isinstance(reply, StopReply)
+        assert request.order_id in {
+            order.order_id for order in LearnersOrders(site.store / "stops.json").book["arm"]
+        }
+        arm.close()
+        operator.close()
+
+
+def test_an_order_that_the_disk_does_not_take_stops_robots_and_is_said(
+    site: DeliverySite, gateway: Gateway
+):
+    (site.store / "stops.json").mkdir()  # in the place of the file
+    with agent(site, "arm"):
+        outcome = order_stop(site, "", within_s=2.0)
+        told = {robot.robot_id: robot for robot in outcome.robots}
+        assert told["arm"].confirmed_at_ns > 0
+    assert "not if the learner is started anew before: file " in told["leg"].trouble
+    assert "orders to stop robots are not kept on disk" in gateway.status().warnings[-1]
+    (site.store / "stops.json").rmdir()
+    order_stop(site, "leg", within_s=0.5)
+    assert gateway.status().warnings == []
+    assert LearnersOrders(site.store / "stops.json").of("leg") is not None
