@@ -112,6 +112,14 @@ def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:
         ) from error
 
 
+def drop_rest(socket: zmq.Socket[bytes]) -> None:
+    """Receive what is left of a message, and keep nothing: it may have a million frames."""
+    more = True
+    while more:
+        socket.recv(zmq.NOBLOCK)
+        more = bool(socket.getsockopt(zmq.RCVMORE))
+
+
 def raise_descriptor_limit() -> None:
     """Let this process have MAX_DESCRIPTORS open, or as many as the system allows.
 

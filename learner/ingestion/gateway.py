@@ -47,7 +47,7 @@ from protocol.refusal_log import RefusalLog
 from protocol.registry import Registry
 from protocol.server_key import ServerKey
 from protocol.server_socket import ServerSocket
-from protocol.sockets import SocketLimits
+from protocol.sockets import SocketLimits, drop_rest
 from protocol.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,8 @@ _HOUSEKEEPING_S = 10.0
 _FLUSH_MS = 1_000
 # No agent has a spool of this name: an ack that says nothing to anybody.
 _NOTHING = encode_message(Ack(spool_id=bytes(16), sequences=[]))
+_MORE = memoryview(b"")
+"""Stands for every body of a message above the first: no kind of message has them."""
 _DAY_S = 86_400.0
 
 
@@ -406,9 +408,10 @@ class Gateway:
 
     def _send(self, routing_id: bytes, message: msgspec.Struct) -> None:
         # ROUTER drops what cannot be delivered; the robot will ask or send again.
+        encoded = encode_message(message)
         router = self._socket.socket
         router.send(routing_id, _SEND_MORE)
-        router.send(encode_message(message), _NOBLOCK)
+        router.send(encoded, _NOBLOCK)
 
     def _is_connected(self, routing_id: bytes) -> bool:
         """Say whether a connection is still there, by sending it what no agent heeds."""
@@ -437,11 +440,14 @@ class Gateway:
 
 
 def _receive_envelope(router: zmq.Socket[bytes]) -> Envelope:
-    """Return the next message; raise Again if there is none."""
+    """Return the next message, with an empty body for all above one; raise Again if none came."""
     routing_id = router.recv(_NOBLOCK)
-    frame = last = router.recv(_NOBLOCK, copy=False)
+    frame = router.recv(_NOBLOCK, copy=False)
     bodies = []
-    while last.more:
-        last = router.recv(_NOBLOCK, copy=False)
-        bodies.append(last.buffer)
+    if frame.more:
+        body = router.recv(_NOBLOCK, copy=False)
+        bodies.append(body.buffer)
+        if body.more:
+            drop_rest(router)
+            bodies.append(_MORE)
     return Envelope(routing_id=routing_id, frame=frame, bodies=bodies)

@@ -65,7 +65,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     frame: zmq.Frame
     """The header; only a frame, not its bytes, can say which key authenticated it."""
     bodies: list[memoryview]
-    """As libzmq holds them: nothing is copied before the store writes it."""
+    """As libzmq holds them: nothing is copied before the store writes it. Two stand for
+    any more."""
 
     @property
     def public_key(self) -> str:
@@ -186,11 +187,9 @@ class Reception:
         except RejectedMessageError as error:
             return self._refuse(member, RefusalCode.MALFORMED, str(error))
         if len(envelope.bodies) != isinstance(message, EpisodeSubmission):
-            return self._refuse(
-                member,
-                RefusalCode.MALFORMED,
-                f"{type(message).__name__} with {len(envelope.bodies)} bodies",
-            )
+            bodies = "several" if len(envelope.bodies) > 1 else len(envelope.bodies)
+            reason = f"{type(message).__name__} with {bodies} bodies"
+            return self._refuse(member, RefusalCode.MALFORMED, reason)
         if isinstance(message, StatusRequest | StopRequest):
             return self._answer_operator(member, message)
         if member.role != "robot":

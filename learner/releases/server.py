@@ -36,7 +36,7 @@ from protocol.refusal_log import STRANGER, RefusalLog
 from protocol.registry import Member, Registry
 from protocol.server_key import ServerKey
 from protocol.server_socket import ServerSocket
-from protocol.sockets import SocketLimits
+from protocol.sockets import SocketLimits, drop_rest
 from protocol.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
@@ -213,14 +213,16 @@ class ReleaseServer:
     def _answer_requests(self) -> None:
         for _ in range(_BATCH):
             try:
-                frames = self._socket.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                route = self._socket.socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            self._answer(frames)
+            header = self._socket.socket.recv(zmq.NOBLOCK, copy=False)
+            if header.more:
+                drop_rest(self._socket.socket)
+            self._answer(route, header)
 
-    def _answer(self, frames: list[zmq.Frame]) -> None:
-        route = frames[0].bytes
-        key = str(frames[-1].get("User-Id"))
+    def _answer(self, route: bytes, header: zmq.Frame) -> None:
+        key = str(header.get("User-Id"))
         member, reason = self._who(key)
         if not self._rate.admits(key):
             if self._rate.must_be_told(key):
@@ -232,7 +234,7 @@ class ReleaseServer:
             self._refuse(route, member, Refusal(code=RefusalCode.NOT_ENROLLED, reason=reason[:512]))
             return
         try:
-            message = _request_in(frames)
+            message = _request_in(header)
         except RejectedMessageError as error:
             reason = f"{member.name}: {error}"
             self._refuse(route, member, Refusal(code=RefusalCode.MALFORMED, reason=reason[:512]))
@@ -295,13 +297,13 @@ class ReleaseServer:
         self._socket.socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
 
 
-def _request_in(frames: list[zmq.Frame]) -> ToReleaseServer:
+def _request_in(header: zmq.Frame) -> ToReleaseServer:
     """Return what a peer asks for; nothing it may ask for has a body.
 
     Raises:
         RejectedMessageError: it is no request, or has more frames than its header.
     """
-    if len(frames) != 2:
-        raise RejectedMessageError(f"a request of {len(frames) - 1} frames; it is a header alone")
-    request: ToReleaseServer = decode_message(frames[1].bytes, ToReleaseServer)
+    if header.more:
+        raise RejectedMessageError("a request with a body; it is a header alone")
+    request: ToReleaseServer = decode_message(header.bytes, ToReleaseServer)
     return request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -223,9 +224,17 @@ def test_a_malformed_message_is_refused_and_the_gateway_goes_on(peer: Peer, fram
     assert isinstance(peer.submit(1, encode_episode(make_episode("arm"))), Ack)
 
 
-def test_a_message_of_many_frames_does_not_end_the_gateway(peer: Peer):
+def test_a_message_of_many_frames_is_refused_and_takes_no_memory(peer: Peer):
     peer.hello("arm")
-    assert isinstance(peer.ask(*[encode_message(make_heartbeat())] * 50), Refusal)
+    tracemalloc.start()
+    try:
+        refusal = peer.ask(encode_message(make_heartbeat()), *[b"x"] * 50_000)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.reason) == ("malformed", "Heartbeat with several bodies")
+    assert peak_bytes < 5 * 2**20
     assert isinstance(peer.submit(1, encode_episode(make_episode("arm"))), Ack)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from learner.releases import subscribers
@@ -113,7 +115,25 @@ def test_a_request_with_a_body_is_refused(fleet: Fleet):
     robot.send_multipart([b"a body too many", encode_message(ReleaseSubscription(have_version=0))])
     refusal, _ = receive(robot)
     assert isinstance(refusal, Refusal)
-    assert (refusal.code, "2 frames" in refusal.reason) == ("malformed", True)
+    assert (refusal.code, "with a body" in refusal.reason) == ("malformed", True)
+
+
+def test_a_request_of_many_frames_is_refused_and_takes_no_memory(fleet: Fleet):
+    robot = fleet.robot(fleet.server())
+    header = encode_message(ChunkRequest(version=1, offset=0, length=1))
+    tracemalloc.start()
+    try:
+        robot.send_multipart([header, *[b"x"] * 50_000])
+        refusal, _ = receive(robot)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "malformed"
+    assert peak_bytes < 2 * 2**20
+    refusal, _ = ask(robot, ChunkRequest(version=1, offset=0, length=1))
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "release-not-served"
 
 
 def test_a_port_in_use_is_named(fleet: Fleet):
