@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from fleet.conclusion import conclude
+from fleet.demo_lock import only_demo_in
 from fleet.evaluation import EvaluationPlan, EvaluationStoppedError, evaluate
 from fleet.evaluation_result import Evaluation
 from fleet.fleet_files import (
@@ -224,6 +225,11 @@ class Demo:
 
 
 def run_demo(plan: DemoPlan, console: Console) -> int:
-    """Run one session and return the exit status."""
-    with StopRequest() as stop, Monitor(console) as monitor:
+    """Run one session and return the exit status.
+
+    Raises:
+        ConfigurationError: a file or option is wrong, or a demo runs in the folder already.
+        FleetEndedError: the learner or all agents ended.
+    """
+    with only_demo_in(plan.out), StopRequest() as stop, Monitor(console) as monitor:
         return Demo(plan, monitor, stop).run()

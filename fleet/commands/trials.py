@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Annotated
+
+from tyro.constructors import PrimitiveConstructorSpec
 
 from fleet.commands.output import console, print_json
 from protocol.errors import ConfigurationError
@@ -11,11 +14,27 @@ from protocol.errors import ConfigurationError
 # Imports of what is slow to load stand in the commands: `fleet --help` should not wait for MuJoCo.
 
 
+def _new_folder(words: list[str]) -> Path:
+    """Return the path of a folder to write to; an empty one would be the current directory."""
+    if not words[0]:
+        raise ConfigurationError("--out is empty: name a folder")
+    return Path(words[0])
+
+
+_NEW_FOLDER = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="PATH",
+    instance_from_str=_new_folder,
+    is_instance=lambda value: isinstance(value, Path),
+    str_from_instance=lambda path: [str(path)],
+)
+
+
 def demo(
     robots: int = 4,
     minutes: float = 10.0,
     seed: int = 0,
-    out: Path = Path("runs/demo"),
+    out: Annotated[Path, _NEW_FOLDER] = Path("runs/demo"),
     robot: str = "robot_agent.robots.simulated:SimulatedRobot",
     camera: str = "robot_agent.cameras.simulated:SimulatedCamera",
     learner: Path | None = None,
