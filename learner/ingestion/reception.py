@@ -241,7 +241,8 @@ class Reception:
         self._fleet.beat(member.name, message)
         stop = self._stops.stop_for(member.name, session.wire_version)
         if stop is not None:
-            return stop
+            # Whatever else it is told, as the learner's next key: it may stand still for days.
+            self._send(session.routing_id, stop)
         if session.gateways != self._gateways(session):
             # Its welcome came before this gateway had heard of all others. Were this one gone, the
             # robot would wait for it for ever.

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleet.enrolment import LearnerAddress, create_learner_keys, enrol_robot
 from fleet.fleet_files import FleetPlan, prepare_run_folder
 from fleet.key_rotation import KeyRotation
+from fleet.robot_stops import StopOrder
 from fleet.run_folder import RunFolder
 from learner.config import GatewayConfig
 from learner.ingestion.gateway import Gateway
@@ -21,7 +22,12 @@ from protocol.codec import encode_episode
 from protocol.errors import ConfigurationError
 from protocol.key_notice import sign_key_notice
 from protocol.registry import Registry
-from protocol.security import load_curve_keys, load_release_public, load_release_secret
+from protocol.security import (
+    create_curve_keys,
+    load_curve_keys,
+    load_release_public,
+    load_release_secret,
+)
 from protocol.server_key import mark_confirmed
 from robot_agent.config import OutboxConfig
 from robot_agent.delivery.gateways import Gateways
@@ -182,6 +188,19 @@ def test_a_robot_that_was_off_at_first_learns_the_key_before_it_is_in_use(lab: L
     lab.robots[0].deliver()
 
 
+def test_a_robot_that_an_operator_has_stopped_learns_the_key_all_the_same(lab: Lab):
+    robot = Robot(lab, "arm")
+    robot.deliver()
+    operator = create_curve_keys(lab.keys / "boss.secret", lab.keys / "boss.public")
+    lab.registry.enrol("boss", operator.public.decode(), "operator")
+    server_public = load_curve_keys(lab.keys / "server.secret").public
+    order = StopOrder([lab.address.episodes], operator, server_public, robot_id="arm")
+    assert order.give().is_done
+    lab.rotation.begin()
+    wait_for_confirmation(lab, "arm")
+    assert lab.gateway.status().robots[0].stop is not None
+
+
 def test_a_robot_that_goes_off_with_the_next_key_finds_the_learner_again(lab: Lab):
     robot = Robot(lab, "arm")
     lab.rotation.begin()
@@ -283,6 +302,7 @@ import os, signal, sys
 from pathlib import Path
 import shutil
 from fleet.key_rotation import KeyRotation
+from fleet.robot_stops import StopOrder
 from protocol.registry import Registry
 folder, command, calls = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 
