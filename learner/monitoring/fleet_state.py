@@ -18,6 +18,8 @@ from protocol.refusal_log import printable
 
 LIVE_S = 5.0
 """A robot that was heard within this time is connected."""
+_GIVE_UP_EVERY_S = 1.0
+"""How often rollouts are searched for robots that fell silent: every heartbeat would take long."""
 _KEPT_LATENCIES = 1000
 _ROLLOUT_MS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000)
 _MOST_ROLLOUTS = 20
@@ -97,6 +99,8 @@ class FleetState:
         self._lock = threading.Lock()
         self._robots: dict[str, _Robot] = {}
         self._rollouts: list[_Rollout] = []
+        self._given_up_s = -math.inf
+        """When rollouts were last searched for silent robots."""
         self._latencies_ms: deque[float] = deque(maxlen=_KEPT_LATENCIES)
         self._rollout_ms = Buckets(_ROLLOUT_MS)
         self._refusals: Counter[str] = Counter()
@@ -127,11 +131,17 @@ class FleetState:
             robot = self._robot(robot_id)
             robot.last_seen_s = self._clock()
             robot.heartbeat = heartbeat
+            completed = False
             for rollout in self._rollouts:
                 if robot_id in rollout.waiting and heartbeat.release_version >= rollout.version:
                     rollout.waiting.remove(robot_id)
                     rollout.last_use_s = robot.last_seen_s
-            self._close_rollouts()
+                    completed = completed or not rollout.waiting
+            if robot.last_seen_s - self._given_up_s >= _GIVE_UP_EVERY_S:
+                self._give_up_on_silent(robot.last_seen_s)
+                completed = True
+            if completed:
+                self._close_rollouts()
 
     def refuse(self, robot_id: str | None, code: str, reason: str = "") -> None:
         """Count a refused message; ``robot_id`` is None when its key is not enrolled.
@@ -266,10 +276,13 @@ class FleetState:
     def _is_live(self, robot_id: str, now_s: float) -> bool:
         return now_s - self._robots[robot_id].last_seen_s <= LIVE_S
 
-    def _close_rollouts(self) -> None:
-        now_s = self._clock()
+    def _give_up_on_silent(self, now_s: float) -> None:
+        self._given_up_s = now_s
         for rollout in self._rollouts:
             rollout.waiting = {name for name in rollout.waiting if self._is_live(name, now_s)}
+
+    def _close_rollouts(self) -> None:
+        for rollout in self._rollouts:
             if not rollout.waiting and rollout.last_use_s is not None:
                 taken_ms = (rollout.last_use_s - rollout.published_s) * 1e3
                 self._latencies_ms.append(taken_ms)

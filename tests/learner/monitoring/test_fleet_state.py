@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 import pytest
 
@@ -159,6 +161,28 @@ def test_a_robot_that_never_takes_a_release_is_not_waited_for_without_end(
         clock.now_s += 0.01
     beat(fleet, "stubborn", 49)
     assert 0 < len(fleet.release_latencies_ms()) < 30
+
+
+def test_releases_that_nobody_takes_do_not_make_every_heartbeat_look_at_every_robot(
+    fleet: FleetState, clock: Clock
+):
+    names = [f"arm-{number}" for number in range(100)]
+    for name in names:
+        beat(fleet, name)
+    for version in range(1, 20):
+        fleet.release_published(version)
+    beat(fleet, names[0])
+    calls = []
+    sys.setprofile(lambda frame, event, _: calls.append(frame) if event == "call" else None)
+    try:
+        for name in names:
+            beat(fleet, name)
+    finally:
+        sys.setprofile(None)
+    assert len(calls) < 100 * len(names)
+    clock.now_s += LIVE_S + 1
+    beat(fleet, names[0], 19)
+    assert len(fleet.release_latencies_ms()) == 19
 
 
 def test_robots_that_say_as_much_as_they_can_do_not_make_a_status_too_large(fleet: FleetState):
