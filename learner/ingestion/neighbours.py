@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from learner.ingestion.gateway_report import GatewayReport, HeardReport
-from learner.ingestion.sessions import LIVE_S
+from learner.ingestion.sessions import IN_USE_S
 from protocol.endpoint import is_endpoint
 
 GONE_AFTER_S = 4.0
@@ -60,7 +60,7 @@ class Neighbours:
             if (
                 session is not None
                 and session.process_id != process_id
-                and session.silent_s + one.age_s <= LIVE_S
+                and session.silent_s + one.age_s <= IN_USE_S
             ):
                 return f"{session.address} to the gateway {one.report.endpoint}"
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from protocol.messages import WIRE_VERSION, Hello
 
-LIVE_S = 3.0
+IN_USE_S = 3.0
 """A connection heard within this time is in use; an agent sends a heartbeat every second."""
 
 
@@ -48,7 +48,7 @@ class Sessions:
         session = self._sessions.get(robot_id)
         if session is None or session.process_id == hello.process_id:
             return None
-        return session if self._clock() - session.heard_s <= LIVE_S else None
+        return session if self._clock() - session.heard_s <= IN_USE_S else None
 
     def open(self, robot_id: str, routing_id: bytes, hello: Hello, address: str) -> Session:
         """Begin a session; it takes the place of an earlier one."""
@@ -67,7 +67,7 @@ class Sessions:
         now_s = self._clock()
         # Copied in one step, which no other thread can come into.
         sessions = self._sessions.copy()
-        return {name: one for name, one in sessions.items() if now_s - one.heard_s <= LIVE_S}
+        return {name: one for name, one in sessions.items() if now_s - one.heard_s <= IN_USE_S}
 
     def hear(self, robot_id: str, routing_id: bytes) -> Session | None:
         """Return the session that a message belongs to, heard now; None if there is none."""
