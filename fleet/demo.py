@@ -55,6 +55,8 @@ class DemoPlan:
     """None leaves the evaluation out."""
     learner_options: Mapping[str, Any] = field(default_factory=dict)
     """Laid over ``learner.toml``."""
+    learner_options_name: str = "learner options"
+    """What an error calls them: their file."""
 
 
 class Demo:
@@ -117,6 +119,7 @@ class Demo:
                 arm=plan.arm,
                 camera=plan.camera,
                 learner_options=plan.learner_options,
+                learner_options_name=plan.learner_options_name,
             ),
         )
 

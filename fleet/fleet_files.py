@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import random
-import socket
+import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,10 +22,11 @@ from fleet.enrolment import (
     enrol_robot,
     ensure_learner_keys,
 )
-from fleet.run_folder import RunFolder, write_atomically
-from fleet.toml_text import laid_over, toml_text
-from learner.config import LearnerConfig
-from protocol.configuration import load_toml
+from fleet.ports import free_ports, is_free
+from fleet.run_folder import FleetRecord, RunFolder, write_atomically
+from fleet.toml_text import edited, laid_over, load_table, toml_text
+from learner.config import EVERY_ADDRESS, LearnerConfig
+from protocol.configuration import from_table, load_toml
 from protocol.errors import ConfigurationError
 from protocol.registry import Registry
 from robot_agent.arms.arm_places import ARM_PLACES
@@ -39,7 +39,6 @@ SIMULATED_CAMERA = "robot_agent.cameras.simulated:SimulatedCamera"
 
 _WORKSPACE = dict(zip(("x_m", "y_m", "z_m"), map(list, WORKSPACE_M), strict=True))
 _IMAGE_PX = 64
-_PORTS = range(16_000, 32_768)
 SESSION_SEEDS = 1_000_000
 """Distance between the scene seeds of one session and the next."""
 
@@ -57,7 +56,9 @@ class FleetPlan:
     """Of the simulated robots, one of ARM_PLACES; "" for gantries."""
     camera: str = SIMULATED_CAMERA
     learner_options: Mapping[str, Any] = field(default_factory=dict)
-    """Laid over the ``learner.toml`` that is made."""
+    """Laid over the ``learner.toml`` that is made, or is there."""
+    learner_options_name: str = "learner options"
+    """What an error calls them: their file."""
 
 
 class CameraRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,20 +88,25 @@ def driver_and_arm(robot: str) -> tuple[str, str]:
 
 
 def prepare_run_folder(folder: RunFolder, plan: FleetPlan) -> None:
-    """Make whatever is not there yet; what an earlier session made stays as it is.
+    """Make whatever is not there yet; what an earlier session made, or a person wrote, stays.
 
-    Only the ports may change: another program may have taken the old ones.
+    Only the ports may change, where another program has taken the old ones, and of a robot what
+    each session decides: its scenes, its driver. Nothing is written before all of it is checked.
+
+    Raises:
+        ConfigurationError: an option is wrong, a file cannot be written, or the folder is that of
+            a learner which somebody set up by hand.
     """
-    for path in (folder.keys, folder.registry, folder.robots, folder.learner, folder.logs):
-        path.mkdir(parents=True, exist_ok=True)
+    text, address = _learner_toml(folder, plan)
+    try:
+        for path in (folder.keys, folder.registry, folder.robots, folder.learner, folder.logs):
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{folder.root}: no place for a run: {error.strerror}") from error
     ensure_learner_keys(folder.keys, Registry(folder.registry))
-    gateway_port, releases_port = _ports(folder)
-    address = LearnerAddress(
-        keys=folder.keys,
-        episodes=f"tcp://127.0.0.1:{gateway_port}",
-        releases=f"tcp://127.0.0.1:{releases_port}",
-    )
-    _write_learner_toml(folder, plan, address)
+    if not folder.fleet_record.is_file():  # first: it says that learner.toml is not a person's
+        FleetRecord(seed=plan.seed).write(folder.fleet_record)
+    _write_changed(folder.learner_config, text)
     for index in range(plan.robots):
         _write_robot(folder, plan, index, address)
 
@@ -108,32 +114,6 @@ def prepare_run_folder(folder: RunFolder, plan: FleetPlan) -> None:
 def robot_name(index: int) -> str:
     """Return the name of the fleet's robot ``index``, counted from 0."""
     return f"robot-{index + 1:02d}"
-
-
-def free_ports(count: int) -> list[int]:
-    """Return TCP ports that nothing listens on now, and that Linux gives to no outgoing connection.
-
-    Raises:
-        ConfigurationError: there are not so many.
-    """
-    free = (port for port in random.sample(_PORTS, len(_PORTS)) if is_free(port))
-    found = list(itertools.islice(free, count))
-    if len(found) < count:
-        raise ConfigurationError(
-            f"{count} free TCP ports are needed; this machine has {len(found)}"
-        )
-    return found
-
-
-def is_free(port: int) -> bool:
-    """Say whether nothing listens on a TCP port of this machine now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def learner_config(folder: RunFolder) -> LearnerConfig:
@@ -159,20 +139,22 @@ def simulated_robot_seed(seed: int, index: int) -> int:
     return 1000 * seed + index
 
 
-def _ports(folder: RunFolder) -> tuple[int, int]:
-    """Return the ports of the last session if they are free, otherwise two that are."""
+def _learner_toml(folder: RunFolder, plan: FleetPlan) -> tuple[str, LearnerAddress]:
+    """Return the text of ``learner.toml``, and where robots on this machine find that learner."""
     if folder.learner_config.is_file():
-        config = learner_config(folder)
-        before = [
-            int(bind.rpartition(":")[2]) for bind in (config.gateways[0].bind, config.releases.bind)
-        ]
-        if all(is_free(port) for port in before):
-            return before[0], before[1]
+        text = _later_learner_toml(folder, plan)
+    else:
+        text = _first_learner_toml(plan)
+    config = _checked(folder, text, plan)
+    return text, LearnerAddress(
+        keys=folder.keys,
+        episodes=_here(config.gateways[0].bind),
+        releases=_here(config.releases.bind),
+    )
+
+
+def _first_learner_toml(plan: FleetPlan) -> str:
     gateway_port, releases_port = free_ports(2)
-    return gateway_port, releases_port
-
-
-def _write_learner_toml(folder: RunFolder, plan: FleetPlan, address: LearnerAddress) -> None:
     table: dict[str, Any] = {
         "run_folder": "learner",
         "seed": plan.seed,
@@ -181,12 +163,47 @@ def _write_learner_toml(folder: RunFolder, plan: FleetPlan, address: LearnerAddr
             "release_secret": f"keys/{RELEASE_SECRET}",
             "registry": "registry",
         },
-        "gateway": {"bind": address.episodes, "store": "learner/episodes"},
-        "releases": {"bind": address.releases, "folder": "learner/releases"},
+        "gateway": {"bind": f"tcp://127.0.0.1:{gateway_port}", "store": "learner/episodes"},
+        "releases": {"bind": f"tcp://127.0.0.1:{releases_port}", "folder": "learner/releases"},
     }
-    text = toml_text(laid_over(table, plan.learner_options))
-    write_atomically(folder.learner_config, text.encode())
-    learner_config(folder)  # refuses an option that is wrong before anything starts
+    return toml_text(laid_over(table, plan.learner_options))
+
+
+def _later_learner_toml(folder: RunFolder, plan: FleetPlan) -> str:
+    """Return the text that is there, with other ports where something else listens on them."""
+    if not folder.fleet_record.is_file():
+        raise ConfigurationError(
+            f"{folder.root}: its {folder.learner_config.name} was written by hand, not by a demo, "
+            "and is left as it is; give the demo another --out"
+        )
+    config = learner_config(folder)
+    text = edited(folder.learner_config.read_text(encoding="utf-8"), plan.learner_options)
+    binds = (config.gateways[0].bind, config.releases.bind)
+    if all(is_free(_port(bind)) for bind in binds):
+        return text
+    for bind, port in zip(binds, free_ports(2), strict=True):
+        text = re.sub(rf"{re.escape(bind)}(?!\d)", f"{bind.rpartition(':')[0]}:{port}", text)
+    return text
+
+
+def _checked(folder: RunFolder, text: str, plan: FleetPlan) -> LearnerConfig:
+    """Refuse an option that is wrong before anything is written or starts."""
+    name = plan.learner_options_name if plan.learner_options else str(folder.learner_config)
+    return from_table(tomllib.loads(text), LearnerConfig, name=name, folder=folder.root.resolve())
+
+
+def _port(bind: str) -> int:
+    return int(bind.rpartition(":")[2])
+
+
+def _here(bind: str) -> str:
+    """Return where robots on this machine reach what may listen on every address."""
+    return EVERY_ADDRESS.sub("tcp://127.0.0.1:", bind)
+
+
+def _write_changed(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_atomically(path, text.encode())
 
 
 def _write_robot(folder: RunFolder, plan: FleetPlan, index: int, address: LearnerAddress) -> None:
@@ -216,8 +233,25 @@ def _write_robot(folder: RunFolder, plan: FleetPlan, index: int, address: Learne
             "release_key": RELEASE_PUBLIC,
         },
     }
-    write_atomically(folder.robot_config(name), toml_text(table).encode())
+    _write_changed(folder.robot_config(name), _robot_toml(folder.robot_config(name), table))
     agent_config(folder, name)
+
+
+def _robot_toml(path: Path, made: dict[str, Any]) -> str:
+    """Return the text that is there with what this session decides; ``made`` for another robot."""
+    if not path.is_file():
+        return toml_text(made)
+    robot, before = made["robot"], load_table(path).get("robot", {})
+    kind = (robot["driver"], robot["options"].get("arm", ""))
+    if kind != (before.get("driver"), before.get("options", {}).get("arm", "")):
+        return toml_text(made)
+    decided: dict[str, Any] = {
+        "camera": {"driver": made["camera"]["driver"]},
+        "learner": {key: made["learner"][key] for key in ("episodes", "releases")},
+    }
+    if "seed" in robot["options"]:
+        decided["robot"] = {"options": {"seed": robot["options"]["seed"]}}
+    return edited(path.read_text(encoding="utf-8"), decided)
 
 
 def _is_simulated(plan: FleetPlan) -> bool:

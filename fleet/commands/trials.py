@@ -77,6 +77,7 @@ def demo(
         camera=camera,
         evaluation=EvaluationPlan(seed=seed) if evaluate else None,
         learner_options=load_table(learner) if learner is not None else {},
+        learner_options_name=str(learner),
     )
     return run_demo(plan, console())
 

@@ -1,3 +1,4 @@
+import socket
 import stat
 import tomllib
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 
 from fleet.camera_description import error_mm, falsify, workspace_points
 from fleet.fleet_files import (
+    SESSION_SEEDS,
     SIMULATED_ROBOT,
     FleetPlan,
     agent_config,
@@ -16,7 +18,7 @@ from fleet.fleet_files import (
     prepare_run_folder,
 )
 from fleet.run_folder import FleetRecord, RunFolder
-from fleet.toml_text import toml_text
+from fleet.toml_text import edited, laid_over, toml_text
 from protocol.errors import ConfigurationError
 from protocol.registry import Member, Registry
 from protocol.security import load_curve_keys
@@ -57,6 +59,53 @@ def test_second_session_keeps_keys_robots_and_ports_and_may_add_robots(folder):
     prepare_run_folder(folder, FleetPlan(robots=4, seed=5))
     assert {path: path.read_bytes() for path in before} == before
     assert folder.robot_names()[-1] == "robot-04"
+
+
+def test_second_session_keeps_what_a_person_wrote_into_the_files(folder):
+    learner, robot = folder.learner_config, folder.robot_config("robot-01")
+    learner.write_text(learner.read_text() + '# Grafana\n[gateway.metrics]\nbind = "127.0.0.1:1"\n')
+    robot.write_text(robot.read_text() + "# wide\n[safety]\nstall_s = 60\n")
+    before = learner.read_text(), agent_config(folder, "robot-01")
+    prepare_run_folder(folder, FleetPlan(robots=3, seed=5, session=1))
+    assert learner.read_text() == before[0]
+    assert "# wide\n" in robot.read_text()
+    after = agent_config(folder, "robot-01")
+    assert after.safety == before[1].safety
+    assert after.robot.options["seed"] == before[1].robot.options["seed"] + SESSION_SEEDS
+    assert after.robot.options | {"seed": 0} == before[1].robot.options | {"seed": 0}
+
+
+def test_where_a_port_is_taken_only_the_ports_change(folder):
+    learner = folder.learner_config
+    learner.write_text("# by hand\n" + learner.read_text())
+    text_before, before = learner.read_text(), learner_config(folder)
+    host, port = before.gateway.bind.removeprefix("tcp://").split(":")
+    with socket.create_server((host, int(port))):
+        prepare_run_folder(folder, FleetPlan(robots=3, seed=5))
+    after = learner_config(folder)
+    assert after.gateway.bind != before.gateway.bind
+    assert agent_config(folder, "robot-02").learner.episodes == after.gateway.bind
+    assert agent_config(folder, "robot-02").learner.releases == after.releases.bind
+    text = learner.read_text().replace(after.gateway.bind, before.gateway.bind)
+    assert text.replace(after.releases.bind, before.releases.bind) == text_before
+
+
+def test_second_session_lays_new_options_over_what_is_there(folder):
+    options = {"seed": 6, "training": {"batch_size": 3}}
+    learner = folder.learner_config
+    learner.write_text(learner.read_text() + '[gateway.metrics]\nbind = "127.0.0.1:1"\n')
+    prepare_run_folder(folder, FleetPlan(robots=3, seed=5, learner_options=options))
+    config = learner_config(folder)
+    assert (config.seed, config.training.batch_size) == (6, 3)
+    assert config.gateway.metrics.bind == "127.0.0.1:1"
+
+
+def test_a_learner_that_was_set_up_by_hand_is_left_as_it_is(tmp_path):
+    folder = RunFolder(root=tmp_path)
+    folder.learner_config.write_text("# my lab\n")
+    with pytest.raises(ConfigurationError, match="written by hand"):
+        prepare_run_folder(folder, FleetPlan(robots=1, seed=0))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["# my lab\n"]
 
 
 def test_an_arm_by_its_short_name_is_simulated_on_every_robot(tmp_path):
@@ -121,10 +170,31 @@ def test_falsifying_is_repeatable():
     assert first == second != camera
 
 
-def test_wrong_learner_option_is_refused_before_anything_starts(tmp_path):
-    plan = FleetPlan(robots=1, seed=0, learner_options={"training": {"batch_sise": 3}})
-    with pytest.raises(ConfigurationError, match="did you mean 'batch_size'"):
-        prepare_run_folder(RunFolder(root=tmp_path), plan)
+def test_wrong_learner_option_is_refused_by_its_file_and_leaves_nothing_behind(tmp_path):
+    folder = RunFolder(root=tmp_path / "run")
+    plan = FleetPlan(
+        robots=1,
+        seed=0,
+        learner_options={"training": {"batch_sise": 3}},
+        learner_options_name="mine.toml",
+    )
+    with pytest.raises(ConfigurationError, match=r"^mine\.toml: .*did you mean 'batch_size'"):
+        prepare_run_folder(folder, plan)
+    prepare_run_folder(folder, FleetPlan(robots=1, seed=0))
+    before = folder.learner_config.read_text()
+    with pytest.raises(ConfigurationError, match=r"^mine\.toml: "):
+        prepare_run_folder(folder, plan)
+    assert folder.learner_config.read_text() == before
+
+
+def test_edited_toml_keeps_comments_and_is_written_anew_only_where_it_must_be():
+    text = "# top\na = 1  # one\n\n[b.c]\n# inner\na = 2\n"
+    assert edited(text, {"a": 1}) == text
+    assert edited(text, {"b": {"c": {"a": 3}}}) == text.replace("a = 2", "a = 3")
+    for new in ({"d": 4}, {"b": {"e": 5}}):
+        assert tomllib.loads(edited(text, new)) == laid_over(tomllib.loads(text), new)
+    several_lines = "a = [\n  1,\n]\nb = 2\n"
+    assert tomllib.loads(edited(several_lines, {"a": [3]})) == {"a": [3], "b": 2}
 
 
 def test_toml_text_is_read_back_as_it_was_written():

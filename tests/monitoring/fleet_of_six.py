@@ -19,8 +19,9 @@ import msgspec
 
 from fleet.child_process import ChildProcess
 from fleet.enrolment import revoke_robot
-from fleet.fleet_files import FleetPlan, free_ports, prepare_run_folder, robot_name
+from fleet.fleet_files import FleetPlan, prepare_run_folder, robot_name
 from fleet.operator import registry_of
+from fleet.ports import free_ports
 from fleet.run_folder import RunFolder
 from fleet.toml_text import load_table, toml_text
 
