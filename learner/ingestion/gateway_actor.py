@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -60,10 +59,6 @@ class GatewayActor:
     def status(self) -> StatusReply:
         """See Gateway.status."""
         return self._gateway.status()
-
-    def refusals(self) -> dict[str, int]:
-        """See Gateway.refusals."""
-        return self._gateway.refusals()
 
     def report(self) -> GatewayReport:
         """See Gateway.report."""
@@ -124,8 +119,8 @@ class GatewayHandle:
         self._stopping: Any = None
         self._asked: Any = None
         """A report that was asked for and has not come."""
-        self._complaint = ""
-        """Why there is no report, as it was logged last."""
+        self._complaints: dict[str, str] = {}
+        """Why there is no report or no status, as it was logged last."""
 
     def ask_endpoint(self) -> Any:  # noqa: ANN401 - Ray's reference
         """Return what becomes the endpoint once the gateway listens.
@@ -152,17 +147,17 @@ class GatewayHandle:
         except ray.exceptions.ActorUnavailableError:
             return None
         except ray.exceptions.RayTaskError as error:
-            self._complain(f"a gateway is there and cannot report: {error}")
+            self._complain("report", f"a gateway is there and cannot report: {error}")
             return None
         except ray.exceptions.RayError as error:
-            self._complain(f"a gateway has ended for good: {error}")
+            self._complain("report", f"a gateway has ended for good: {error}")
             return None
-        self._complaint = ""
+        self._complaints.pop("report", None)
         return report
 
-    def _complain(self, complaint: str) -> None:
-        if complaint != self._complaint:
-            self._complaint = complaint
+    def _complain(self, asked: str, complaint: str) -> None:
+        if complaint != self._complaints.get(asked):
+            self._complaints[asked] = complaint
             logger.error("%s", complaint)
 
     def hear(self, others: Sequence[HeardReport]) -> None:
@@ -186,20 +181,22 @@ class GatewayHandle:
         return gone
 
     def status(self, timeout_s: float) -> StatusReply | None:
-        """Return the fleet as the learner knows it; None while the gateway is being started anew.
+        """Return the fleet as the learner knows it; None when the gateway cannot say it now.
+
+        It is being started anew, or is there and cannot look, as at a registry that is away.
 
         Raises:
             ray.exceptions.RayError: it is gone for good.
         """
-        with suppress(ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
+        try:
             status: StatusReply = ray.get(self._actor.status.remote(), timeout=timeout_s)
-            return status
-        return None
-
-    def refusals(self) -> dict[str, int]:
-        """Return how many messages and connections were refused, by reason."""
-        refusals: dict[str, int] = ray.get(self._actor.refusals.remote())
-        return refusals
+        except (ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
+            return None
+        except ray.exceptions.RayTaskError as error:
+            self._complain("status", f"a gateway is there and cannot say its status: {error}")
+            return None
+        self._complaints.pop("status", None)
+        return status
 
     def release_published(self, version: int, pinned: Collection[str]) -> None:
         """Say that a release is there; the gateway measures when the robots use it.
