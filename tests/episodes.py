@@ -35,6 +35,8 @@ def make_episode(
 ) -> Episode:
     """Return an episode of ``steps`` decisions, the last of which closes the gripper."""
     random = np.random.default_rng(seed)
+    # A camera stays where it is from one attempt to the next.
+    calibration = _matrix(np.random.default_rng(list(robot_id.encode())))
     return Episode(
         episode_id=random.bytes(16).hex(),
         robot_id=robot_id,
@@ -45,8 +47,9 @@ def make_episode(
         finished_at_ns=STARTED_AT_NS + seed + 5_000_000_000,
         first_image=make_image(random, side_px),
         last_image=make_image(random, side_px),
-        calibration=_matrix(random),
-        hand_eye_map=_matrix(random),
+        calibration=calibration,
+        # The second one drawn, as in the record that is kept from the first version.
+        hand_eye_map=random.normal(size=(2, 3, 4)).astype(np.float32)[1],
         steps=tuple(
             _step(random, side_px, StepKind.CLOSE if index == steps - 1 else StepKind.MOVE)
             for index in range(steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 
@@ -17,10 +18,14 @@ from protocol.errors import RejectedEpisodeError
 from protocol.hand_eye import HandEyeMap
 from protocol.release_manifest import RefinedMap
 
+logger = logging.getLogger(__name__)
+
 # B batch, R robots
 
 MAX_ROBOTS = 4096
 """Calibrations that one learner can refine; a robot that calibrates anew counts again."""
+MAX_CALIBRATIONS = 16
+"""Of one robot: no robot can use up what the fleet has."""
 SCALE_M = 0.01
 """A correction of 1 moves the map by this much: metres at the origin, or at EDGE_M per axis."""
 EDGE_M = 0.1
@@ -57,6 +62,9 @@ class HandEyeRefiner(nn.Module):
         self._numbers: dict[Calibration, int] = {}
         self._rows: dict[Calibration, int] = {}
         self._unagreed: dict[Calibration, NDArray[np.float32]] = {}
+        self._in_use: dict[str, str] = {}
+        self._reused_rows: list[int] = []
+        self._crowded: set[str] = set()
         self.agrees_on_rows = False
         """Whether rows are given by ``agree`` alone, because several workers train together."""
         self.trained_rows = 0
@@ -65,20 +73,35 @@ class HandEyeRefiner(nn.Module):
     def index_of(self, episode: Episode) -> int:
         """Return the number of this robot's calibration, giving it one if it is new.
 
+        Where a robot has as many as it may, the one in use takes the place of its oldest.
+
         Raises:
-            RejectedEpisodeError: there are more calibrations than MAX_ROBOTS, or this one is of no
-                camera, as an older gateway let it into the store.
+            RejectedEpisodeError: there are more calibrations than MAX_ROBOTS, or of this robot;
+                or this one is of no camera, as an older gateway let it into the store.
         """
         if not has_finite_camera(episode.calibration.ravel().tolist()):
             raise RejectedEpisodeError(
                 f"episode {episode.episode_id} of {episode.robot_id}: its calibration is of no "
                 "camera at a finite distance"
             )
-        key = (episode.robot_id, HandEyeMap(matrix=episode.calibration).digest())
+        key = _calibration_of(episode)
         with _ADDING:
             if key not in self._numbers:
                 self._add(key, episode.calibration)
             return self._numbers[key]
+
+    def note_in_use(self, episode: Episode, *, is_new: bool) -> None:
+        """Note that a robot uses the calibration of an episode.
+
+        Args:
+            episode: of the live fleet; what was recorded elsewhere says nothing of today.
+            is_new: it has just come. Others come from the newest backwards: the first one counts.
+        """
+        robot_id, digest = _calibration_of(episode)
+        if is_new:
+            self._in_use[robot_id] = digest
+        else:
+            self._in_use.setdefault(robot_id, digest)
 
     def rows_of(self, robot_B: Tensor) -> Tensor:
         """Return the rows int64[B] of calibrations, by their numbers."""
@@ -104,25 +127,70 @@ class HandEyeRefiner(nn.Module):
         map_B34: Tensor = self.calibration_R34[row_B] @ self._motion(self.correction_R24[row_B])
         return map_B34
 
+    def take_reused_rows(self) -> list[int]:
+        """Return rows that have another calibration than before: their corrections are old."""
+        with _ADDING:
+            found = self._reused_rows[:]
+            self._reused_rows.clear()
+        return found
+
     def _add(self, key: Calibration, calibration: NDArray[np.float32]) -> None:
-        if len(self._numbers) == MAX_ROBOTS - 1:
+        if len(self._own(self._numbers, key[0])) >= MAX_CALIBRATIONS:
+            self._note_crowded(key[0])
+            if self._in_use.get(key[0]) != key[1]:
+                raise RejectedEpisodeError(
+                    f"{key[0]}: {MAX_CALIBRATIONS} of its calibrations are learned with, and this "
+                    "one is not in use"
+                )
+        elif len(self._numbers) == MAX_ROBOTS - 1:
             raise RejectedEpisodeError(
                 f"{key[0]}: one more calibration than the {MAX_ROBOTS - 1} that a learner "
                 "refines; begin a new run_folder"
             )
-        self._numbers[key] = len(self._numbers)
+        number = self._place_in(self._numbers, key)
+        self._numbers[key] = number
+        self.row_N[number] = MAX_ROBOTS - 1
         if self.agrees_on_rows and key not in self._rows:
             self._unagreed[key] = calibration.copy()
         else:
             self._give_row(key, calibration)
 
     def _give_row(self, key: Calibration, calibration: NDArray[np.float32]) -> None:
-        row = self._rows.get(key, len(self._rows))
+        if key not in self._rows:
+            count = len(self._rows)
+            row = self._place_in(self._rows, key)
+            if row < count:
+                self._reused_rows.append(row)
+            self._rows[key] = row
+        row = self._rows[key]
         self.calibration_R34[row] = torch.from_numpy(calibration.copy())
-        self._rows[key] = row
         self._unagreed.pop(key, None)
         if key in self._numbers:
             self.row_N[self._numbers[key]] = row
+
+    def _place_in(self, places: dict[Calibration, int], key: Calibration) -> int:
+        """Return the next free place; where the robot has as many as it may, that of its oldest.
+
+        What is left of the oldest one's attempts in the replay is seen through the new map.
+        """
+        own = self._own(places, key[0])
+        if len(own) < MAX_CALIBRATIONS:
+            return len(places)
+        return places.pop(own[0])
+
+    @staticmethod
+    def _own(places: Mapping[Calibration, int], robot_id: str) -> list[Calibration]:
+        return [key for key in places if key[0] == robot_id]
+
+    def _note_crowded(self, robot_id: str) -> None:
+        if robot_id not in self._crowded:
+            self._crowded.add(robot_id)
+            logger.warning(
+                "%s has had more than %d calibrations: the oldest are forgotten; a camera that "
+                "stays where it is needs one",
+                robot_id,
+                MAX_CALIBRATIONS,
+            )
 
     def prior_loss(self) -> Tensor:
         """Return a scalar that holds corrections near zero, and their mean over robots nearer.
@@ -137,7 +205,7 @@ class HandEyeRefiner(nn.Module):
         return COMMON_PRIOR * common + OWN_PRIOR * torch.log1p(squared_R).mean()
 
     def refined_maps(self, doubts: Mapping[int, str]) -> dict[str, RefinedMap]:
-        """Return by robot id the map of its newest calibration, with a warning if in doubt.
+        """Return by robot id the map of the calibration in use, with a warning if in doubt.
 
         Args:
             doubts: by row, what else speaks against a map (see learner.training.map_doubts).
@@ -148,26 +216,39 @@ class HandEyeRefiner(nn.Module):
             row_R = torch.arange(count, device=self.correction_R24.device)
             maps = self._maps(row_R).reshape(count, 12).cpu().numpy()
             moved_m = self._moved_m(self.correction_R24[:count])
-        refined = {}
-        for row, (robot_id, digest) in enumerate(known):
-            refined[robot_id] = RefinedMap(
-                calibration_digest=digest,
+        return {
+            robot_id: RefinedMap(
+                calibration_digest=known[row][1],
                 # The shortest decimals that are the same float32: half of the digits.
                 matrix=[float(str(value)) for value in maps[row]],
                 warning=doubts.get(row, "") or _implausible(float(moved_m[row])),
             )
-        return refined
+            for robot_id, row in self._rows_in_use(known).items()
+        }
 
     def corrections_mm(self) -> dict[str, float]:
-        """Return by robot id how far its newest map was moved, mean over the workspace, mm."""
+        """Return by robot id how far the map in use was moved, mean over the workspace, mm."""
         known = self.known()
         with torch.no_grad():
             moved = self._moved_m(self.correction_R24[: len(known)])
-        return {robot: 1e3 * float(moved[row]) for row, (robot, _) in enumerate(known)}
+        return {robot: 1e3 * float(moved[row]) for robot, row in self._rows_in_use(known).items()}
+
+    def _rows_in_use(self, known: list[Calibration]) -> dict[str, int]:
+        """Return by robot id the row of the calibration in use, in the order of the robots' rows.
+
+        That of the highest row where only recorded attempts are known; none while the one in use
+        has no row yet: a robot passes over a map of another calibration.
+        """
+        found: dict[str, int] = {}
+        for row, (robot_id, digest) in enumerate(known):
+            if self._in_use.get(robot_id, digest) == digest:
+                found[robot_id] = row
+        return found
 
     def known(self) -> list[Calibration]:
         """Return (robot id, calibration digest) by row; other threads may add rows meanwhile."""
-        return list(self._rows)
+        with _ADDING:
+            return sorted(self._rows, key=self._rows.__getitem__)
 
     def restore(self, known: list[Calibration], *, trained_rows: int) -> None:
         """Set the rows that a checkpoint's tensors belong to."""
@@ -182,7 +263,8 @@ class HandEyeRefiner(nn.Module):
     def share_robots(self, other: HandEyeRefiner) -> None:
         """Use the rows of ``other``, now and as they grow: a moving average has the same robots."""
         self._numbers, self._rows = other._numbers, other._rows
-        self._unagreed = other._unagreed
+        self._unagreed, self._in_use = other._unagreed, other._in_use
+        self._reused_rows, self._crowded = other._reused_rows, other._crowded
         self.calibration_R34, self.row_N = other.calibration_R34, other.row_N
 
     @staticmethod
@@ -204,6 +286,10 @@ class HandEyeRefiner(nn.Module):
         moved = (cls._motion(correction_R24) @ corners.T)[:, :2] - corners.T[:2]
         moved_R: Tensor = moved.norm(dim=1).mean(dim=1).cpu()
         return moved_R
+
+
+def _calibration_of(episode: Episode) -> Calibration:
+    return episode.robot_id, HandEyeMap(matrix=episode.calibration).digest()
 
 
 def _implausible(moved_m: float) -> str:

@@ -167,7 +167,7 @@ class ReplayFeed:
             self.opened.set()
 
     def _take_new(self, tail: StoreTail, number: int, stored: StoredEpisode) -> None:
-        episode = self._decoded(stored)
+        episode = self._decoded(stored, is_new=True)
         if episode is not None:
             self.attempts += self._team.size * (episode.outcome.label != Label.ABORTED)
             self._count(tail, number, self._replay.add(episode, self._refiner.index_of(episode)))
@@ -175,7 +175,7 @@ class ReplayFeed:
     def _take_older(self, tail: StoreTail, number: int, stored: StoredEpisode) -> None:
         if self._stopping.is_set() or tail.is_done_with_older:
             return
-        episode = self._decoded(stored)
+        episode = self._decoded(stored, is_new=False)
         if episode is None:
             return
         added = self._replay.add_older(episode, self._refiner.index_of(episode))
@@ -185,7 +185,7 @@ class ReplayFeed:
         else:
             self._count(tail, number, added)
 
-    def _decoded(self, stored: StoredEpisode) -> Episode | None:
+    def _decoded(self, stored: StoredEpisode, *, is_new: bool) -> Episode | None:
         # Also another worker's: with them a spool's keys are a few runs.
         is_first = self._keys.add(stored.key)
         # By the sequence: it is the same in every store.
@@ -195,6 +195,7 @@ class ReplayFeed:
         try:
             episode = decode_episode(stored.record)
             self._replay.check(episode)
+            self._refiner.note_in_use(episode, is_new=is_new)
             self._refiner.index_of(episode)
         except RejectedEpisodeError as error:
             # Admitted by its header; its pictures cannot be decoded, or are of another size. Or

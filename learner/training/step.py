@@ -101,6 +101,7 @@ class Training:
         else:
             newest_row = int(refiner.rows_of(batch.robot_B).max())
             refiner.trained_rows = max(refiner.trained_rows, newest_row + 1)
+        self._begin_anew(refiner.take_reused_rows())
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bfloat16):
             logit_B = self._augmented_logits(batch).float()
         # Batches hold both outcomes in equal parts. Putting the log-odds that this added into
@@ -137,6 +138,15 @@ class Training:
         module = self.average.module
         assert isinstance(module, Learned)
         return module
+
+    def _begin_anew(self, rows: list[int]) -> None:
+        """Forget what was learned of calibrations whose rows have gone to others."""
+        correction = self.learned.refiner.correction_R24
+        moments = [self.optimiser.state[correction].get(name) for name in ("exp_avg", "exp_avg_sq")]
+        with torch.no_grad():
+            for tensor in (correction, self.averaged.refiner.correction_R24, *moments):
+                if rows and tensor is not None:
+                    tensor[rows] = 0.0
 
     def _augmented_logits(self, batch: Batch) -> Tensor:
         count = len(batch)

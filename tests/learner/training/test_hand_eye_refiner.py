@@ -12,8 +12,15 @@ import torch
 
 from learner.config import TrainingConfig
 from learner.networks import build_network
-from learner.training.hand_eye_refiner import EDGE_M, IMPLAUSIBLE_M, SCALE_M, HandEyeRefiner
+from learner.training.hand_eye_refiner import (
+    EDGE_M,
+    IMPLAUSIBLE_M,
+    MAX_CALIBRATIONS,
+    SCALE_M,
+    HandEyeRefiner,
+)
 from learner.training.step import Training
+from protocol.errors import RejectedEpisodeError
 from protocol.hand_eye import HandEyeMap
 from protocol.release_manifest import RefinedMap
 from tests.episodes import make_episode
@@ -147,3 +154,71 @@ def test_robots_may_join_while_a_release_is_made():
         assert len(refiner.corrections_mm()) >= len(maps)
     joining.join()
     assert len(refiner.refined_maps({})) == 1500
+
+
+def test_a_robot_whose_camera_is_back_where_it_was_is_given_the_map_of_then():
+    refiner = HandEyeRefiner()
+    before, after = attempt_of("robot-0", TRUE_MAP), attempt_of("robot-0", moved(0.01, 0.0))
+    for attempt in (before, after, before):
+        refiner.note_in_use(attempt, is_new=True)
+        refiner.index_of(attempt)
+    refiner.note_in_use(after, is_new=False)  # read late, from before the start
+    with torch.no_grad():
+        refiner.correction_R24[0, 0, 3] = 0.5
+    published = refiner.refined_maps({})["robot-0"]
+    assert published.calibration_digest == TRUE_MAP.digest()
+    assert refiner.corrections_mm()["robot-0"] == pytest.approx(5.0)
+
+
+def test_one_robot_cannot_use_up_the_calibrations_of_the_fleet(caplog: pytest.LogCaptureFixture):
+    refiner = HandEyeRefiner()
+    first = attempt_of("robot-0", moved(0.0, 0.0))
+    assert refiner.index_of(first) == 0
+    for count in range(1, 100):
+        attempt = attempt_of("robot-1", moved(1e-3 * count, 0.0))
+        refiner.note_in_use(attempt, is_new=True)
+        assert refiner.index_of(attempt) <= MAX_CALIBRATIONS
+    assert len(refiner.known()) == 1 + MAX_CALIBRATIONS
+    assert refiner.index_of(first) == 0
+    np.testing.assert_array_equal(
+        map_of(refiner.refined_maps({})["robot-1"]).matrix, moved(0.099, 0.0).matrix
+    )
+    assert caplog.text.count("robot-1 has had more than 16 calibrations") == 1
+    with pytest.raises(RejectedEpisodeError, match="robot-1: 16 of its calibrations"):
+        refiner.index_of(attempt_of("robot-1", moved(1e-3, 0.0)))
+
+
+def test_a_calibration_that_takes_the_place_of_another_begins_without_its_correction():
+    torch.manual_seed(0)
+    network = build_network("patch", height_px=SIDE_PX, width_px=SIDE_PX)
+    training = Training(network, TrainingConfig(batch_size=32), seed=0)
+    refiner = training.learned.refiner
+    examples = spot_examples(40, refiner, calibrations=(TRUE_MAP,))
+    for count in range(1, MAX_CALIBRATIONS):
+        refiner.index_of(attempt_of("robot-0", moved(1e-3 * count, 0.0)))
+    for _ in range(3):
+        step_on(training, examples)
+    assert training.averaged.refiner.correction_R24[0].abs().max() > 0
+
+    attempt = attempt_of("robot-0", moved(0.05, 0.0))
+    refiner.note_in_use(attempt, is_new=True)
+    assert refiner.index_of(attempt) == 0
+    training._begin_anew(refiner.take_reused_rows())
+
+    for learned in (training.learned, training.averaged):
+        refined = learned.refiner.refined_maps({})["robot-0"]
+        np.testing.assert_array_equal(map_of(refined).matrix, moved(0.05, 0.0).matrix)
+    step_on(training, examples)
+
+
+def test_what_is_known_of_a_robot_with_too_many_calibrations_survives_a_checkpoint():
+    refiner = HandEyeRefiner()
+    for count in range(MAX_CALIBRATIONS + 3):
+        attempt = attempt_of("robot-0", moved(1e-3 * count, 0.0))
+        refiner.note_in_use(attempt, is_new=True)
+        refiner.index_of(attempt)
+    again = HandEyeRefiner()
+    again.load_state_dict(refiner.state_dict())
+    again.restore(refiner.known(), trained_rows=MAX_CALIBRATIONS)
+    for row, (_, digest) in enumerate(again.known()):
+        assert HandEyeMap(matrix=again.calibration_R34[row].numpy()).digest() == digest

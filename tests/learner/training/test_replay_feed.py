@@ -22,6 +22,7 @@ from learner.training.replay_feed import Counted, ReplayFeed
 from learner.training.team import Team
 from protocol.codec import digest, encode_episode
 from protocol.episode import Episode
+from protocol.hand_eye import HandEyeMap
 from tests.delivery_site import wait_until
 from tests.episodes import make_episode
 from tests.stored_records import wipe_trees
@@ -234,3 +235,23 @@ def test_records_whose_camera_stands_nowhere_are_left_out_and_said_so_in_few_lin
     for line, count in zip(said, (1, 2, 4, 8), strict=True):
         assert line.startswith("arm-2/")
         assert f", {count} of this robot: " in line
+
+
+def test_the_calibration_in_use_is_that_of_a_robots_newest_attempt(tmp_path: Path):
+    old, new = make_episode("arm-2").calibration, make_episode("arm-1").calibration
+    attempts = [
+        replace(make_episode("arm-1", seed=seed), calibration=old if seed < 3 else new)
+        for seed in range(6)
+    ]
+    store(tmp_path, attempts)
+    replay = Replay(height_px=SIDE_PX, width_px=SIDE_PX, held_out_fraction=0.0)
+    refiner = HandEyeRefiner()
+    refiner.index_of(attempts[0])  # a recorded one
+    feed = ReplayFeed([GatewayConfig(store=tmp_path, max_store_bytes=STORE_BYTES)], replay, refiner)
+    feed.start()
+    try:
+        assert feed.caught_up.wait(20.0)
+    finally:
+        feed.close()
+    published = refiner.refined_maps({})["arm-1"].calibration_digest
+    assert published == HandEyeMap(matrix=new).digest()
