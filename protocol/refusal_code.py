@@ -14,6 +14,7 @@ class RefusalCode(StrEnum):
     NAME = "name"
     TWO_AGENTS = "two-agents"
     NOT_A_ROBOT = "not-a-robot"
+    SPOOLS = "spools"
     NOT_AN_OPERATOR = "not-an-operator"
     NO_SUCH_ROBOT = "no-such-robot"
     RATE = "rate"

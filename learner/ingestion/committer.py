@@ -21,8 +21,8 @@ from learner.monitoring.drift_watch import DriftWatch
 from learner.monitoring.fleet_state import FleetState
 from learner.monitoring.traffic import Traffic
 from learner.store.episode_store import EpisodeStore
-from learner.store.stored_episode import Arrival, Burial, Verdict
-from learner.store.transaction import CONFLICTS_KEPT
+from learner.store.stored_episode import Arrival, Burial, RecordKey, Verdict
+from learner.store.transaction import CONFLICTS_KEPT, SPOOLS_KEPT
 from protocol.errors import StoreError, StoreFullError
 from protocol.messages import Ack, Refusal
 from protocol.refusal_code import RefusalCode
@@ -249,8 +249,8 @@ class Committer:
         refused: list[Answer] = []
         taken: list[Delivery] = []
         for delivery, verdict in zip(group, verdicts, strict=True):
-            if verdict is Verdict.REFUSED:
-                refused.append(self._refusal(delivery))
+            if verdict.is_refused:
+                refused.append(self._refusal(delivery, verdict))
             else:
                 taken.append(delivery)
         return refused + _acks(taken)
@@ -261,7 +261,7 @@ class Committer:
             for one, verdict in zip(group, verdicts, strict=True)
             if one.facts is not None
         ]
-        acked = sum(verdict is not Verdict.REFUSED for _, verdict in judged)
+        acked = sum(not verdict.is_refused for _, verdict in judged)
         self.traffic.note_commit(duration_s, acked)
         # What came again was counted the first time.
         stored = [
@@ -272,10 +272,25 @@ class Committer:
         self._attempts.add(stored)
         self._drift.note(stored)
 
-    def _refusal(self, delivery: Delivery) -> Answer:
-        """Refuse a conflict beyond those that are kept; only a record can be one."""
+    def _refusal(self, delivery: Delivery, verdict: Verdict) -> Answer:
+        if verdict is Verdict.TOO_MANY_SPOOLS:
+            return self._refuse_spool(delivery.sender)
+        # Only a record can be a conflict.
         assert isinstance(delivery.item, Arrival)
-        key = delivery.item.key
+        return self._refuse_conflict(delivery.sender, delivery.item.key)
+
+    def _refuse_spool(self, sender: Sender) -> Answer:
+        """Refuse what would begin a spool too many. Not by sequence: the robot keeps it."""
+        reason = (
+            f"{sender.robot_id} has begun {SPOOLS_KEPT} outboxes, and the store keeps no more of "
+            "one robot: find out why its outbox is made anew so often, enrol it under a new name"
+        )
+        self._fleet.refuse(sender.robot_id, RefusalCode.SPOOLS)
+        self._refusals.warn(sender.robot_id, RefusalCode.SPOOLS, reason)
+        return Answer(sender=sender, message=Refusal(code=RefusalCode.SPOOLS, reason=reason))
+
+    def _refuse_conflict(self, sender: Sender, key: RecordKey) -> Answer:
+        """Refuse a conflict beyond those that are kept."""
         reason = (
             f"sequence {key.sequence}: the store holds another episode under it, and "
             f"{CONFLICTS_KEPT} such conflicts of this robot are kept already: was its disk copied "
@@ -289,7 +304,7 @@ class Committer:
             spool_id=key.spool_id,
             sequence=key.sequence,
         )
-        return Answer(sender=delivery.sender, message=message)
+        return Answer(sender=sender, message=message)
 
     def _try_later(self, senders: set[Sender], error: Exception) -> list[Answer]:
         code = (

@@ -129,6 +129,13 @@ class Verdict(StrEnum):
     BURIED = "buried"
     REFUSED = "refused"
     """A conflict beyond those that are kept of one robot; nothing was stored."""
+    TOO_MANY_SPOOLS = "too-many-spools"
+    """It would begin a spool beyond those that are kept of one robot; nothing was stored."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Say whether nothing was stored, and never will be."""
+        return self is Verdict.REFUSED or self is Verdict.TOO_MANY_SPOOLS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from itertools import islice, takewhile
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ from learner.store.stored_episode import (
     StoredEpisode,
     Verdict,
     pack_stored,
+    robot_prefix,
     spool_prefix,
 )
 from protocol.errors import StoreError
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 CONFLICTS_KEPT = 200
 """Of one robot. Nothing retires them, so without a limit one robot could fill the store of all."""
+SPOOLS_KEPT = 1_000
+"""Of one robot, which begins one with each new outbox; every report of a gateway names them all."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -41,6 +45,8 @@ class StoreTransaction:
         self._letters: defaultdict[str, list[str]] = defaultdict(list)
         self._tallies: dict[bytes, Tally] = {}
         self._spools: dict[bytes, SpoolLedger] = {}
+        self._spool_counts: dict[str, int] = {}
+        """Of robots that began a spool in this transaction."""
 
     @property
     def last_number(self) -> int:
@@ -68,8 +74,7 @@ class StoreTransaction:
             key, SEQUENCE.pack(self._number + 1), db=self._file.index, overwrite=False
         )
         if is_new:
-            self._append(key, arrival)
-            return Verdict.STORED
+            return self._append(key, arrival)
         number = self._transaction.get(key, db=self._file.index)
         if self._first_digest(number, arrival) != arrival.digest:
             kept = self._transaction.get(key + arrival.digest, db=self._file.conflicts)
@@ -113,11 +118,15 @@ class StoreTransaction:
         value = self._value(key, arrival, self._number)
         self._transaction.put(SEQUENCE.pack(self._number), value, db=self._file.log, append=True)
 
-    def _append(self, key: bytes, arrival: Arrival) -> None:
-        self._log(key, arrival)
-        self._letters[arrival.key.robot_id].append(arrival.letter)
+    def _append(self, key: bytes, arrival: Arrival) -> Verdict:
+        """Store a record whose key was put into the index, unless it begins a spool too many."""
         name = key[: -SEQUENCE.size]
         spool = self._spool(name)
+        if not spool.highest and not self._may_begin_spool(arrival.key.robot_id):
+            self._transaction.delete(key, db=self._file.index)
+            return Verdict.TOO_MANY_SPOOLS
+        self._log(key, arrival)
+        self._letters[arrival.key.robot_id].append(arrival.letter)
         # A robot whose disk came back may yet send what it had given up.
         was_buried = spool.tombstoned and self._transaction.delete(key, db=self._file.tombstones)
         self._spools[name] = msgspec.structs.replace(
@@ -126,6 +135,7 @@ class StoreTransaction:
             tombstoned=spool.tombstoned - was_buried,
             highest=max(spool.highest, arrival.key.sequence),
         )
+        return Verdict.STORED
 
     def _keep_conflict(self, key: bytes, arrival: Arrival) -> Verdict:
         """Keep a second record under a taken key, unless the robot has too many of them."""
@@ -146,6 +156,8 @@ class StoreTransaction:
     def _bury(self, burial: Burial) -> Verdict:
         name = spool_prefix(burial.robot_id, burial.spool_id)
         spool = self._spool(name)
+        if not spool.highest and not self._may_begin_spool(burial.robot_id):
+            return Verdict.TOO_MANY_SPOOLS
         buried = 0
         for sequence in range(burial.sequence, burial.last_sequence + 1):
             key = name + SEQUENCE.pack(sequence)
@@ -179,9 +191,27 @@ class StoreTransaction:
         self._tallies[key.robot_id.encode()] = tally
 
     def _spool(self, name: bytes) -> SpoolLedger:
-        if name not in self._spools:
-            self._spools[name] = read_entry(self._transaction, self._file.spools, name, SpoolLedger)
-        return self._spools[name]
+        """Return a spool's ledger; that of a new one has no highest sequence."""
+        known = self._spools.get(name)
+        if known is not None:
+            return known
+        return read_entry(self._transaction, self._file.spools, name, SpoolLedger)
+
+    def _may_begin_spool(self, robot_id: str) -> bool:
+        """Count one more spool of a robot; False when that is too many."""
+        count = self._spool_counts.get(robot_id)
+        if count is None:
+            count = self._stored_spools(robot_id)
+        self._spool_counts[robot_id] = min(count + 1, SPOOLS_KEPT)
+        return count < SPOOLS_KEPT
+
+    def _stored_spools(self, robot_id: str) -> int:
+        """Return how many spools of a robot were there before, SPOOLS_KEPT at most."""
+        prefix = robot_prefix(robot_id)
+        cursor = self._transaction.cursor(self._file.spools)
+        names = cursor.iternext(values=False) if cursor.set_range(prefix) else ()
+        own = takewhile(lambda name: name.startswith(prefix), names)
+        return sum(1 for _ in islice(own, SPOOLS_KEPT))
 
 
 def last_number(transaction: Any, log: Any) -> int:  # noqa: ANN401

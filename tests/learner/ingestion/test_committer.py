@@ -14,6 +14,7 @@ from learner.ingestion.committer import Answer, Committer, Delivery, Sender
 from learner.monitoring.fleet_state import FleetState
 from learner.store.episode_store import EpisodeStore
 from learner.store.retention import RetentionLimits
+from learner.store.stored_episode import Burial, RecordKey
 from protocol.codec import digest, encode_episode
 from protocol.limits import LOGGED_REFUSALS
 from protocol.messages import Ack, EpisodeSubmission, Refusal
@@ -110,6 +111,39 @@ def test_more_conflicts_of_a_robot_than_are_kept_are_refused_so_that_it_sets_the
     ledger = desk.store.ledger("arm")
     assert (ledger.stored, ledger.conflicts, ledger.duplicates) == (2, 3, 1)
     assert len(desk.store.conflicts()) == 3
+
+
+def test_a_robot_that_begins_spools_without_end_is_refused_and_others_are_not(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("learner.store.transaction.SPOOLS_KEPT", 3)
+    sender = Sender(routing_id=b"evil", robot_id="evil")
+    for at in range(6):
+        item = Burial(
+            robot_id="evil", spool_id=bytes([at]) * 16, sequence=7, last_sequence=7, reason=""
+        )
+        desk.committer.submit(Delivery(sender=sender, item=item))
+    desk.committer.commit_submitted()
+    wait_until(lambda: len(desk.refusals("evil")) == 3, "three were too many")
+    desk.submit(1, robot="evil")
+    desk.submit(1)
+    wait_until(lambda: desk.acked() == {1}, "another robot begins its first")
+    assert [one.code for one in desk.refusals("evil")] == ["spools"] * 4
+    assert {one.sequence for one in desk.refusals("evil")} == {None}, "the robot keeps it"
+    assert len(desk.store.spools("evil")) == 3
+    assert (desk.store.ledger("evil").stored, desk.store.ledger("evil").tombstoned) == (0, 3)
+    assert desk.store.get(RecordKey(robot_id="evil", spool_id=SPOOL, sequence=1)) is None
+
+
+def test_a_robot_with_as_many_spools_as_are_kept_goes_on_in_them(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("learner.store.transaction.SPOOLS_KEPT", 1)
+    desk.submit(1)
+    wait_until(lambda: desk.acked() == {1}, "the one")
+    desk.submit(2)
+    wait_until(lambda: desk.acked() == {1, 2}, "and what follows in it")
+    assert desk.refusals() == []
 
 
 def test_damage_to_a_running_store_is_said_to_the_robots_and_loses_nothing_silently(
