@@ -171,7 +171,7 @@ def _steps() -> Iterator[timeseries.Panel]:
         unit="short",
     )
     yield dashed(coloured(steps, steps=BLUE), "waiting", YELLOW).links(
-        [runbook("training-stalled"), runbook("trainer-silent")]
+        [runbook(page) for page in ("training-stalled", "trainer-silent", "trainer-crashing")]
     )
     yield lines(
         "Time of a step",

@@ -162,6 +162,9 @@ def _releases(report: TrainingReport) -> Iterator[Metric]:
 
 def _training(report: TrainingReport) -> Iterator[Metric]:
     yield _gauge(
+        "training_start_time_seconds", "When the trainer started.", report.started_at_ns / 1e9
+    )
+    yield _gauge(
         "training_waiting", "1 when there is nothing new to learn from.", int(report.is_waiting)
     )
     yield _counter("training_steps", "Steps since the trainer started.", report.timed_steps)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class TrainingReport:
     """How training goes. Counters begin when the trainer starts, but for ``steps``."""
 
+    started_at_ns: int
+    """When the trainer's process began to train, UTC."""
     is_waiting: bool
     """There is nothing new to learn from."""
     steps: int

@@ -101,6 +101,7 @@ class Trainer:
         self._log = TrainingLog(config.run_folder)
         self._held_out = HeldOut()
         self._sideline = Sideline()
+        self._started_at_ns = time.time_ns()
         self._saved_at_ns = 0
         self._stopping = Event()
 
@@ -201,6 +202,7 @@ class Trainer:
         assert self._releases is not None
         training, examples = self._training, self._replay.training
         return TrainingReport(
+            started_at_ns=self._started_at_ns,
             is_waiting=not self._may_step(),
             steps=training.step_count,
             examples=self.clock.steps * self._config.training.batch_size,

@@ -44,6 +44,7 @@ HEALTH = RobotHealth(
     metrics_port=9751,
 )
 REPORT = TrainingReport(
+    started_at_ns=1_699_999_000_000_000_000,
     is_waiting=True,
     steps=1200,
     examples=307_200,
