@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 MAX_HEADER_BYTES = 65_536
 """Largest message header but for a fleet status."""
-MAX_STATUS_BYTES = 8 * 2**20
+MAX_STATUS_BYTES = 12 * 2**20
 """Largest fleet status: 2,500 robots that all have as much to say as they may."""
 MAX_TOMBSTONE_RANGE = 4096
 """Sequences that one tombstone may cover; as many as one ack may name."""

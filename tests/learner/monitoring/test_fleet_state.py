@@ -10,7 +10,7 @@ import pytest
 from learner.monitoring.fleet_state import LIVE_S, FleetState
 from learner.store.ledger import RobotLedger
 from protocol.limits import MAX_STATUS_BYTES
-from protocol.messages import STARTING
+from protocol.messages import STARTING, Drift, RobotHealth, RobotStatus, StopState
 from tests.delivery_site import make_heartbeat
 
 NOTHING = RobotLedger(
@@ -185,15 +185,67 @@ def test_releases_that_nobody_takes_do_not_make_every_heartbeat_look_at_every_ro
     assert len(fleet.release_latencies_ms()) == 19
 
 
-def test_robots_that_say_as_much_as_they_can_do_not_make_a_status_too_large(fleet: FleetState):
-    loud = "\N{ROBOT FACE}" * 512
-    heartbeat = msgspec.structs.replace(make_heartbeat(), warnings=[loud] * 16, policy_digest=loud)
-    name = "r" * 64
-    fleet.greeted(name, wire_version=2, software_version=loud, address="255.255.255.255")
-    fleet.beat(name, heartbeat)
+MOST = 2**53
+LOUD = "\N{ROBOT FACE}" * 512
+
+
+def most_health() -> RobotHealth:
+    return RobotHealth(
+        outbox_limit_bytes=MOST,
+        outbox_oldest_s=1e8 / 3,
+        release_created_at_ns=2**62,
+        servo_hz=1e6 / 3,
+        camera_ok=False,
+        servos_ok=False,
+        camera_faults=MOST,
+        servo_faults=MOST,
+        safety_stops=MOST,
+        camera_shift_px=1 / 3,
+        gripper_zero_drift_m=1 / 3,
+        temperature_c=100 / 3,
+        metrics_port=65_535,
+    )
+
+
+def loudest(fleet: FleetState, name: str) -> RobotStatus:
+    """Return the status of a robot of which all is said that can be."""
+    heartbeat = make_heartbeat(release_version=MOST)
+    changes = {"warnings": [LOUD] * 16, "policy_digest": LOUD, "health": most_health()}
+    counts = dict.fromkeys(("outbox_episodes", "outbox_bytes"), MOST)
+    times = dict.fromkeys(("decision_ms_p50", "decision_ms_p99"), 1e8 / 3)
+    fleet.greeted(name, wire_version=5, software_version=LOUD, address=":".join(["2001"] * 8))
+    fleet.beat(name, msgspec.structs.replace(heartbeat, **changes, **counts, **times))
     fleet.refuse(name, "record", "the record is no record")
-    ledger = msgspec.structs.replace(NOTHING, recent="S" * 200)
-    status = fleet.status_of(name, ledger)
+    ledger = {field: MOST for field in ("stored", "missing", "tombstoned", "duplicates")}
+    ledger |= {field: MOST for field in ("conflicts", "attempts", "successes")}
+    status = fleet.status_of(name, msgspec.structs.replace(NOTHING, recent="S" * 200, **ledger))
+    drift = Drift(detected=True, evidence=1 / 3, attempts=MOST, before=1 / 3, now=1 / 3, since=MOST)
+    return msgspec.structs.replace(
+        status,
+        gateway="tcp://" + "g" * 250,
+        success_drift=drift,
+        calibration_drift=drift,
+        missing_yesterday=MOST,
+        conflicts_yesterday=MOST,
+        stop=StopState(
+            robot_id=name,
+            ordered_at_ns=2**62,
+            by="o" * 64,
+            confirmed_at_ns=2**62,
+            trouble="a newer order has taken its place",
+        ),
+    )
+
+
+def test_robots_that_say_as_much_as_they_can_do_not_make_a_status_too_large(fleet: FleetState):
+    status = loudest(fleet, "r" * 64)
+    for part in (status, status.health, status.success_drift, status.stop):
+        left_out = [
+            field.name
+            for field in msgspec.structs.fields(part)
+            if getattr(part, field.name) in (field.default, None)
+        ]
+        assert left_out == [], "all that can be said is said"
     assert 2_500 * len(msgspec.msgpack.encode(status)) < MAX_STATUS_BYTES
     assert status.warnings[0] == "the record is no record"
     assert set(status.warnings[1]) == {"\N{ROBOT FACE}"}
