@@ -1,6 +1,8 @@
 """One status of the whole fleet, from what each of its gateways knows.
 
-A robot that moved has episodes in two stores, and some of them perhaps in both: each counts once.
+A robot that moved has episodes in two stores, and some of them perhaps in both: each counts once as
+stored. Its attempt counts in both, as do its success and its letter in ``recent``, until one of the
+two copies went: a store's ledger does not say which attempt is whose.
 """
 
 from __future__ import annotations
@@ -104,7 +106,10 @@ def _spools(robot: str, reports: Sequence[GatewayReport]) -> dict[bytes, list[Sp
 def _robot(
     seen: Sequence[RobotStatus], spools: dict[bytes, list[SpoolHoldings]], *, is_whole: bool
 ) -> RobotStatus:
-    """Return one robot: what it is now from whoever heard it last, what it did from all of them."""
+    """Return one robot: what it is now from whoever heard it last, what it did from all of them.
+
+    An attempt that two stores have is two of ``attempts``: see above.
+    """
     stored, tombstoned, missing = _counts(seen, spools)
     return msgspec.structs.replace(
         seen[-1],
