@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from fleet.environment import environment
 from fleet.evaluation_result import Evaluation
 from fleet.film_strip import draw_film_strip
 from fleet.fleet_files import agent_config, camera_record
+from fleet.operator import registry_of
 from fleet.proportion import Proportion
 from fleet.report import Strip, write_report
 from fleet.run_folder import FleetRecord, RunFolder, write_atomically
@@ -40,22 +42,36 @@ _STRIP_MOVES = (3, 7)
 itself, few enough to fit the page."""
 
 
-def conclude(folder: RunFolder, record: FleetRecord, evaluation: Evaluation | None) -> list[str]:
-    """Write ``summary.json``, the pictures and ``report.html``; return what to tell a person."""
+def conclude(
+    folder: RunFolder,
+    record: FleetRecord,
+    evaluation: Evaluation | None,
+    *,
+    unheard: Collection[str] = (),
+) -> list[str]:
+    """Write ``summary.json``, the pictures and ``report.html``; return what to tell a person.
+
+    Args:
+        folder: of the run.
+        record: of all its sessions.
+        evaluation: of the last release, if it was measured.
+        unheard: robots that never connected in the last session.
+    """
     outboxes = run_outboxes(folder)
+    waiting = _waiting(folder, outboxes, unheard)
     try:
         with open_store(folder.store) as store:
             records = list(stored_attempts(store))
             facts = _facts(folder, record, evaluation, store, records, outboxes)
             strips = _film_strips(folder, store, records)
     except StoreError as error:
-        return [f"nothing to report: {error}"]
+        return [f"nothing to report: {error}", *waiting]
     summary = summarise(facts)
     write_atomically(folder.summary, msgspec.json.format(msgspec.json.encode(summary), indent=2))
     curve = folder.root / "learning_curve.png"
     draw_learning_curve(_curve_data(facts, summary), curve)
     write_report(summary, folder.root / "report.html", curve=curve, strips=strips)
-    return _last_words(folder, summary)
+    return _last_words(folder, summary, waiting)
 
 
 def hand_eye_errors(
@@ -149,7 +165,26 @@ def _newest_of(records: list[StoredAttempt], label: Label) -> StoredAttempt | No
     return None
 
 
-def _last_words(folder: RunFolder, summary: Summary) -> list[str]:
+def _waiting(
+    folder: RunFolder, outboxes: Mapping[str, OutboxCounts], unheard: Collection[str]
+) -> list[str]:
+    """Return a line about the episodes that robots could not deliver; none where all did."""
+    members = {member.name for member in registry_of(folder).members()}
+    waiting = {name: outbox.waiting for name, outbox in outboxes.items() if outbox.waiting}
+    if not waiting:
+        return []
+    each = []
+    for name, count in waiting.items():
+        if name not in members:
+            each.append(f"{name}: {count}, not enrolled")
+        elif name in unheard:
+            each.append(f"{name}: {count}, never connected")
+        else:
+            each.append(f"{name}: {count}")
+    return [f"{sum(waiting.values())} wait in outboxes ({'; '.join(each)})"]
+
+
+def _last_words(folder: RunFolder, summary: Summary, waiting: list[str]) -> list[str]:
     held_out = Proportion(
         successes=round((summary.heldout_success or 0) * summary.heldout_attempts),
         attempts=summary.heldout_attempts,
@@ -162,6 +197,7 @@ def _last_words(folder: RunFolder, summary: Summary) -> list[str]:
         f"{summary.attempts} attempts; episodes: {summary.episodes_sent} sent, "
         f"{summary.episodes_stored} stored, {summary.episodes_missing} missing, "
         f"{summary.episodes_duplicated} doubled",
+        *waiting,
     ]
     if held_out.attempts:
         lines.append(f"success on objects never seen: {held_out}; random commands: {random}")

@@ -59,6 +59,10 @@ class DemoPlan:
     """What an error calls them: their file."""
 
 
+class RobotNotHeardError(GraspFleetError):
+    """A robot was started and never connected."""
+
+
 class Demo:
     """One session of a fleet in its run folder."""
 
@@ -74,6 +78,7 @@ class Demo:
             self._folder, [robot_name(index) for index in range(plan.robots)], say=monitor.note
         )
         self._record = FleetRecord()
+        self._heard: set[str] = set()
         self._recorded_at = 0.0
 
     def run(self) -> int:
@@ -82,6 +87,7 @@ class Demo:
         Raises:
             ConfigurationError: a file or option is wrong.
             FleetEndedError: the learner or all agents ended; what was stored is reported first.
+            RobotNotHeardError: a robot never connected; the others' work is reported first.
         """
         self._prepare()
         failure: FleetEndedError | None = None
@@ -97,7 +103,10 @@ class Demo:
         self._report(evaluation)
         if failure:
             raise failure
-        return INTERRUPTED_STATUS if self._stop.made else 0
+        if self._stop.made:
+            return INTERRUPTED_STATUS
+        self._refuse_unheard()
+        return 0
 
     def _prepare(self) -> None:
         plan = self._plan
@@ -160,15 +169,14 @@ class Demo:
         self._record.extend_session()
         self._monitor.show(Progress(phase="emptying the outboxes", left_s=None), self._status)
         self._fleet.end_agents(_DRAIN_S)
-        self._status = self._fleet.status(timeout_s=5.0) or self._status
+        self._note_status(self._fleet.status(timeout_s=5.0))
         if self._status is not None:
             self._record.releases_published += self._status.releases_published
             self._record.release_latency_ms += self._status.release_latency_ms
 
     def _look(self, left_s: float) -> None:
         status = self._fleet.status(timeout_s=2.0)
-        if status is not None:
-            self._status, self._status_at = status, time.monotonic()
+        self._note_status(status)
         silent_s = time.monotonic() - self._status_at
         detail = "" if status is not None else f"no answer for {silent_s:.0f} s, figures from then"
         self._monitor.show(Progress(phase="learning", left_s=left_s, detail=detail), self._status)
@@ -176,6 +184,25 @@ class Demo:
             self._recorded_at = time.monotonic()
             self._record.extend_session()
             self._keep_record()
+
+    def _note_status(self, status: StatusReply | None) -> None:
+        if status is not None:
+            self._status, self._status_at = status, time.monotonic()
+            self._heard |= {one.robot_id for one in status.robots if one.last_seen_s >= 0}
+
+    @property
+    def _unheard(self) -> list[str]:
+        """Robots of this session that never connected."""
+        return [
+            name for name in map(robot_name, range(self._plan.robots)) if name not in self._heard
+        ]
+
+    def _refuse_unheard(self) -> None:
+        if self._unheard:
+            raise RobotNotHeardError(
+                f"{', '.join(self._unheard)} never connected to the learner; see "
+                f"{self._folder.logs / self._unheard[0]}.log"
+            )
 
     def _keep_record(self) -> None:
         """Write what only this process knows, so that it survives this process."""
@@ -223,7 +250,7 @@ class Demo:
         record.interrupted = self._stop.made
         record.wall_s = round(record.wall_s + time.monotonic() - self._began, 1)
         self._keep_record()
-        for line in conclude(self._folder, record, evaluation):
+        for line in conclude(self._folder, record, evaluation, unheard=self._unheard):
             self._monitor.say_last(line)
 
 

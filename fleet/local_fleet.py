@@ -71,6 +71,8 @@ class LocalFleet:
             for name in names
         ]
         self._status: StatusClient | None = None
+        self._answers = False
+        """Since it was started last, the learner has answered."""
         self._memory_at = 0.0
 
     @property
@@ -98,12 +100,14 @@ class LocalFleet:
         if self._status is None:
             return None
         try:
-            return self._status.fetch(timeout_s)
+            reply = self._status.fetch(timeout_s)
         except TransientError:
             # The learner's key may have been changed: its new one is in the folder.
             self._status.close()
             self._status = StatusClient(*operator_connection(self._folder))
             return None
+        self._answers = True
+        return reply
 
     def tend(self) -> None:
         """Look after every process: restart what died, measure what lives.
@@ -134,11 +138,23 @@ class LocalFleet:
         _end([agent.process for agent in self._agents], timeout_s, self._say)
 
     def end_learner(self, timeout_s: float) -> None:
-        """Let the learner write its checkpoint; then end it."""
+        """Let the learner write its checkpoint; then end it.
+
+        Raises:
+            FleetEndedError: it had ended by itself, and was not back.
+        """
         if self._status is not None:
             self._status.close()
             self._status = None
-        _end([self._learner.process], timeout_s, self._say)
+        process = self._learner.process
+        is_lost = process.exit_status is not None
+        is_lost |= self._learner.restarts > 0 and not self._answers
+        _end([process], timeout_s, self._say)
+        if is_lost:
+            raise FleetEndedError(
+                "the learner ended by itself and was not back at the end; its log ends with\n"
+                + process.log_tail()
+            )
 
     def kill(self) -> None:
         """End everything at once."""
@@ -166,6 +182,8 @@ class LocalFleet:
 
     def _note_end(self, member: _Member) -> None:
         process = member.process
+        if member is self._learner:
+            self._answers = False
         status = process.exit_status
         again = member.restarts_left > 0 and status not in (CONFIGURATION_STATUS, SAFETY_STATUS)
         member.given_up = not again

@@ -44,6 +44,7 @@ def demo(
 
     Real agents and the real learner as processes, over encrypted TCP. Ctrl-C ends everything
     cleanly and keeps what was stored; the same command on the same folder goes on from there.
+    Exits with 1 when the learner ended by itself or a robot never connected.
 
     Args:
         robots: how many robots.
@@ -58,13 +59,13 @@ def demo(
     """
     from fleet.demo import DemoPlan, run_demo
     from fleet.evaluation import EvaluationPlan
-    from fleet.fleet_files import driver_and_arm
+    from fleet.fleet_files import MOST_SEED, driver_and_arm
     from fleet.toml_text import load_table
 
-    if robots < 1 or not 0 < minutes < math.inf or seed < 0:
+    if robots < 1 or not 0 < minutes < math.inf or not 0 <= seed <= MOST_SEED:
         raise ConfigurationError(
             f"--robots {robots} --minutes {minutes:g} --seed {seed}: robots and minutes must be "
-            "above zero and finite, the seed not below"
+            f"above zero and finite, the seed from 0 to {MOST_SEED}"
         )
     driver, arm = driver_and_arm(robot)
     plan = DemoPlan(

@@ -52,6 +52,7 @@ def test_command_line_answers_a_mistake_with_one_clear_line_and_status_two(tmp_p
         (("revoke", "nobody", "--run", str(tmp_path)), "not a fleet's run folder"),
         (("stop", "arm", "--run", str(tmp_path)), "not a fleet's run folder"),
         (("episodes", "verify", "--store", "a", "--store", "b"), "--store is given twice"),
+        (("demo", "--seed", "100001"), "the seed from 0 to 100000"),
         (("demo", "--out", ""), "--out is empty: name a folder"),
         (("demo", "--out", "/dev/null"), "/dev/null: no place for a run: File exists"),
         (("demo", "--out", "/dev/null/x"), "/dev/null/x: no place for a run: Not a directory"),

@@ -45,6 +45,15 @@ def test_a_robot_with_a_safety_fault_is_left_to_a_person(folder: RunFolder):
     fleet.kill()
 
 
+def test_a_learner_that_ended_by_itself_is_a_failure_also_when_nobody_noticed(folder: RunFolder):
+    folder.learner_config.write_text("not TOML")
+    fleet = LocalFleet(folder, [], say=lambda _: None)
+    fleet._learner.process.start()
+    assert fleet._learner.process.wait(60) == 2
+    with pytest.raises(FleetEndedError, match=r"ended by itself.*\n(.*\n)*.*not TOML"):
+        fleet.end_learner(1.0)
+
+
 def test_the_fleets_status_goes_on_when_the_learner_has_changed_its_key(folder: RunFolder):
     config = load_toml(folder.learner_config, LearnerConfig)
     gateway = Gateway(config.gateway, config.keys.server_secret, config.keys.registry)
