@@ -57,10 +57,6 @@ class ReleaseActor:
         """See ReleaseCatalogue.pins."""
         return self._server.catalogue.pins()
 
-    def current_version(self) -> int:
-        """See ReleaseServer.current_version."""
-        return self._server.current_version
-
     def highest_version(self) -> int:
         """See ReleaseServer.highest_version."""
         return self._server.highest_version
@@ -68,10 +64,6 @@ class ReleaseActor:
     def endpoint(self) -> str:
         """Return the endpoint in use, with the port that the system chose if there was none."""
         return self._server.endpoint
-
-    def process_id(self) -> int:
-        """Return the process that serves."""
-        return os.getpid()
 
     def _die_with_the_server(self) -> None:
         # An actor whose server has ended would look healthy to Ray for ever.
@@ -129,20 +121,10 @@ class ReleaseServerHandle:
             return pins
         return None
 
-    def current_version(self) -> int:
-        """Return the version of the current release; 0 before the first one."""
-        version: int = ray.get(self._actor.current_version.remote())
-        return version
-
     def highest_version(self) -> int:
         """Return the highest version that the server or any of its robots has."""
         version: int = ray.get(self._actor.highest_version.remote())
         return version
-
-    def process_id(self) -> int:
-        """Return the process that serves; another one after a crash."""
-        process_id: int = ray.get(self._actor.process_id.remote())
-        return process_id
 
     def close(self) -> None:
         """End the actor."""

@@ -108,11 +108,6 @@ class ReleaseServer:
         """Robots' connections heard of within FORGET_AFTER_S."""
         return len(self._subscribers)
 
-    @property
-    def alive(self) -> bool:
-        """False once the thread has ended, for whatever reason."""
-        return self._thread.is_alive()
-
     def start(self) -> None:
         """Load the newest release and the pins from disk, listen, and begin to serve.
 

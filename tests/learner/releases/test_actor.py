@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
@@ -22,6 +21,7 @@ from protocol.security import (
 )
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.releases.receiver import ReleaseReceiver
+from tests.chaos.learner_processes import RELEASES, LearnerProcesses
 from tests.releases import CALIBRATION, SIZE_PX, enrol, make_curve_keys, make_release, wait_until
 
 
@@ -87,10 +87,14 @@ def test_a_killed_release_server_comes_back_with_its_release_and_its_robots(
 
     assert handle.look_at_pins(timeout_s=60.0) == {}
 
-    os.kill(handle.process_id(), signal.SIGKILL)
-    handle.publish(make_release(2, key=signing_key))
+    processes = LearnerProcesses(driver=psutil.Process())
+    processes.look()
+    processes.parts()[RELEASES].kill()
+    second = make_release(2, key=signing_key)
+    handle.publish(second)
 
     wait_until(lambda: receiver.version == 2, "release 2 is ready")
-    assert handle.current_version() == 2
+    assert handle.newest() == second
+    assert handle.highest_version() == 2
     receiver.close()
     handle.close()
