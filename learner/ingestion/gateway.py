@@ -216,6 +216,7 @@ class Gateway:
     def note_training(self, report: TrainingReport) -> None:
         """See FleetObserver.note_training."""
         self._observer.note_training(report)
+        self._fleet.note_release(report.release_version)
 
     def release_published(self, version: int, pinned: Collection[str] = ()) -> None:
         """See FleetState.release_published."""

@@ -183,6 +183,12 @@ class FleetState:
                 # One that was pinned only afterwards, or refuses the release, would never be done.
                 del self._rollouts[:-_MOST_ROLLOUTS]
 
+    def note_release(self, version: int) -> None:
+        """Take which release is there; a gateway that was started anew missed how it came."""
+        with self._lock:
+            # What the trainer said before it published the newest may come after that.
+            self._release_version = max(self._release_version, version)
+
     def note_pins(self, pinned: Collection[str]) -> None:
         """Take which robots are pinned now; "" for all of them."""
         with self._lock:

@@ -51,6 +51,16 @@ def test_training_is_told_from_the_first_report_on(gateway: Gateway):
     assert found.training_stalled_s == pytest.approx(found.trainer_silent_s, abs=1e-6)
 
 
+def test_a_gateway_that_was_started_anew_hears_of_the_release_from_the_trainer(gateway: Gateway):
+    assert gateway.status().release_version == 0
+    gateway.note_training(REPORT)
+    assert gateway.status().release_version == REPORT.release_version
+    gateway.release_published(REPORT.release_version + 1)
+    gateway.note_training(REPORT)
+    assert gateway.status().release_version == REPORT.release_version + 1
+    assert gateway.status().releases_published == 1
+
+
 def stalled_longer_than_silent(gateway: Gateway) -> bool:
     found = condition(gateway)
     return (found.training_stalled_s or 0.0) > (found.trainer_silent_s or 0.0)
