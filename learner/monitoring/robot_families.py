@@ -97,9 +97,9 @@ LEDGER: tuple[Family[RobotLedger], ...] = (
         attrgetter("missing"),
     ),
     _one(
-        "tombstoned_episodes_total",
-        "counter",
-        "Sequences that the robot gave up.",
+        "tombstoned_episodes",
+        "gauge",
+        "Sequences that the robot gave up and that have not come after all.",
         attrgetter("tombstoned"),
     ),
     _one(

@@ -25,11 +25,11 @@ from learner.monitoring.attempt_facts import AttemptFacts, facts_of
 from learner.monitoring.training_report import TrainingReport
 from protocol.codec import encode_episode, encode_message, read_episode_meta
 from protocol.episode import Episode, Label, Mode
-from protocol.messages import Heartbeat, RobotHealth
+from protocol.messages import Heartbeat, RobotHealth, Tombstone
 from tests.delivery_site import ROOT, DeliverySite, make_heartbeat, make_site, wait_until
 from tests.episodes import make_episode
 from tests.learner.monitoring.exported import Exported
-from tests.peer import Peer
+from tests.peer import SPOOL, Peer
 
 HEALTH = RobotHealth(
     outbox_limit_bytes=2_000_000_000,
@@ -241,6 +241,28 @@ def test_a_gap_is_missing_until_it_is_given_up(site: DeliverySite, start: Callab
     found = Exported(gateway.metrics_endpoint)
     assert found.value("graspfleet_robot_missing_episodes", robot="arm") == 2
     assert found.value("graspfleet_store_missing_episodes") == 2
+    peer.close()
+
+
+def test_what_was_given_up_and_comes_after_all_is_not_given_up_any_more(
+    site: DeliverySite, start: Callable[..., Gateway]
+):
+    gateway = start()
+    peer = Peer(site, site.enrol("arm"))
+    peer.hello("arm")
+
+    def given_up() -> float | None:
+        found = Exported(gateway.metrics_endpoint)
+        return found.value("graspfleet_robot_tombstoned_episodes", robot="arm")
+
+    gap = Tombstone(spool_id=SPOOL, sequence=1, last_sequence=2, reason="lost")
+    peer.ask(encode_message(gap))
+    wait_until(lambda: given_up() == 2, "two are given up")
+    peer.submit(2, encode_episode(make_episode("arm", seed=2)))
+    # A text serves for a second.
+    wait_until(lambda: given_up() == 1, "one has come after all")
+    family = Exported(gateway.metrics_endpoint).families["graspfleet_robot_tombstoned_episodes"]
+    assert family.type == "gauge"
     peer.close()
 
 
