@@ -60,7 +60,11 @@ class OperatorClient:
         while self._socket.poll(0):
             self._socket.recv_multipart()
         self._wait_for(zmq.POLLOUT, deadline, timeout_s)
-        self._socket.send(encode_message(question))
+        try:
+            # Never waits: a learner that refuses the key may have closed the connection since.
+            self._socket.send(encode_message(question), zmq.NOBLOCK)
+        except zmq.Again as error:
+            raise self._silence(timeout_s) from error
         self._wait_for(zmq.POLLIN, deadline, timeout_s)
         return self._read(self._socket.recv_multipart()[0], answer)
 
@@ -83,10 +87,13 @@ class OperatorClient:
     def _wait_for(self, event: int, deadline: float, timeout_s: float) -> None:
         remaining_ms = max(0, int(1000 * (deadline - time.monotonic())))
         if not self._socket.poll(remaining_ms, event):
-            raise TransientError(
-                f"the learner at {self._endpoint} did not answer in {timeout_s:g} s; "
-                "does it run, and does its registry hold this operator's key?"
-            )
+            raise self._silence(timeout_s)
+
+    def _silence(self, timeout_s: float) -> TransientError:
+        return TransientError(
+            f"the learner at {self._endpoint} did not answer in {round(timeout_s, 1):g} s; "
+            "does it run, and does its registry hold this operator's key?"
+        )
 
     def _read(self, header: bytes, answer: type[_Answer]) -> _Answer:
         try:
