@@ -1,8 +1,9 @@
-"""Prometheus' text format, written fast: what the library writes, in a tenth of the time.
+"""Prometheus' text format, written fast: what the library writes, in a quarter of the time.
 
-A fleet of a thousand robots has some forty thousand samples. The library makes an object of each
-and looks through its labels for what must be escaped, which takes half a second; here the labels of
-a robot are written once.
+A fleet of a thousand robots has some fifty thousand samples. The library makes an object of each
+and looks through its labels for what must be escaped: of samples that are there already, its text
+takes a fifth of a second. Here a whole scrape takes a quarter of that, because the labels of a
+robot are written once.
 """
 
 from __future__ import annotations
