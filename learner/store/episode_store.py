@@ -170,16 +170,19 @@ class EpisodeStore(StoreAccounts):
         except StoreError:
             return 0
 
-    def tail(self, after: int, limit: int) -> list[tuple[int, StoredEpisode]]:
+    def tail(
+        self, after: int, limit: int, last: int | None = None
+    ) -> list[tuple[int, StoredEpisode]]:
         """Return up to ``limit`` episodes with their commit numbers, all above ``after``.
 
+        None is above ``last``, if that is given: where many are gone, the next may be far on.
         Numbers have gaps where records were retired. A damaged record is reported to the log and
         left out; so are those that a damaged page hides.
 
         Raises:
             StoreError: the store is so damaged that not even its newest record can be found.
         """
-        while packed := self._log_after(after, limit):
+        while packed := self._log_after(after, limit, last):
             found = [(number, self._sound(number, value)) for number, value in packed]
             sound = [(number, episode) for number, episode in found if episode is not None]
             if sound:
@@ -276,13 +279,14 @@ class EpisodeStore(StoreAccounts):
         # LMDB calls a write that was cut short by a full disk an input/output error.
         return shutil.disk_usage(self._folder).free < 2 * needed_bytes + _SLACK_BYTES
 
-    def _log_after(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+    def _log_after(self, after: int, limit: int, last: int | None) -> list[tuple[int, bytes]]:
         # Copied out in short transactions: an open one would keep old pages from being reused.
         # Asked number by number: LMDB ends the process when a cursor steps onto a damaged page,
         # but answers with an error when a search comes to one; that ends the transaction only.
         found: list[tuple[int, bytes]] = []
         with self._reading() as transaction:
-            last = last_number(transaction, self._file.log)
+            newest = last_number(transaction, self._file.log)
+        last = newest if last is None else min(last, newest)
         number = max(after, self.first_commit() - 1)
         while number < last and len(found) < limit:
             try:

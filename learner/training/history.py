@@ -25,7 +25,7 @@ from protocol.errors import ConfigurationError, RejectedEpisodeError
 logger = logging.getLogger(__name__)
 
 _PIECE = 32
-"""Episodes read at once: neighbours in the store."""
+"""Episodes read at once: neighbours in the store, fewer where some are gone."""
 _BEFORE_FIRST_STEP = 4096
 _PER_STEP = 32
 """Episodes read before the first step, and then before each: less work than a step."""
@@ -115,9 +115,9 @@ class History:
     def _read_piece(self) -> None:
         place, after = self._pieces.pop()
         before = self._stores[:place]
-        for number, stored in self._stores[place].tail(after, _PIECE):
-            if number > after + _PIECE:  # of the next piece: some of this one are damaged
-                break
+        found = self._stores[place].tail(after, _PIECE, last=after + _PIECE)
+        self._read += len(found)
+        for _, stored in found:
             if any(store.number_of(stored.key) is not None for store in before):
                 continue  # a robot that moved between gateways may have delivered to both
             try:
@@ -136,7 +136,6 @@ class History:
                 )
                 self._pieces.clear()
                 return
-        self._read += _PIECE
 
 
 def _check_distinct(folders: Sequence[Path]) -> None:

@@ -100,7 +100,7 @@ class ReplayFeed:
             read = [tail for tail in self._tails if tail.is_exhausted]
             examples = sum(self._uncounted_examples[tail] for tail in read)
             return Counted(
-                through=self._counted.through | {tail.store_id: tail.newest for tail in read},
+                through=self._counted.through | {tail.store_id: tail.taken for tail in read},
                 examples=self._counted.examples + self._team.size * examples,
                 history_drawn=history_drawn,
             )
@@ -167,6 +167,7 @@ class ReplayFeed:
             self.opened.set()
 
     def _take_new(self, tail: StoreTail, number: int, stored: StoredEpisode) -> None:
+        tail.taken = number
         episode = self._decoded(stored, is_new=True)
         if episode is not None:
             self.attempts += self._team.size * (episode.outcome.label != Label.ABORTED)

@@ -30,6 +30,8 @@ class StoreTail:
         self._said = ""
         self.newest = -1
         """The newest commit that was read; -1 before ``begin``."""
+        self.taken = -1
+        """The newest commit that whoever reads has dealt with."""
         self.store_id = ""
         """Hexadecimal; known after ``begin``."""
         self.is_exhausted = False
@@ -53,10 +55,20 @@ class StoreTail:
         """
         robots = self._store.robots()
         last = self._store.last_commit()
-        attempts = sum(self._store.ledger(robot).attempts for robot in robots)
+        attempts = sum(map(self._attempts_of, robots))
         self.store_id = self._store.store_id().hex()
-        self.newest, self._older_than = last, last + 1
+        self.newest = self.taken = last
+        self._older_than = last + 1
         return attempts
+
+    def _attempts_of(self, robot_id: str) -> int:
+        """Return how many labelled attempts are stored of a robot; 0 if that is damaged."""
+        try:
+            return self._store.ledger(robot_id).attempts
+        except StoreError as error:
+            self._store.last_commit()  # which fails as well where nothing can be read now
+            logger.error("the attempts of %s are not counted: %s", robot_id, error)  # noqa: TRY400 - the reason is all there is to know
+            return 0
 
     def new(self, limit: int) -> Piece:
         """Return the next episodes that came since the last ones; StoreError as ``begin``."""

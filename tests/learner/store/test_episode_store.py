@@ -36,6 +36,8 @@ def test_records_come_back_in_the_order_of_their_commits(store: EpisodeStore):
     first, second = arrival(1), arrival(2, robot="leg")
     assert store.commit([second, first]) == [Verdict.STORED, Verdict.STORED]
     assert [episode.key for _, episode in store.tail(0, 10)] == [second.key, first.key]
+    assert [episode.key for _, episode in store.tail(0, 10, last=1)] == [second.key]
+    assert store.tail(1, 10, last=1) == []
     assert commit_numbers(store, after=1) == [2]
     assert commit_numbers(store, limit=1) == [1]
     found = store.get(first.key)

@@ -11,15 +11,21 @@ import torch
 
 from learner.config import KeysConfig, LearnerConfig
 from learner.networks import build_network
+from learner.store.episode_store import EpisodeStore
+from learner.store.export import export_store
 from learner.training.example_set import ExampleSet
+from learner.training.hand_eye_refiner import HandEyeRefiner
 from learner.training.history import History
 from learner.training.mixture import Mixture
 from learner.training.replay import Replay
 from learner.training.step import Training
 from learner.training.team import Team
 from learner.training.trainer import history_of
+from protocol.codec import encode_episode
 from protocol.errors import ConfigurationError, StoreError
+from tests.episodes import make_episode
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store, make_examples, spot_examples
+from tests.stored_records import arrival
 
 
 def make_config(folder: Path, **training) -> LearnerConfig:
@@ -190,6 +196,24 @@ def test_a_store_that_is_not_there_is_said(tmp_path: Path):
             bench.refiner,
             Team(),
         )
+
+
+def test_a_store_of_one_robot_of_many_is_read_before_the_first_step(tmp_path: Path):
+    whole = EpisodeStore(tmp_path / "whole", STORE_BYTES)
+    for index in range(60):
+        episode = make_episode("arm-1", seed=index, steps=1, side_px=SIDE_PX)
+        others = [arrival(100 * index + k, b"x", robot="arm-2") for k in range(1, 100)]
+        whole.commit([arrival(index + 1, encode_episode(episode), robot="arm-1"), *others])
+    whole.close()
+    export_store(tmp_path / "whole", tmp_path / "own", robot="arm-1")
+
+    replay = Replay(height_px=SIDE_PX, width_px=SIDE_PX, held_out_fraction=0.0)
+    config = make_config(tmp_path)
+    history = History([tmp_path / "own"], config, replay, HandEyeRefiner(), Team())
+    history.advance_to(0)
+    history.close()
+    assert replay.attempts == 60
+    assert history.is_read
 
 
 def test_what_two_recorded_stores_hold_is_read_once(tmp_path: Path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 import pytest
 
@@ -23,7 +26,7 @@ from learner.training.team import Team
 from protocol.codec import digest, encode_episode
 from protocol.episode import Episode
 from protocol.hand_eye import HandEyeMap
-from tests.delivery_site import wait_until
+from tests.delivery_site import ROOT, wait_until
 from tests.episodes import make_episode
 from tests.stored_records import wipe_trees
 
@@ -255,3 +258,48 @@ def test_the_calibration_in_use_is_that_of_a_robots_newest_attempt(tmp_path: Pat
         feed.close()
     published = refiner.refined_maps({})["arm-1"].calibration_digest
     assert published == HandEyeMap(matrix=new).digest()
+
+
+def test_one_robots_damaged_ledger_does_not_stop_training_from_the_store(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    store(tmp_path, [make_episode("good", seed=seed) for seed in range(5)])
+    store(tmp_path, [make_episode("bad", seed=seed) for seed in range(5, 12)])
+    environment = lmdb.open(str(tmp_path), max_dbs=10, map_size=STORE_BYTES)
+    with environment.begin(write=True, db=environment.open_db(b"tallies")) as transaction:
+        transaction.put(b"bad", b"\xc1 rotten")
+    environment.close()
+    with feeding(tmp_path) as (feed, replay):
+        assert feed.caught_up.wait(20.0)
+        assert replay.attempts == 12
+        assert feed.attempts == 5
+    assert caplog.text.count("the attempts of bad are not counted") == 1
+
+
+FIVE_MORE = """
+import sys
+from pathlib import Path
+from learner.store.episode_store import EpisodeStore
+from protocol.codec import encode_episode
+from tests.episodes import make_episode
+from tests.stored_records import arrival
+records = [encode_episode(make_episode("arm-1", seed=seed)) for seed in range(100, 105)]
+store = EpisodeStore(Path(sys.argv[1]), 2**27)
+store.commit([arrival(n, record, robot="arm-1") for n, record in enumerate(records, start=1)])
+store.close()
+"""
+
+
+def test_what_was_read_and_not_yet_taken_is_counted_after_a_restart(tmp_path: Path):
+    store(tmp_path, [make_episode("arm-1", seed=seed) for seed in range(3)])
+    feed, _ = feed_of(tmp_path)
+    (tail,) = feed._tails
+    while feed._read_some(tail):
+        pass
+    subprocess.run([sys.executable, "-c", FIVE_MORE, str(tmp_path)], cwd=ROOT, check=True)
+    read = tail.new(64)
+    for number, stored in read[:2]:
+        feed._take_new(tail, number, stored)
+    counted = feed.counted()  # and here the trainer is killed
+    tail.close()
+    assert (list(counted.through.values()), counted.examples) == ([5], 20)
