@@ -103,8 +103,10 @@ class StopOrders:
     def add(self, robot_ids: Iterable[str], order_id: bytes, by: str) -> None:
         """Stop robots; an order that is known already changes nothing.
 
-        It takes the place of earlier ones, also where other gateways know of them. The disk has it
-        only after ``keep``: robots are told first, however slow the disk is.
+        It takes the place of earlier ones, also where other gateways know of them; a robot that
+        has confirmed one of those, and was not resumed since, has confirmed this one too.
+
+        The disk has it only after ``keep``: robots are told first, however slow the disk is.
         """
         order = StopOrder(order_id=order_id, by=by, ordered_at_ns=time.time_ns())
         fresh: dict[str, tuple[StopOrder, ...]] = {}
@@ -112,7 +114,12 @@ class StopOrders:
             for name in robot_ids:
                 known = self._book.get(name, ())
                 if all(one.order_id != order_id for one in known):
-                    fresh[name] = (*(one.settled() for one in known), order)
+                    # Who holds still by an order that nobody has resumed need not say so again.
+                    held_at_ns = max(
+                        (one.confirmed_at_ns for one in known if not one.is_settled), default=0
+                    )
+                    now = msgspec.structs.replace(order, confirmed_at_ns=held_at_ns)
+                    fresh[name] = (*(one.settled() for one in known), now)
             self._change(fresh)
         if fresh:
             logger.warning("stopped by %s: %s", by, ", ".join(sorted(fresh)))

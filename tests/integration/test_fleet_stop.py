@@ -170,6 +170,20 @@ def test_a_robot_that_a_person_resumed_goes_on_and_the_order_is_forgotten(
         assert emergency.pulled is not None
 
 
+def test_a_robot_that_holds_still_already_is_not_doubted_when_all_are_stopped(
+    site: DeliverySite, gateway: Gateway
+):
+    with agent(site, "arm"):
+        assert order_stop(site, "arm").is_done
+    arm, leg = order_stop(site, "", within_s=0.5).robots
+    assert (arm.robot_id, arm.trouble) == ("arm", "")
+    assert arm.confirmed_at_ns > 0
+    assert leg.confirmed_at_ns == 0
+    resume(site, "arm")
+    with agent(site, "arm") as emergency:
+        wait_until(lambda: emergency.pulled is not None, "the later order stops it all the same")
+
+
 def test_an_order_that_is_settled_stops_nobody_when_it_is_given_again(
     site: DeliverySite, gateway: Gateway
 ):
