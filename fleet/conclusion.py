@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -29,7 +31,7 @@ from fleet.store_reader import (
 from fleet.summary import RunFacts, Summary, summarise
 from fleet.verification import run_outboxes
 from learner.store.episode_store import EpisodeStore
-from protocol.episode import Label, Mode
+from protocol.episode import Episode, Label, Mode
 from protocol.errors import StoreError
 from protocol.hand_eye import HandEyeMap
 from protocol.release import Release, unpack_release
@@ -60,10 +62,11 @@ def conclude(
     outboxes = run_outboxes(folder)
     waiting = _waiting(folder, outboxes, unheard)
     try:
-        with open_store(folder.store) as store:
-            records = list(stored_attempts(store))
-            facts = _facts(folder, record, evaluation, store, records, outboxes)
-            strips = _film_strips(folder, store, records)
+        with ExitStack() as opened:
+            stores = [opened.enter_context(open_store(path)) for path in folder.stores]
+            found = _in_stores(stores)
+            facts = _facts(folder, record, evaluation, stores, found, outboxes)
+            strips = _film_strips(folder, found)
     except StoreError as error:
         return [f"nothing to report: {error}", *waiting]
     summary = summarise(facts)
@@ -94,26 +97,44 @@ def hand_eye_errors(
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """An attempt, and the store that has it."""
+
+    store: EpisodeStore
+    record: StoredAttempt
+
+    def episode(self) -> Episode:
+        """Return all of it, with its pictures."""
+        return episode_numbered(self.store, self.record.number)
+
+
+def _in_stores(stores: list[EpisodeStore]) -> list[_Found]:
+    """Return what the stores hold: in order of commits, or of time where there are several."""
+    found = [_Found(store=store, record=one) for store in stores for one in stored_attempts(store)]
+    if len(stores) > 1:
+        found.sort(key=lambda one: one.record.attempt.finished_at_ns)
+    return found
+
+
 def _facts(
     folder: RunFolder,
     record: FleetRecord,
     evaluation: Evaluation | None,
-    store: EpisodeStore,
-    records: list[StoredAttempt],
+    stores: list[EpisodeStore],
+    found: list[_Found],
     outboxes: dict[str, OutboxCounts],
 ) -> RunFacts:
     release = _newest_release(folder)
-    newest = {one.attempt.robot_id: one.number for one in records}
-    found = {
-        name: HandEyeMap(matrix=episode_numbered(store, number).calibration)
-        for name, number in newest.items()
-    }
+    records = [one.record for one in found]
+    newest = {one.record.attempt.robot_id: one for one in found}
+    maps = {name: HandEyeMap(matrix=one.episode().calibration) for name, one in newest.items()}
     return RunFacts(
         record=record,
         attempts=[one.attempt for one in records],
-        counts=count_episodes([store], records, outboxes),
+        counts=count_episodes(stores, records, outboxes),
         hand_eye={
-            name: hand_eye_errors(folder, name, found.get(name), release)
+            name: hand_eye_errors(folder, name, maps.get(name), release)
             for name in folder.robot_names()
         },
         evaluation=evaluation,
@@ -139,26 +160,24 @@ def _curve_data(facts: RunFacts, summary: Summary) -> CurveData:
     )
 
 
-def _film_strips(
-    folder: RunFolder, store: EpisodeStore, records: list[StoredAttempt]
-) -> list[Strip]:
+def _film_strips(folder: RunFolder, found: list[_Found]) -> list[Strip]:
     """Draw the newest greedy success and failure that show the robot correcting itself."""
     strips = []
     for label, title in ((Label.SUCCESS, "A success"), (Label.FAILURE, "A failure")):
-        chosen = _newest_of(records, label)
+        chosen = _newest_of(found, label)
         if chosen is None:
             continue
         path = folder.root / f"film_strip_{label.value}.png"
-        draw_film_strip(episode_numbered(store, chosen.number), path)
+        draw_film_strip(chosen.episode(), path)
         strips.append(Strip(title=title, path=path))
     return strips
 
 
-def _newest_of(records: list[StoredAttempt], label: Label) -> StoredAttempt | None:
-    ended_so = [one for one in records if one.attempt.label == label]
-    greedy = [one for one in ended_so if one.attempt.mode == Mode.GREEDY]
+def _newest_of(found: list[_Found], label: Label) -> _Found | None:
+    ended_so = [one for one in found if one.record.attempt.label == label]
+    greedy = [one for one in ended_so if one.record.attempt.mode == Mode.GREEDY]
     low, high = _STRIP_MOVES
-    telling = [one for one in greedy if low <= one.attempt.moves <= high]
+    telling = [one for one in greedy if low <= one.record.attempt.moves <= high]
     for candidates in (telling, greedy, ended_so):
         if candidates:
             return candidates[-1]

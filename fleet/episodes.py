@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,20 +24,28 @@ from protocol.episode import Action, Episode
 from protocol.errors import ConfigurationError
 
 
-def newest(folder: Path, *, robot: str | None, last: int) -> list[StoredAttempt]:
-    """Return the newest episodes of a store, oldest first.
+def newest(folders: Sequence[Path], *, robot: str | None, last: int) -> list[StoredAttempt]:
+    """Return the newest episodes of a fleet's stores, oldest first.
 
     Raises:
-        StoreError: there is no store, or it is damaged.
-        ConfigurationError: the store knows no such robot.
+        StoreError: there is no store in a folder, or it is damaged.
+        ConfigurationError: no store knows the robot.
     """
-    with open_store(folder) as store:
-        if robot is not None and robot not in (known := store.robots()):
+    with ExitStack() as opened:
+        stores = [opened.enter_context(open_store(folder)) for folder in folders]
+        known = sorted({name for store in stores for name in store.robots()})
+        if robot is not None and robot not in known:
             raise ConfigurationError(
                 f"the store knows no robot {robot!r}; it knows {', '.join(known) or 'none'}"
             )
-        wanted = (one for one in newest_attempts(store) if robot in (None, one.attempt.robot_id))
-        return list(islice(wanted, last))[::-1]
+        found: list[StoredAttempt] = []
+        for store in stores:
+            every = newest_attempts(store)
+            wanted = (one for one in every if robot in (None, one.attempt.robot_id))
+            found += list(islice(wanted, last))[::-1]
+    if len(stores) > 1:  # one store's order is that of its commits
+        found.sort(key=lambda one: one.attempt.finished_at_ns)
+    return found[-last:]
 
 
 def episode_table(found: list[StoredAttempt], *, width: int) -> Text:

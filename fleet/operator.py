@@ -62,11 +62,6 @@ def keys_of(folder: RunFolder) -> Path:
     return _config(folder).keys.server_secret.parent
 
 
-def stores_of(folder: RunFolder) -> list[Path]:
-    """Return the folders of the learner's stores: one for each gateway."""
-    return [one.store for one in _config(folder).gateways]
-
-
 def registry_of(folder: RunFolder) -> Registry:
     """Return the registry that the folder's learner goes by."""
     return Registry(_config(folder).keys.registry)

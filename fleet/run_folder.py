@@ -9,12 +9,18 @@ from pathlib import Path
 import msgspec
 
 from fleet.attempts import Session
+from learner.config import LearnerConfig
+from protocol.configuration import load_toml
 from protocol.errors import ConfigurationError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFolder:
-    """Paths inside the folder that ``fleet demo --out`` names."""
+    """Paths of the folder that ``fleet demo --out`` names, or ``--run`` of a learner of one's own.
+
+    What ``learner.toml`` names is where it says; to ask for it raises ConfigurationError when that
+    file is missing or wrong.
+    """
 
     root: Path
 
@@ -58,14 +64,19 @@ class RunFolder:
         return self.root / "learner"
 
     @property
+    def stores(self) -> list[Path]:
+        """The episode stores that ``learner.toml`` names: one for each gateway."""
+        return [one.store for one in self._config().gateways]
+
+    @property
     def store(self) -> Path:
-        """The episode store."""
-        return self.learner / "episodes"
+        """The episode store of the first gateway; a demo has no other."""
+        return self.stores[0]
 
     @property
     def releases(self) -> Path:
-        """Release files."""
-        return self.learner / "releases"
+        """Folder of the release files, as ``learner.toml`` names it."""
+        return self._config().releases.folder
 
     @property
     def logs(self) -> Path:
@@ -99,6 +110,9 @@ class RunFolder:
         """Return the release file with the highest version; None before the first."""
         files = sorted(self.releases.glob("release-*.gfrel"))
         return files[-1] if files else None
+
+    def _config(self) -> LearnerConfig:
+        return load_toml(self.learner_config, LearnerConfig)
 
 
 class FleetRecord(msgspec.Struct, kw_only=True):

@@ -71,16 +71,23 @@ def newest_attempts(store: EpisodeStore) -> Iterator[StoredAttempt]:
         through = after
 
 
-def find_episode(store: EpisodeStore, episode_id: str) -> tuple[Episode, str]:
+def find_episode(stores: Sequence[EpisodeStore], episode_id: str) -> tuple[Episode, str]:
     """Return the episode whose id begins like this, and the robot that delivered it.
 
     Raises:
         StoreError: none or more than one does, or it was retired a moment ago.
     """
-    found = [one.number for one in stored_attempts(store) if one.episode_id.startswith(episode_id)]
+    # By id: of a robot that moved, two stores may have a copy each.
+    found = {
+        one.episode_id: (store, one.number)
+        for store in stores
+        for one in stored_attempts(store)
+        if one.episode_id.startswith(episode_id)
+    }
     if len(found) != 1:
         raise StoreError(f"{len(found)} episodes have an id that begins with {episode_id!r}")
-    stored = _numbered(store, found[0])
+    ((store, number),) = found.values()
+    stored = _numbered(store, number)
     return decode_episode(stored.record), stored.key.robot_id
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -28,7 +29,7 @@ def list_episodes(
 
     Args:
         run: a run folder.
-        store: an episode store's folder, instead of a run's.
+        store: an episode store's folder, instead of all of a run's.
         robot: only this robot's.
         last: how many.
         json: machine-readable, one object per line.
@@ -37,7 +38,8 @@ def list_episodes(
 
     if last < 1:
         raise ConfigurationError(f"--last {last}: one episode at least")
-    found = newest(_store_folder(run, store), robot=robot, last=last)
+    folders = _store_folders(run, () if store is None else (store,))
+    found = newest(folders, robot=robot, last=last)
     if json:
         for one in found:
             print(msgspec.json.encode(listing(one)).decode())
@@ -60,7 +62,7 @@ def show_episode(
     Args:
         episode: its id, or how the id begins.
         run: a run folder.
-        store: an episode store's folder, instead of a run's.
+        store: an episode store's folder, instead of all of a run's.
         out: where the picture goes, a .png file; EPISODE.png by default.
         json: machine-readable.
     """
@@ -68,8 +70,10 @@ def show_episode(
     from fleet.film_strip import draw_film_strip
     from fleet.store_reader import find_episode, open_store
 
-    with open_store(_store_folder(run, store)) as opened:
-        found, robot_id = find_episode(opened, episode)
+    folders = _store_folders(run, () if store is None else (store,))
+    with ExitStack() as opened:
+        stores = [opened.enter_context(open_store(folder)) for folder in folders]
+        found, robot_id = find_episode(stores, episode)
     picture = out or Path(f"{found.episode_id}.png")
     draw_film_strip(found, picture)
     if json:
@@ -130,15 +134,16 @@ def export_episodes(
     Args:
         to: the new store's folder; must not be there yet.
         run: a run folder.
-        store: an episode store's folder, instead of a run's.
+        store: an episode store's folder, instead of a run's; needed where a run has several.
         robot: only this robot's part.
         json: machine-readable.
     """
     from fleet.episodes import export_lines
     from learner.store.export import export_store
 
+    source = _one_store(run, store)
     with progress_bar("records", shown=not json) as on_progress:
-        report = export_store(_store_folder(run, store), to, robot=robot, on_progress=on_progress)
+        report = export_store(source, to, robot=robot, on_progress=on_progress)
     if json:
         print_json(report)
     else:
@@ -147,19 +152,20 @@ def export_episodes(
     return 0 if report.is_whole else EXIT_ERROR
 
 
+def _one_store(run: Path, store: Path | None) -> Path:
+    folders = _store_folders(run, () if store is None else (store,))
+    if len(folders) > 1:
+        names = ", ".join(map(str, folders))
+        raise ConfigurationError(f"{run}: has {len(folders)} stores; choose with --store: {names}")
+    return folders[0]
+
+
 def _store_folders(run: Path, stores: tuple[Path, ...]) -> list[Path]:
-    from fleet.operator import stores_of
     from fleet.run_folder import RunFolder
 
-    found = stores or stores_of(RunFolder.existing(run))
-    return [_store_folder(run, folder) for folder in found]
-
-
-def _store_folder(run: Path, store: Path | None) -> Path:
-    from fleet.run_folder import RunFolder
-
-    folder = store if store is not None else RunFolder.existing(run).store
-    if not (folder / "data.mdb").is_file():
-        # Said here: what is not there cannot be rescued with an export either.
-        raise StoreError(f"episode store {folder}: there is none yet")
-    return folder
+    found = list(stores) or RunFolder.existing(run).stores
+    for folder in found:
+        if not (folder / "data.mdb").is_file():
+            # Said here: what is not there cannot be rescued with an export either.
+            raise StoreError(f"episode store {folder}: there is none yet")
+    return found

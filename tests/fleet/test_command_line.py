@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable
 
 import pytest
 
 from fleet.__main__ import main
+from fleet.toml_text import toml_text
 from tests.episodes import make_episode
 from tests.fleet.deliveries import deliver
 
@@ -40,6 +42,43 @@ def test_command_line_lists_shows_and_verifies(folder, tmp_path, fleet_tool):
     status, verified, _ = fleet_tool("episodes", "verify", *run)
     assert status == 1
     assert "1 missing" in verified
+
+
+def test_command_line_looks_where_the_learner_s_own_file_says(folder, tmp_path, fleet_tool):
+    deliver(folder, "robot-01")
+    text = folder.learner_config.read_text()
+    folder.learner_config.write_text(text.replace('"learner/', '"elsewhere/'))
+    folder.learner.rename(folder.root / "elsewhere")
+    run = ("--run", str(folder.root))
+    chosen = make_episode("robot-01", seed=3).episode_id
+    assert fleet_tool("episodes", "list", *run)[0] == 0
+    picture = str(tmp_path / "x.png")
+    assert fleet_tool("episodes", "show", chosen, "--out", picture, *run)[0] == 0
+    assert fleet_tool("episodes", "export", "--to", str(tmp_path / "new"), *run)[0] == 0
+    assert folder.releases == folder.root / "elsewhere" / "releases"
+
+
+def test_command_line_reads_every_store_of_several_gateways(folder, tmp_path, fleet_tool):
+    deliver(folder, "robot-01")
+    table = tomllib.loads(folder.learner_config.read_text())
+    second = {"bind": "tcp://127.0.0.1:1", "store": "second"}
+    table["gateway"] = [second, table["gateway"]]
+    folder.learner_config.write_text(toml_text(table))
+    deliver(folder, "robot-02", seed=100)
+    run = ("--run", str(folder.root))
+    _, listed, _ = fleet_tool("episodes", "list", "--json", *run)
+    robots = [json.loads(line)["robot_id"] for line in listed.splitlines()]
+    assert sorted(robots) == ["robot-01"] * 5 + ["robot-02"] * 5
+    for robot, seed in (("robot-01", 3), ("robot-02", 103)):
+        chosen = make_episode(robot, seed=seed).episode_id
+        picture = str(tmp_path / "x.png")
+        assert fleet_tool("episodes", "show", chosen, "--out", picture, *run)[0] == 0
+    to = ("--to", str(tmp_path / "new"))
+    status, _, said = fleet_tool("episodes", "export", *to, *run)
+    assert status == 2
+    assert "has 2 stores; choose with --store: " in said
+    store = ("--store", str(folder.store))
+    assert fleet_tool("episodes", "export", *to, *store)[0] == 0
 
 
 def test_command_line_answers_a_mistake_with_one_clear_line_and_status_two(tmp_path, fleet_tool):

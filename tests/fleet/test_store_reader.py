@@ -158,10 +158,10 @@ def test_the_newest_episodes_are_found_without_reading_the_old_ones(folder, capl
     with (folder.store / "data.mdb").open("r+b") as file:
         file.seek(rotten)
         file.write(b"rotten")
-    found = newest(folder.store, robot=None, last=20)
+    found = newest([folder.store], robot=None, last=20)
     assert [one.number for one in found] == list(range(581, 601))
     assert caplog.text == "", "the oldest record was not read"
-    found = newest(folder.store, robot="robot-02", last=20)
+    found = newest([folder.store], robot="robot-02", last=20)
     assert [one.number for one in found] == [20, 580]
     assert "commit 1 is left out" in caplog.text
 
@@ -170,10 +170,10 @@ def test_an_episode_is_found_by_how_its_id_begins_and_only_if_no_other_does(fold
     deliver(folder, "robot-01")
     wanted = make_episode("robot-01", seed=3).episode_id
     with open_store(folder.store) as store:
-        episode, robot = find_episode(store, wanted[:10])
+        episode, robot = find_episode([store], wanted[:10])
         assert (episode.episode_id, robot) == (wanted, "robot-01")
         with pytest.raises(StoreError, match="5 episodes have an id that begins with ''"):
-            find_episode(store, "")
+            find_episode([store], "")
 
 
 def test_reading_a_store_that_is_not_there_says_so(tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from fleet.operator import operator_connection, stores_of
+from fleet.operator import operator_connection
 from fleet.status import StatusClient
 from fleet.verification import verify
 from protocol.codec import encode_episode
@@ -161,7 +161,7 @@ def test_nothing_is_lost_or_doubled_when_the_node_of_one_of_two_gateways_dies(
             wait_until(lambda: answers(lab, tables[0]), "it comes back", 120.0)
             crowd.rest()
             wait_until(lambda: is_all_counted(lab, crowd), "both stores together", 60.0)
-            stores = stores_of(lab.folder)
+            stores = lab.folder.stores
             wait_until(lambda: verify(stores, None).sound, "what both stores have leaves one", 90.0)
             written = crowd.written
     finally:
@@ -169,7 +169,7 @@ def test_nothing_is_lost_or_doubled_when_the_node_of_one_of_two_gateways_dies(
             crowd.close()
         for node in nodes.values():
             cluster.remove_node(node)
-    found = verify(stores_of(lab.folder), None)
+    found = verify(lab.folder.stores, None)
     counts = list(found.robots.values())
     print(f"written {written}, stored {sum(one.stored for one in counts)}")
     assert found.sound, found.findings()
