@@ -69,6 +69,20 @@ class CameraRecord(msgspec.Struct, frozen=True, kw_only=True):
     true: CameraDescription
     described: CameraDescription
 
+    @classmethod
+    def read(cls, path: Path) -> CameraRecord:
+        """Read ``camera.json``.
+
+        Raises:
+            ConfigurationError: the file is missing or is no such record.
+        """
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except OSError as error:
+            raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+        except msgspec.DecodeError as error:
+            raise ConfigurationError(f"{path}: not a camera's record: {error}") from error
+
 
 def driver_and_arm(robot: str) -> tuple[str, str]:
     """Return the driver, and the arm of simulated robots, that a person asked for.
@@ -129,11 +143,13 @@ def agent_config(folder: RunFolder, name: str) -> AgentConfig:
 
 
 def camera_record(folder: RunFolder, name: str) -> CameraRecord | None:
-    """Return the truth about a robot's camera; None where nobody knows it."""
+    """Return the truth about a robot's camera; None where nobody knows it.
+
+    Raises:
+        ConfigurationError: its file is damaged.
+    """
     path = folder.robots / name / "camera.json"
-    if not path.is_file():
-        return None
-    return msgspec.json.decode(path.read_bytes(), type=CameraRecord)
+    return CameraRecord.read(path) if path.is_file() else None
 
 
 def simulated_robot_seed(seed: int, index: int) -> int:
@@ -264,7 +280,7 @@ def _description(home: Path, options: dict[str, Any], seed: int) -> CameraDescri
     """Return the rough description of a robot's camera, made once and then kept."""
     path = home / "camera.json"
     if path.is_file():
-        return msgspec.json.decode(path.read_bytes(), type=CameraRecord).described
+        return CameraRecord.read(path).described
     if "camera" not in options:
         raise ConfigurationError(
             f"{home}: nothing is known of this robot's camera; write {path.name} with the keys "

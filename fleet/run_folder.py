@@ -136,12 +136,14 @@ class FleetRecord(msgspec.Struct, kw_only=True):
         """Return the record at ``path``; an empty one when there is none.
 
         Raises:
-            ConfigurationError: the file is there and is not such a record.
+            ConfigurationError: something is there and is not such a record, or cannot be read.
         """
-        if not path.is_file():
-            return cls()
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            return cls()
+        except OSError as error:
+            raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
         except msgspec.DecodeError as error:
             raise ConfigurationError(f"{path}: not a fleet record: {error}") from error
 

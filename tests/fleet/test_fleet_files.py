@@ -222,3 +222,17 @@ def test_fleet_record_survives_being_written_and_a_damaged_one_is_refused(tmp_pa
     path.write_text("{")
     with pytest.raises(ConfigurationError, match="not a fleet record"):
         FleetRecord.read(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ConfigurationError, match=r"fleet\.json: cannot be read: Is a directory"):
+        FleetRecord.read(path)
+
+
+@pytest.mark.parametrize("broken", ["{", '{"true": 1}', ""])
+def test_a_damaged_camera_record_is_refused_by_its_name(folder, broken):
+    path = folder.robots / "robot-02" / "camera.json"
+    path.write_text(broken)
+    with pytest.raises(ConfigurationError, match=r"robot-02/camera\.json: not a camera's record"):
+        camera_record(folder, "robot-02")
+    with pytest.raises(ConfigurationError, match=r"robot-02/camera\.json: not a camera's record"):
+        prepare_run_folder(folder, FleetPlan(robots=3, seed=5))
