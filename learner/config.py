@@ -202,6 +202,11 @@ class TrainingConfig:
             )
 
 
+Moves = Annotated[int, msgspec.Meta(ge=1, le=100)]
+ImageSide = Annotated[int, msgspec.Meta(ge=8, le=4096)]
+"""Pixels. These are the bounds of a release's manifest: what is beyond them cannot be released."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CollectionConfig:
     """How robots are told to explore (Levine et al. 2016: random first, then on policy)."""
@@ -210,10 +215,18 @@ class CollectionConfig:
     """Attempts of the whole fleet before the network may choose."""
     random_fraction: Fraction = 0.1
     explore_fraction: Fraction = 0.4
-    first_max_moves: PositiveInt = 2
-    final_max_moves: PositiveInt = 10
+    first_max_moves: Moves = 2
+    final_max_moves: Moves = 10
     attempts_to_final_moves: PositiveInt = 4000
     """Attempts of the whole fleet over which the moves grow from first to final."""
+
+    def __post_init__(self) -> None:
+        """Check what no single field can say."""
+        if self.random_fraction + self.explore_fraction > 1:
+            raise ValueError(
+                f"random_fraction {self.random_fraction} and explore_fraction "
+                f"{self.explore_fraction} are more than all attempts"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -239,8 +252,8 @@ class LearnerConfig:
     """Checkpoints, metrics and the record of the run."""
     seed: NonNegativeInt = 0
     network: Literal["patch", "levine2016"] = "patch"
-    image_height_px: PositiveInt = 64
-    image_width_px: PositiveInt = 64
+    image_height_px: ImageSide = 64
+    image_width_px: ImageSide = 64
     """Size of every robot's pictures."""
     keys: KeysConfig
     gateway: GatewayConfig | tuple[GatewayConfig, ...] = GatewayConfig()
