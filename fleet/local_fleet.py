@@ -125,8 +125,7 @@ class LocalFleet:
                 self._tend(agent)
         if self._agents and all(agent.given_up for agent in self._agents):
             raise FleetEndedError(
-                "every robot's agent ended; the first one's log ends with\n"
-                + self._agents[0].process.log_tail()
+                f"every robot's agent ended; the first one's log is {self._agents[0].process.log}"
             )
         if time.monotonic() - self._memory_at > _MEMORY_INTERVAL_S:
             self._memory_at = time.monotonic()
@@ -190,10 +189,10 @@ class LocalFleet:
         wait_s = 2.0**member.restarts
         member.start_at = time.monotonic() + wait_s
         then = f"starting it again in {wait_s:.0f} s" if again else "not starting it again"
-        self._say(
-            f"{process.name} ended with status {status}; {then}. "
-            f"Its log ({process.log}) ends with:\n{process.log_tail()}"
-        )
+        said = f"{process.name} ended with status {status}; {then}"
+        if again or member is not self._learner:  # of the learner's last end the error tells
+            said += f". Its log ({process.log}) ends with:\n{process.log_tail()}"
+        self._say(said)
 
 
 def _end(processes: Sequence[ChildProcess], timeout_s: float, say: Callable[[str], None]) -> None:

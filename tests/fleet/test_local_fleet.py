@@ -38,10 +38,11 @@ def test_a_robot_with_a_safety_fault_is_left_to_a_person(folder: RunFolder):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
-    with pytest.raises(FleetEndedError, match="every robot's agent ended"):
+    with pytest.raises(FleetEndedError, match=r"every robot's agent ended; .*robot-01\.log$"):
         fleet.tend()
 
-    assert any("robot-01 ended with status 3; not starting it again" in line for line in said)
+    (line,) = said
+    assert line.startswith("robot-01 ended with status 3; not starting it again. Its log (")
     fleet.kill()
 
 
@@ -52,6 +53,17 @@ def test_a_learner_that_ended_by_itself_is_a_failure_also_when_nobody_noticed(fo
     assert fleet._learner.process.wait(60) == 2
     with pytest.raises(FleetEndedError, match=r"ended by itself.*\n(.*\n)*.*not TOML"):
         fleet.end_learner(1.0)
+
+
+def test_what_the_log_of_a_learner_ends_with_is_told_once(folder: RunFolder):
+    folder.learner_config.write_text("not TOML")
+    said: list[str] = []
+    fleet = LocalFleet(folder, [], say=said.append)
+    fleet._learner.process.start()
+    assert fleet._learner.process.wait(60) == 2
+    with pytest.raises(FleetEndedError, match="not TOML"):
+        fleet.tend()
+    assert said == ["learner ended with status 2; not starting it again"]
 
 
 def test_the_fleets_status_goes_on_when_the_learner_has_changed_its_key(folder: RunFolder):
