@@ -13,12 +13,12 @@ from robot_agent.commands.check import check
 from robot_agent.commands.resume import resume
 from robot_agent.commands.run import run
 
-CONFIGURATION_STATUS, FAILURE_STATUS, SAFETY_STATUS = 2, 1, 3
+CONFIGURATION_STATUS, FAILURE_STATUS, SAFETY_STATUS, INTERRUPTED_STATUS = 2, 1, 3, 130
 
 DESCRIPTION = """The agent of one gripper robot.
 
 Exit status: 0 stopped as asked, 1 failure, 2 wrong configuration, 3 safety fault (only a person may
-start it again)."""
+start it again), 130 interrupted."""
 
 app = SubcommandApp()
 # `robot-agent --config robot.toml` is `robot-agent run --config robot.toml`.
@@ -39,6 +39,9 @@ def main() -> None:
         sys.exit(_said(error, SAFETY_STATUS))
     except GraspFleetError as error:
         sys.exit(_said(error, FAILURE_STATUS))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nrobot-agent: interrupted\n")
+        sys.exit(INTERRUPTED_STATUS)
     sys.exit(status)
 
 

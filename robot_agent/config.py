@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import stat
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -225,3 +226,18 @@ class AgentConfig:
                 f"{self.safety.stall_s:g} s: an agent that waits for a picture would be taken for "
                 "one that hangs, and be ended"
             )
+        _refuse_file(self.state_folder)
+
+
+def _refuse_file(folder: Path) -> None:
+    """Refuse a state folder that is none: it would keep no stop, and none would be found there."""
+    try:
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)
+    except FileNotFoundError:
+        return  # made when something is kept in it
+    except NotADirectoryError:
+        is_folder = False
+    except OSError:
+        return  # a folder that cannot be looked at counts as a stop
+    if not is_folder:
+        raise ConfigurationError(f"state_folder {folder} cannot be written: Not a directory")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from robot_agent.safety.stop_latch import Stop, StopLatch
+from tests.delivery_site import ROOT
 from tests.robot_agent.agent_process import (
     Table,
     ask,
+    command,
     last_line,
     make_table,
     run_agent,
+    write_toml,
 )
 
 
@@ -76,6 +82,10 @@ def without_folder(table: Table, folder: Path) -> None:
     table["state_folder"] = "server.public/state"
 
 
+def with_a_file_as_folder(table: Table, folder: Path) -> None:
+    table["state_folder"] = "server.public"
+
+
 def with_tiny_pictures(table: Table, folder: Path) -> None:
     table["camera"]["width_px"] = 8
 
@@ -112,6 +122,7 @@ def with_a_slow_camera(table: Table, folder: Path) -> None:
         (with_long_task, ("robot.toml", "at task")),
         (with_fisheye, ("camera_description.vertical_fov_deg",)),
         (without_folder, ("state_folder", "cannot be written: Not a directory")),
+        (with_a_file_as_folder, ("robot/server.public cannot be written: Not a directory",)),
         (with_tiny_pictures, ("8x64 px", "16 to 512")),
         (with_another_size, ("pictures of 32x64 px", "camera.width_px", "64x64")),
     ],
@@ -153,3 +164,37 @@ def test_a_safety_fault_is_told_even_if_the_robot_cannot_be_closed(tmp_path: Pat
     assert last_line(ended.stderr) == "robot-agent: emergency stop pressed"
     assert "robot could not be closed" in ended.stderr
     assert "the controller has hung up" in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--dry-run",), ("resume",), ("check",)])
+def test_no_command_takes_a_file_for_the_folder_in_which_stops_are_kept(
+    tmp_path: Path, arguments: tuple[str, ...]
+):
+    table = make_table(tmp_path)
+    with_a_file_as_folder(table, tmp_path)
+    ended = ask(*arguments, "--config", write_toml(tmp_path, table))
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("robot-agent: state_folder")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_ctrl_c_at_the_question_whether_a_robot_may_go_on_leaves_it_stopped(tmp_path: Path):
+    toml = write_toml(tmp_path, make_table(tmp_path))
+    latch = StopLatch(toml.parent / "state")
+    latch.set(Stop.now("by a test"))
+    asking = subprocess.Popen(
+        command("resume", "--config", toml),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    said = b""
+    while not said.endswith(b"[y/N] "):
+        said += asking.stdout.read(1) or pytest.fail(f"it asked nothing, it said {said!r}")
+    asking.send_signal(signal.SIGINT)
+    _, stderr = asking.communicate(timeout=30)
+    assert asking.returncode == 130
+    assert stderr == b"\nrobot-agent: interrupted\n"
+    assert latch.read() is not None
