@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
 from learner.ingestion.gateway import Gateway
 from protocol.codec import digest, encode_episode, encode_message
@@ -124,6 +126,30 @@ def test_without_its_registry_the_gateway_refuses_in_words_and_goes_on(
         moved.rename(registry)
     assert not any(record.exc_info for record in caplog.records)
     assert isinstance(peer.hello("arm"), Welcome)
+
+
+def test_an_answer_that_cannot_be_encoded_spoils_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    # The reason names a folder whose name is no UTF-8.
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    site = make_site(folder)
+    gateway = site.gateway(store=tmp_path / "store")
+    gateway.start()
+    peer = Peer(site, site.enrol("arm"))
+    registry = site.folder / "registry"
+    assert isinstance(peer.hello("arm"), Welcome)
+    registry.rename(site.folder / "elsewhere")
+    peer.wait_s(0.0)
+    with pytest.raises(zmq.Again):
+        peer.hello("arm")
+    wait_until(lambda: "could not be handled" in caplog.text, "the answer is given up")
+    (site.folder / "elsewhere").rename(registry)
+    peer.wait_s(10.0)
+    assert isinstance(peer.hello("arm"), Welcome)
+    peer.close()
+    gateway.stop()
 
 
 def test_a_robot_that_is_not_heard_while_the_disk_is_slow_still_has_its_window(
