@@ -80,6 +80,13 @@ class ReleaseGate:
         """
         self._manifest = None
         self._losses = self._losses_of_last if judged_last else {}
+        # Batch normalisation counts its batches for training only: no release has that.
+        needed = {key for key in self._network.state_dict() if "num_batches_tracked" not in key}
+        if missing := sorted(needed - weights.keys()):
+            raise RejectedReleaseError(
+                f"release {manifest.version}: it is of another network: it lacks {len(missing)} of "
+                f"{len(needed)} tensors, {missing[0]!r} for one"
+            )
         try:
             self._network.load_state_dict(self._network.state_dict() | dict(weights))
         except RuntimeError as error:

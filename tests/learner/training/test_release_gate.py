@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from torch import Tensor
 
 from learner.config import TrainingConfig
 from learner.networks import build_network
+from learner.releases.builder import ReleaseBuilder
 from learner.training.example_set import ExampleSet
 from learner.training.learned import Learned
 from learner.training.paired_difference import paired_difference
 from learner.training.release_gate import FEWEST_ATTEMPTS, ReleaseGate
 from learner.training.step import Training
 from protocol.errors import RejectedReleaseError
+from protocol.release import unpack_release
 from protocol.release_manifest import RefinedMap, ReleaseManifest
-from tests.learner.spot_task import SIDE_PX, TRUE_MAP, spot_episode, spot_examples, step_on
+from tests.learner.spot_task import (
+    SIDE_PX,
+    TRUE_MAP,
+    make_examples,
+    spot_episode,
+    spot_examples,
+    step_on,
+)
 from tests.releases import make_manifest
 
 
@@ -213,3 +225,21 @@ def test_the_interval_holds_the_truth_nineteen_times_out_of_twenty():
         found = paired_difference(0.3 + shared + own, torch.arange(60).repeat_interleave(4))
         hits += found.low <= 0.3 <= found.high
     assert 0.91 < hits / 400 < 0.98
+
+
+def test_only_a_release_of_the_same_network_is_compared_with():
+    names = ("patch", "levine2016")
+    networks = {name: build_network(name, height_px=64, width_px=64) for name in names}
+    builders = {name: ReleaseBuilder(network) for name, network in networks.items()}
+    key = Ed25519PrivateKey.generate()
+    for of, training in itertools.product(names, names):
+        state = networks[of].state_dict()
+        data = builders[of].build(state, make_manifest(7, size_px=64), key)
+        release = unpack_release(data, key.public_key())
+        gate = ReleaseGate(networks[training], make_examples())
+        weights = builders[training].weights_of(release)
+        if of == training:
+            gate.now_newest(release.manifest, weights)
+        else:
+            with pytest.raises(RejectedReleaseError, match="release 7: it is of another network"):
+                gate.now_newest(release.manifest, weights)
