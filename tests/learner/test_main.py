@@ -76,16 +76,23 @@ def make_table(folder: Path, address: str) -> Table:
     }
 
 
-def start(folder: Path, table: Table) -> subprocess.Popen[str]:
+def start(folder: Path, table: Table, *options: str) -> subprocess.Popen[str]:
     path = folder / "learner.toml"
     path.write_text(toml_text(table))
     return subprocess.Popen(
-        [sys.executable, "-m", "learner", "--config", str(path)],
+        [sys.executable, "-m", "learner", "--config", str(path), *options],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
     )
+
+
+def has_reached(process: psutil.Process, name: str) -> bool:
+    """Say whether a process has loaded a library of that name, or started such a program."""
+    loaded = [file.path for file in process.memory_maps()]
+    started = [word for child in process.children(recursive=True) for word in child.cmdline()[:1]]
+    return any(name in one for one in loaded + started)
 
 
 def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -201,9 +208,29 @@ def test_a_full_disk_ends_the_learner_with_one_line_that_names_it(tmp_path: Path
     assert_one_clear_line(status, stderr, (f"{disk}/store", "bytes free", "make room"), wanted=1)
 
 
+def test_options_of_offline_training_are_refused_where_a_fleet_is_served(tmp_path: Path):
+    table = make_table(tmp_path, "127.0.0.1:1")
+    for options in (["--visits", "3"], ["--out", str(tmp_path / "new")]):
+        status, stderr = end_of(start(tmp_path, table, *options))
+        assert_one_clear_line(status, stderr, ("--visits and --out belong to --offline",))
+
+
+@pytest.mark.parametrize("reached", ["_raylet", "gcs_server"])
+def test_ctrl_c_while_the_learner_starts_ends_it_without_a_traceback(tmp_path: Path, reached: str):
+    table = make_table(tmp_path, "")
+    learner = start(tmp_path, table)
+    process = psutil.Process(learner.pid)
+    wait_until(lambda: has_reached(process, reached), f"{reached} is there", deadline_s=60)
+    learner.send_signal(signal.SIGINT)
+    status, stderr = end_of(learner)
+    assert status == 130, stderr
+    assert stderr.endswith("\nlearner: interrupted\n")
+    assert "Traceback" not in stderr
+
+
 def test_the_learners_own_process_starts_ray_without_loading_what_its_actors_need():
     actors_need = {"cv2", "lmdb", "onnx", "torch"}
-    look = f"import sys, learner.__main__; print(*{actors_need} & {{*sys.modules}})"
+    look = f"import sys, learner.command_line; print(*{actors_need} & {{*sys.modules}})"
     command = [sys.executable, "-c", look]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
