@@ -262,4 +262,8 @@ def run_demo(plan: DemoPlan, console: Console) -> int:
         FleetEndedError: the learner or all agents ended.
     """
     with only_demo_in(plan.out), StopRequest() as stop, Monitor(console) as monitor:
-        return Demo(plan, monitor, stop).run()
+        try:
+            return Demo(plan, monitor, stop).run()
+        except KeyboardInterrupt:  # the second one
+            monitor.say_last("ended at once; what was stored is kept")
+            return INTERRUPTED_STATUS

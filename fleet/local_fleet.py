@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 CONFIGURATION_STATUS, SAFETY_STATUS = 2, 3
 """Exit statuses of a process that a person must help; starting it again would not, or must not."""
+_ENDED_BY_SIGTERM = {-signal.SIGTERM, signal.SIGTERM}
+"""Of a process that was not yet ready to end in order; the second is how Ray ends its driver."""
 AGENT_RESTARTS = 5
 LEARNER_RESTARTS = 1
 _MEMORY_INTERVAL_S = 2.0
@@ -196,13 +198,15 @@ class LocalFleet:
 
 
 def _end(processes: Sequence[ChildProcess], timeout_s: float, say: Callable[[str], None]) -> None:
+    asked = {process.name for process in processes if process.running}
     for process in processes:
         process.ask_to_end()
     deadline = time.monotonic() + timeout_s
     for process in processes:
         status = process.wait(max(0.0, deadline - time.monotonic()))
+        is_ours = process.name in asked and status in _ENDED_BY_SIGTERM
         if process.running:
             say(f"{process.name} did not end within {timeout_s:.0f} s and was killed")
-        elif status:
+        elif status and not is_ours:
             say(f"{process.name} ended with status {status}; see {process.log}")
         process.kill()

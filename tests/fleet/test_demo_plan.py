@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -11,6 +14,8 @@ from fleet.demo import DemoPlan, run_demo
 from fleet.demo_lock import LOCK_NAME, only_demo_in
 from fleet.run_folder import FleetRecord, RunFolder
 from protocol.errors import ConfigurationError
+from tests.delivery_site import wait_until
+from tests.integration.fleet_runs import demo_arguments
 
 
 def test_a_folder_that_was_begun_with_another_seed_is_left_as_it_is(tmp_path: Path):
@@ -32,6 +37,33 @@ def test_a_folder_in_which_a_demo_runs_is_left_as_it_is(folder: RunFolder):
     ):
         run_demo(plan, Console(quiet=True))
     assert contents(folder.root) == before | {folder.root / LOCK_NAME: b""}
+
+
+def test_a_demo_that_is_interrupted_twice_says_that_what_was_stored_is_kept(tmp_path: Path):
+    out = tmp_path / "run"
+    command = demo_arguments(out, minutes=10, robots=1, learner=None)
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: learners_of(demo) != [], "the learner starts")
+        learners_of(demo)[0].suspend()  # so that the demo waits for its end
+        demo.send_signal(signal.SIGINT)
+        said = ""
+        while "ending the learner" not in said:
+            line = demo.stdout.readline()
+            assert line, said
+            said += line
+        demo.send_signal(signal.SIGINT)
+        rest, _ = demo.communicate(timeout=60)
+    finally:
+        demo.kill()
+        demo.wait()
+    assert demo.returncode == 130
+    assert rest.endswith("ended at once; what was stored is kept\n")
+
+
+def learners_of(demo: subprocess.Popen[str]) -> list[psutil.Process]:
+    children = psutil.Process(demo.pid).children()
+    return [one for one in children if one.cmdline()[1:3] == ["-m", "learner"]]
 
 
 def contents(root: Path) -> dict[Path, bytes]:

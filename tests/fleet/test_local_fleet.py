@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
+from fleet.child_process import ChildProcess
 from fleet.key_rotation import KeyRotation
-from fleet.local_fleet import FleetEndedError, LocalFleet
+from fleet.local_fleet import FleetEndedError, LocalFleet, _end
 from fleet.operator import operator_connection
 from fleet.run_folder import RunFolder
 from fleet.status import StatusClient
@@ -63,6 +65,29 @@ def test_what_the_log_of_a_learner_ends_with_is_told_once(folder: RunFolder):
     with pytest.raises(FleetEndedError, match="not TOML"):
         fleet.tend()
     assert said == ["learner ended with status 2; not starting it again"]
+
+
+@pytest.mark.parametrize(
+    ("at_sigterm", "reported"),
+    [
+        ("signal.SIG_DFL", False),
+        ("lambda number, frame: sys.exit(number)", False),
+        ("lambda number, frame: sys.exit(7)", True),
+    ],
+)
+def test_of_processes_that_were_asked_to_end_only_another_status_is_reported(
+    tmp_path: Path, at_sigterm: str, reported: bool
+):
+    ready = tmp_path / "ready"
+    code = "import signal, sys, time; from pathlib import Path\n"
+    code += f"signal.signal(signal.SIGTERM, {at_sigterm})\n"
+    code += f"Path({str(ready)!r}).touch(); time.sleep(60)"
+    process = ChildProcess("learner", ["-c", code], log=tmp_path / "log")
+    process.start()
+    wait_until(ready.exists, "the process is up")
+    said: list[str] = []
+    _end([process], 20.0, said.append)
+    assert said == ([f"learner ended with status 7; see {process.log}"] if reported else [])
 
 
 def test_the_fleets_status_goes_on_when_the_learner_has_changed_its_key(folder: RunFolder):
