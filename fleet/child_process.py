@@ -8,10 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
+
+from fleet.words import utc_text
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +25,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 SINGLE_THREADED = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 }
+
+# A log is read as it is: no colours in it.
+_PLAIN = {"RAY_COLOR_PREFIX": "0", "NO_COLOR": "1"}
 
 
 class ChildProcess:
@@ -46,17 +52,19 @@ class ChildProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, extra_environment: Mapping[str, str] = SINGLE_THREADED) -> None:
-        """Start the process; its output is added to the log."""
+        """Start the process; its output is added to the log, below a line that says when."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         parent = os.getpid()
         with self.log.open("ab") as log:
+            log.write(f"==== {utc_text(time.time_ns())} UTC: {self.name} starts\n".encode())
+            log.flush()  # before what the process itself writes
             self._process = subprocess.Popen(  # noqa: S603 (our own modules)
                 [sys.executable, *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **extra_environment},
+                env={**os.environ, **_PLAIN, **extra_environment},
                 preexec_fn=lambda: die_with(parent, self._end_signal),
             )
         logger.info("process started", extra={"process": self.name, "pid": self.pid})

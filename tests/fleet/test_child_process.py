@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def child(tmp_path: Path):
 def test_child_runs_until_it_is_asked_to_end_and_its_output_is_in_the_log(child):
     assert child.exit_status is None
     child.start()
-    wait_until(lambda: child.log_tail() == "up")
+    wait_until(lambda: child.log_tail(1) == "up")
     assert child.running
     child.ask_to_end()
     assert child.wait(20.0) == -signal.SIGTERM
@@ -40,9 +41,19 @@ def test_child_runs_until_it_is_asked_to_end_and_its_output_is_in_the_log(child)
 def test_child_can_be_started_again_and_its_log_goes_on(child):
     for times in (1, 2):
         child.start()
-        wait_until(lambda times=times: child.log_tail().split() == ["up"] * times)
+        wait_until(lambda times=times: child.log_tail().splitlines()[1::2] == ["up"] * times)
         child.kill()
+    for header in child.log_tail().splitlines()[::2]:
+        assert re.fullmatch(r"==== \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: sleeper starts", header)
     assert child.exit_status == -signal.SIGKILL
+
+
+def test_child_is_told_to_write_no_colours(tmp_path: Path):
+    code = "import os; print(os.environ['NO_COLOR'], os.environ['RAY_COLOR_PREFIX'])"
+    child = ChildProcess("plain", ["-c", code], log=tmp_path / "log")
+    child.start()
+    assert child.wait(20.0) == 0
+    assert child.log_tail(1) == "1 0"
 
 
 def test_terminal_s_ctrl_c_does_not_reach_the_child(child):
@@ -53,7 +64,7 @@ def test_terminal_s_ctrl_c_does_not_reach_the_child(child):
 
 def test_child_s_memory_is_measured(child):
     child.start()
-    wait_until(lambda: child.log_tail() == "up")
+    wait_until(lambda: child.log_tail(1) == "up")
     child.measure_memory()
     assert 1 < child.peak_resident_mb < 500
 
