@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import multiprocessing.resource_tracker
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fleet.camera_description import error_mm, falsify, workspace_points
 from fleet.child_process import SINGLE_THREADED, die_with
 from fleet.evaluation_job import EvaluationJob, calibrate, run_job
 from fleet.evaluation_result import EvaluatedAttempt, Evaluation, Policy, UnseenCamera
-from fleet.fleet_files import agent_config, simulated_robot_seed
+from fleet.fleet_files import MOST_SEED, agent_config, simulated_robot_seed
 from fleet.run_folder import RunFolder
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, RejectedReleaseError
 from protocol.release import Release, unpack_release
 from protocol.security import load_release_public
 from robot_agent.calibrating.calibration import Calibration
@@ -60,6 +63,18 @@ class EvaluationPlan:
     max_moves: int = 10
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        attempts = (self.greedy, self.random, self.unseen)
+        if min(attempts) < 0 or not any(attempts):
+            raise ConfigurationError(
+                f"evaluation: {self.greedy} attempts with the release, {self.random} random, "
+                f"{self.unseen} unseen: none may be below zero, nor all be zero"
+            )
+        if self.max_moves < 1:
+            raise ConfigurationError(f"evaluation: {self.max_moves} moves at most: one at least")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise ConfigurationError(f"evaluation: seed {self.seed} is outside 0 to {MOST_SEED}")
+
 
 def evaluate(
     folder: RunFolder,
@@ -77,7 +92,7 @@ def evaluate(
         progress: told attempts done and to do; returns False to stop.
 
     Raises:
-        ConfigurationError: there are no robots, or they are not simulated.
+        ConfigurationError: there are no robots, or they are not simulated; there is no such file.
         RejectedReleaseError: the release does not verify.
         EvaluationStoppedError: ``progress`` returned False.
     """
@@ -86,9 +101,18 @@ def evaluate(
     if not configs:
         raise ConfigurationError(f"{folder.root}: no robots to evaluate on")
     verify_key = load_release_public(configs[0].learner.release_key)
-    unpacked = unpack_release(release.read_bytes(), verify_key)
+    unpacked = _read_release(release, verify_key)
     attempts, unseen = _measure(folder, configs, release, plan, progress)
     return _result(unpacked, plan, attempts, unseen, time.monotonic() - started)
+
+
+def _read_release(path: Path, verify_key: Ed25519PublicKey) -> Release:
+    try:
+        return unpack_release(path.read_bytes(), verify_key)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    except RejectedReleaseError as error:
+        raise RejectedReleaseError(f"{path}: {error}") from error
 
 
 def _measure(
@@ -111,12 +135,13 @@ def _measure(
         new_robot, unseen = None, None
         if plan.unseen:
             new_robot = _new_robot(folder, configs[0], plan.seed)
-            calibration = pool.submit(calibrate, new_robot, HELD_OUT_SEEDS - 1)
-        futures = [pool.submit(run_job, job) for job in _known_jobs(configs, release, plan)]
+            with _ctrl_c_afterwards():
+                calibration = pool.submit(calibrate, new_robot, HELD_OUT_SEEDS - 1)
+        futures = _submitted(pool, _known_jobs(configs, release, plan))
         if new_robot is not None:
             unseen = _unseen_camera(new_robot, calibration)
             jobs = _jobs(new_robot, _UNSEEN_INDEX, release, "greedy", plan.unseen, plan)
-            futures += [pool.submit(run_job, job) for job in jobs]
+            futures += _submitted(pool, jobs)
         for future in as_completed(futures):
             attempts += future.result()
             if not progress(len(attempts), total):
@@ -125,6 +150,28 @@ def _measure(
         pool.shutdown(cancel_futures=True)
     attempts.sort(key=lambda one: (one.policy, one.robot, one.scene_seed, one.scene_index))
     return attempts, unseen
+
+
+def _submitted(
+    pool: ProcessPoolExecutor, jobs: Iterable[EvaluationJob]
+) -> list[Future[list[EvaluatedAttempt]]]:
+    with _ctrl_c_afterwards():
+        return [pool.submit(run_job, job) for job in jobs]
+
+
+@contextmanager
+def _ctrl_c_afterwards() -> Iterator[None]:
+    """Hold Ctrl-C back from this process, and for good from those that are started meanwhile.
+
+    A worker that is loading its libraries would end with a traceback.
+    """
+    # Starting it lets Ctrl-C through again.
+    multiprocessing.resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _known_jobs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ EXIT_CONFIGURATION = 2
 EXIT_NOT_WELL = 3
 """The answer is there, and somebody should look at it."""
 _PIPE_COLUMNS = 160
+_LINE_INTERVAL_S = 10.0
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -49,5 +51,26 @@ def progress_bar(what: str, *, shown: bool = True) -> Iterator[Callable[[int, in
 
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
+
+        yield show
+
+
+@contextmanager
+def progress_lines(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Say on stderr how far long work has come; yield what is told how much of how much is done.
+
+    Where stderr is no terminal it is a line every ten seconds.
+    """
+    screen = console(stderr=True)
+    said_s = float("-inf")
+    with screen.status(what) as shown:
+
+        def show(done: int, total: int) -> None:
+            nonlocal said_s
+            line = f"{what}: {done} of {total} attempts"
+            shown.update(line)
+            if not screen.is_terminal and time.monotonic() - said_s >= _LINE_INTERVAL_S:
+                said_s = time.monotonic()
+                screen.print(line, markup=False, highlight=False, soft_wrap=True)
 
         yield show

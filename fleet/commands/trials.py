@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.constructors import PrimitiveConstructorSpec
 
-from fleet.commands.output import console, print_json
+from fleet.commands.output import console, print_json, progress_lines
 from protocol.errors import ConfigurationError
 
 # Imports of what is slow to load stand in the commands: `fleet --help` should not wait for MuJoCo.
@@ -120,11 +120,10 @@ def evaluate_release(
         max_moves=max_moves,
         seed=seed,
     )
-    screen = console(stderr=json)
-    with screen.status("evaluating") as shown:
+    with progress_lines(f"evaluating {chosen.name}") as show:
 
         def progress(done: int, total: int) -> bool:
-            shown.update(f"evaluating {chosen.name}: {done} of {total} attempts")
+            show(done, total)
             return True
 
         evaluation = evaluate(folder, chosen, plan, progress=progress)
@@ -132,5 +131,5 @@ def evaluate_release(
     if json:
         print_json(evaluation)
     else:
-        screen.print(evaluation_table(evaluation))
+        console().print(evaluation_table(evaluation))
     return 0
