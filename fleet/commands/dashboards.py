@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -28,7 +29,10 @@ def write(folder: Path = _FOLDER, runbooks: Path = _RUNBOOKS) -> int:
     _need_the_library(runbooks)
     from fleet.dashboards.files import write as write_files
 
-    changed = write_files(folder, runbooks)
+    try:
+        changed = write_files(folder, runbooks)
+    except OSError as error:
+        raise _not_written(folder, error) from error
     for path in changed:
         say(str(path))
     say("nothing changed" if not changed else f"{len(changed)} changed")
@@ -81,8 +85,11 @@ def draw(
     paths = sorted(folder.glob("GraspFleet/*.json"))
     if not paths:
         raise ConfigurationError(f"{folder}: there are no dashboards; give --folder")
-    if minutes <= 0:
-        raise ConfigurationError(f"--minutes {minutes:g}: must be above zero")
+    if not 0 < minutes < math.inf or not 0 <= until < math.inf:
+        raise ConfigurationError(
+            f"--minutes {minutes:g} --until {until:g}: minutes must be above zero, "
+            "until not below, both finite"
+        )
     end_s = until or time.time()
     shown = Shown(
         prometheus=Prometheus(prometheus),
@@ -91,12 +98,19 @@ def draw(
         variables={"window": window} if window else {},
         robot=robot,
     )
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_written(out, error) from error
     for path in paths:
         picture = out / f"dashboard_{path.stem}.png"
         draw_dashboard(path, shown, picture)
         say(str(picture))
     return 0
+
+
+def _not_written(folder: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"{error.filename or folder}: cannot be written: {error.strerror}")
 
 
 def _need_the_library(runbooks: Path) -> None:

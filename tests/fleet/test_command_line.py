@@ -235,3 +235,27 @@ def test_command_line_exports_one_robot_of_a_store_that_is_cut(folder, tmp_path,
     status, listed, _ = fleet_tool("episodes", "list", "--store", str(to), "--json")
     robots = {json.loads(line)["robot_id"] for line in listed.splitlines()}
     assert robots == {"robot-01"}
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("draw --prometheus http://localhost:1 --out {file}", "{file}: cannot be written: File ex"),
+        ("write --folder {file}", "cannot be written: Not a directory"),
+        ("draw --prometheus http://localhost:1 --minutes nan", "--minutes nan"),
+        ("draw --prometheus http://localhost:1 --minutes inf", "--minutes inf"),
+        ("draw --prometheus http://localhost:1 --minutes 0", "--minutes 0"),
+        ("draw --prometheus http://localhost:1 --until nan", "--until nan"),
+    ],
+)
+def test_command_line_says_in_one_line_why_no_dashboard_is_made(
+    tmp_path, fleet_tool, command, says
+):
+    pytest.importorskip("grafana_foundation_sdk")
+    file = tmp_path / "file"
+    file.touch()
+    status, _, said = fleet_tool("dashboards", *command.format(file=file).split())
+    assert status == 2
+    assert said.startswith("fleet: ")
+    assert said.count("\n") == 1
+    assert says.format(file=file) in said
