@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fleet.commands.output import progress_lines
 from fleet.evaluation import EvaluationPlan, evaluate
 from fleet.run_folder import RunFolder
 from protocol.errors import ConfigurationError, RejectedReleaseError
+from protocol.security import load_release_secret
+from tests.delivery_site import ROOT, wait_until
+from tests.releases import make_release
 
 
 @pytest.mark.parametrize(
@@ -52,3 +60,34 @@ def test_progress_is_a_line_on_stderr_where_there_is_no_terminal(
         show(20, 700)
         show(40, 700)
     assert capsys.readouterr() == ("", "evaluating release-3: 20 of 700 attempts\n")
+
+
+def test_ctrl_c_while_workers_load_ends_the_evaluation_without_a_traceback(
+    folder: RunFolder, tmp_path: Path
+):
+    release = tmp_path / "release.gfrel"
+    key = load_release_secret(folder.keys / "release.secret")
+    release.write_bytes(make_release(key=key, size_px=64))
+    arguments = ["--run", str(folder.root), "--release", str(release), "--attempts", "2"]
+    evaluating = subprocess.Popen(
+        [sys.executable, "-m", "fleet", "evaluate", *arguments, "--unseen-attempts", "1"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    wait_until(lambda: is_loading(evaluating.pid), "a worker loads its libraries")
+    os.killpg(evaluating.pid, signal.SIGINT)
+    _, stderr = evaluating.communicate(timeout=120)
+    assert evaluating.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert not folder.evaluation.exists()
+
+
+def is_loading(parent: int) -> bool:
+    """Say whether a worker has begun to load what it imports first, of which nothing is ready."""
+    return any(
+        "multiprocessing.spawn" in " ".join(child.cmdline())
+        and any("numpy" in file.path for file in child.memory_maps())
+        for child in psutil.Process(parent).children()
+    )
