@@ -75,7 +75,17 @@ def from_table(table: dict[str, Any], into: type[T], *, name: str, folder: Path)
         return msgspec.convert(table, into, dec_hook=decode)
     except msgspec.ValidationError as error:
         where = re.sub(r" - at `\$\.?(.*)`$", r" (at \1)", str(error))
-        raise ConfigurationError(f"{name}: {where}") from error
+        choices = _choices_at(into, str(error)) if "Invalid enum value" in str(error) else ""
+        raise ConfigurationError(f"{name}: {where}{choices}") from error
+
+
+def _choices_at(into: object, error: str) -> str:
+    """Return what may stand at the place that an error names."""
+    hint: object = into
+    for key in re.findall(r"[$.]\.?(\w+)", error.rpartition(" - at ")[2]):
+        hint = typing.get_type_hints(_dataclass_in(hint) or object).get(key)
+    choices = [repr(one) for one in typing.get_args(hint) if isinstance(one, str)]
+    return f"; choose {' or '.join(choices)}" if choices else ""
 
 
 def _refuse_unknown(table: dict[str, Any], into: object, name: str, prefix: str) -> None:

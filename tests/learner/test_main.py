@@ -133,7 +133,7 @@ def in_a_file(table: Table, folder: Path) -> None:
     [
         (misspelt, ("unknown key 'training.bach_size'", "did you mean 'batch_size'?")),
         (out_of_range, ("learner.toml", "training.held_out_fraction")),
-        (of_unknown_network, ("'transformer'", "network")),
+        (of_unknown_network, ("'transformer' (at network)", "choose 'patch' or 'levine2016'")),
         (without_key, ("keys/release.secret", "is missing")),
         (open_to_others, ("keys/server.secret", "mode 0644", "chmod 600")),
         (in_a_file, ("/run", "File exists")),
