@@ -31,9 +31,12 @@ def enrol(
     from fleet.enrolment import enrol_robot, ensure_learner_keys
     from fleet.operator import learner_address, registry_of
     from fleet.run_folder import RunFolder
+    from protocol.errors import ConfigurationError
 
     folder = RunFolder.existing(run)
     place = bundle or Path(f"{robot}-bundle")
+    if place.exists() and not place.is_dir():
+        raise ConfigurationError(f"bundle {place}: it is a file, not a folder; give --bundle")
     registry, address = registry_of(folder), learner_address(folder, host)
     ensure_learner_keys(address.keys, registry)
     enrol_robot(registry, robot, place, address)

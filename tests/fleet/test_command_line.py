@@ -149,6 +149,15 @@ def test_command_line_enrols_a_robot_once_and_revokes_it(folder, tmp_path, fleet
     assert fleet_tool("revoke", "arm-1", "--run", str(folder.root))[0] == 2
 
 
+def test_command_line_writes_no_bundle_where_a_file_is(folder, tmp_path, fleet_tool):
+    file = tmp_path / "afile"
+    file.touch()
+    enrol = ("enrol", "arm-1", "--run", str(folder.root), "--bundle", str(file))
+    status, _, said = fleet_tool(*enrol)
+    assert status == 2
+    assert said == f"fleet: bundle {file}: it is a file, not a folder; give --bundle\n"
+
+
 @pytest.mark.parametrize("host", ["bad host:99", "learner:5701", "", "fe80::1", "tcp://lab"])
 def test_command_line_takes_no_host_that_is_none(folder, tmp_path, fleet_tool, host):
     bundle = tmp_path / "bundle"
