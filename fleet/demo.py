@@ -111,7 +111,7 @@ class Demo:
     def _prepare(self) -> None:
         plan = self._plan
         self._record = FleetRecord.read(self._folder.fleet_record)
-        if self._record.sessions and self._record.seed != plan.seed:
+        if self._folder.fleet_record.is_file() and self._record.seed != plan.seed:
             raise ConfigurationError(
                 f"{plan.out}: was begun with --seed {self._record.seed}, and its robots were drawn "
                 f"from that; go on with it, or give --seed {plan.seed} another --out"

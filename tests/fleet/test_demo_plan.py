@@ -28,6 +28,12 @@ def test_a_folder_that_was_begun_with_another_seed_is_left_as_it_is(tmp_path: Pa
     assert {path.name for path in tmp_path.iterdir()} == {LOCK_NAME, "fleet.json"}
 
 
+def test_a_folder_keeps_its_seed_also_when_its_first_session_never_began(folder: RunFolder):
+    plan = DemoPlan(robots=1, minutes=1.0, seed=4, out=folder.root, evaluation=None)
+    with pytest.raises(ConfigurationError, match="--seed 0, and its robots were drawn from that"):
+        run_demo(plan, Console(quiet=True))
+
+
 def test_a_folder_in_which_a_demo_runs_is_left_as_it_is(folder: RunFolder):
     before = contents(folder.root)
     plan = DemoPlan(robots=1, minutes=1.0, seed=0, out=folder.root, evaluation=None)
