@@ -208,6 +208,17 @@ def test_a_full_disk_ends_the_learner_with_one_line_that_names_it(tmp_path: Path
     assert_one_clear_line(status, stderr, (f"{disk}/store", "bytes free", "make room"), wanted=1)
 
 
+@pytest.mark.parametrize("spoil", [without_key, open_to_others])
+def test_a_key_that_is_wrong_is_said_before_ray_is_joined(
+    tmp_path: Path, spoil: Callable[[Table, Path], None]
+):
+    table = make_table(tmp_path, f"127.0.0.1:{free_port()}")
+    spoil(table, tmp_path)
+    status, stderr = end_of(start(tmp_path, table))
+    assert_one_clear_line(status, stderr, ("key", str(tmp_path)))
+    assert stderr.count("\n") == 1
+
+
 def test_options_of_offline_training_are_refused_where_a_fleet_is_served(tmp_path: Path):
     table = make_table(tmp_path, "127.0.0.1:1")
     for options in (["--visits", "3"], ["--out", str(tmp_path / "new")]):
