@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
+
+LEAST_VOLUME = 1e-6
+"""Of the box that three directions of length 1 span: 1 at right angles, 0 in one plane."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +50,20 @@ class HandEyeMap:
         right = -(rows[:, :, 2] * points[:, 2:3] + rows[:, :, 3])
         xy = np.linalg.solve(rows[:, :, :2], right[:, :, None])[:, :, 0]
         return float(np.linalg.norm(xy - points[:, :2], axis=1).mean())
+
+
+def has_finite_camera(matrix: Sequence[float]) -> bool:
+    """Return whether a map's left three columns have rank 3, whatever the scale of its rows.
+
+    Training divides by how far the camera is. In plain Python: the gateway asks of every record,
+    and a numpy call alone takes longer.
+
+    Args:
+        matrix: float32[3, 4], row by row.
+    """
+    a, b, c, _, d, e, f, _, g, h, i, _ = matrix
+    volume = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    return abs(volume) > LEAST_VOLUME * hypot(a, b, c) * hypot(d, e, f) * hypot(g, h, i)
 
 
 def pinhole_map(

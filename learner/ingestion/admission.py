@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from learner.ingestion.finite_camera import has_finite_camera
 from learner.monitoring.attempt_facts import AttemptFacts, facts_of
 from learner.store.ledger import letter_of
 from learner.store.stored_episode import Arrival, RecordKey
 from protocol.codec import digest, read_episode_meta
 from protocol.errors import RejectedEpisodeError
+from protocol.hand_eye import has_finite_camera
 from protocol.limits import EPISODE_LIMITS, EpisodeLimits
 from protocol.messages import EpisodeSubmission
 from protocol.refusal_code import RefusalCode

@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from learner.ingestion.finite_camera import has_finite_camera
 from learner.training.team import Team
 from protocol.episode import Episode
 from protocol.errors import RejectedEpisodeError
-from protocol.hand_eye import HandEyeMap
+from protocol.hand_eye import HandEyeMap, has_finite_camera
 from protocol.release_manifest import RefinedMap
 
 logger = logging.getLogger(__name__)
