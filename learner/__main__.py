@@ -5,21 +5,34 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType
 
 INTERRUPTED_STATUS = 130
 
 
 def main() -> None:
     """Run the command line; Ctrl-C before it has handlers of its own ends it with a word."""
-    try:
-        # Loaded only here: Ray takes seconds, in which a person may press Ctrl-C.
-        from learner import command_line
+    signal.signal(signal.SIGINT, _end_at_once)
+    # Loaded only here: Ray takes seconds, in which a person may press Ctrl-C.
+    from learner import command_line
 
+    try:
         command_line.main()
     except KeyboardInterrupt:
-        sys.stderr.write("\nlearner: interrupted\n")
-        sys.exit(INTERRUPTED_STATUS)
+        _end_at_once()
+
+
+def _end_at_once(_number: int = signal.SIGINT, _frame: FrameType | None = None) -> None:
+    """End without unwinding: nothing is there that could be lost.
+
+    An exception would be lost itself where it comes in the middle of an import. What Ray has
+    started by then ends with this process.
+    """
+    os.write(sys.stderr.fileno(), b"\nlearner: interrupted\n")
+    os._exit(INTERRUPTED_STATUS)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,9 @@ def run_offline(arguments: Arguments) -> None:
     stopping = threading.Event()
     if config.training.workers == 1:
         _stop_on_signals(stopping)
+    else:
+        # Unwinding ends the other workers.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     train_offline(config, arguments.offline, arguments.visits, stopping)
 
 

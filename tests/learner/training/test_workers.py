@@ -124,9 +124,14 @@ def test_what_every_worker_would_stumble_over_is_said_before_one_starts(
 
 
 def test_more_workers_than_cores_are_refused_before_anything_starts(tmp_path: Path):
+    create_learner_keys(tmp_path)
     table = {
         "run_folder": "run",
-        "keys": {"server_secret": "s", "release_secret": "r", "registry": "registry"},
+        "keys": {
+            "server_secret": "server.secret",
+            "release_secret": "release.secret",
+            "registry": "registry",
+        },
         "training": {"batch_size": 65536, "workers": 4096},
     }
     path = tmp_path / "learner.toml"
