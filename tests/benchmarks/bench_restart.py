@@ -257,7 +257,7 @@ def compared(ours: Seconds, *rays: Seconds) -> Iterator[Figure]:
     for other, others in rays:
         yield figure_of(other, others, "s")
         ratios = [our / their for our, their in zip(seconds, others, strict=True)]
-        yield figure_of(f"    of that: {name}", ratios, "x", bound="<= 1.5")
+        yield figure_of(f"{name}, by {other}", ratios, "x", bound="<= 1.5")
 
 
 if __name__ == "__main__":

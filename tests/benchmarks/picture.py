@@ -12,9 +12,10 @@ from matplotlib.figure import Figure as Canvas
 
 from tests.benchmarks.figures import Figure, Findings
 from tests.benchmarks.machine import Machine
+from tests.benchmarks.peers.systems import SYSTEMS
 
 _MET, _MISSED = "#2e7d32", "#c62828"
-_OURS, _OUR_COLOUR = "ours", "#1565c0"
+_OURS = {"ours": "#1565c0", "ours, two gateways": "#64b5f6"}
 _OTHERS = ("#9e9e9e", "#616161", "#90a4ae", "#ffb74d", "#ffcc80", "#a1887f", "#ce93d8")
 _KINDS = {"jpeg": "JPEG records", "raw": "raw pictures"}
 _NAME_CHARS = 62
@@ -49,8 +50,8 @@ def _colours(figures: Sequence[Figure]) -> dict[str, str]:
     systems = dict.fromkeys(
         str(one.labels["system"]) for one in figures if one.labels.get("kind") in _KINDS
     )
-    others = [system for system in systems if system != _OURS]
-    return dict(zip(others, itertools.cycle(_OTHERS), strict=False)) | {_OURS: _OUR_COLOUR}
+    others = [system for system in systems if system not in _OURS]
+    return dict(zip(others, itertools.cycle(_OTHERS), strict=False)) | _OURS
 
 
 def _draw_rates(
@@ -60,7 +61,8 @@ def _draw_rates(
     if not figures:
         _say_empty(axes)
         return
-    systems = list(dict.fromkeys(str(figure.labels["system"]) for figure in figures))
+    there = {str(figure.labels["system"]) for figure in figures}
+    systems = [one.name for one in SYSTEMS if one.name in there]
     agents = sorted({int(figure.labels["agents"]) for figure in figures})
     width = 0.85 / len(systems)
     for number, system in enumerate(systems):
