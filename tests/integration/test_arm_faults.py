@@ -54,7 +54,7 @@ def test_what_passes_costs_one_attempt_and_the_agent_goes_on(hurried: RobotCell,
     wait_until(lambda: aborted(hurried) == before + 1, "the attempt arrives as aborted")
     fault.mend(hurried)
     hurried.await_attempts(1)
-    assert fault.says in hurried.log
+    wait_until(lambda: fault.says in hurried.log, "it says so")
     assert hurried.agent.poll() is None
     assert hurried.latch.read() is None
 
@@ -65,7 +65,7 @@ def test_an_agent_that_is_killed_leaves_a_held_arm_and_all_that_it_finished(hurr
     hurried.await_attempts(1)
     hold_after_s(hurried, KILLED, strike(hurried, KILLED))
     finished = hurried.attempts()
-    assert KILLED.says in hurried.log
+    wait_until(lambda: KILLED.says in hurried.log, "it says so")
     hurried.start_gateway()
     hurried.resume()
     wait_until(lambda: hurried.status().stored >= finished, "what was finished arrives")
@@ -83,7 +83,7 @@ def test_what_only_a_person_mends_ends_in_an_arm_that_holds_still(
     held_rad = hurried.arm.history().positions_rad
     if fault is not KILLED:
         wait_until(lambda: aborted(hurried) > before, "the attempt arrives as aborted")
-    assert fault.says in hurried.log
+    wait_until(lambda: fault.says in hurried.log, "it says so")
     assert is_held(hurried.arm)
     np.testing.assert_array_equal(hurried.arm.history().positions_rad, held_rad)
     fault.mend(hurried)
