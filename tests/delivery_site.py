@@ -41,7 +41,7 @@ from robot_agent.learner_keys import LearnerKeys
 from tests.episodes import make_episode
 
 ROOT = Path(__file__).parent.parent
-STORE_BYTES = 2 * 10**9
+STORE_BYTES = 16 * 10**9
 
 
 def confirm_stop(stop: Stop) -> StopConfirmation:

@@ -28,8 +28,9 @@ from protocol.release_manifest import CollectionSettings
 from protocol.security import load_release_secret
 from robot_agent.delivery.outbox import outbox_counts
 from tests.benchmarks.episodes import SIDE_PX, write_all
-from tests.benchmarks.peers.contract import CONNECT_S, Address, Load, agent_name
-from tests.delivery_site import make_site
+from tests.benchmarks.peers.contract import CONNECT_S, Load, agent_name
+from tests.benchmarks.peers.gateway import address_of
+from tests.delivery_site import DeliverySite, make_site
 from tests.profiling.recording import ProfilingError, Watched, watched
 from tests.releases import make_manifest
 
@@ -64,7 +65,7 @@ def profile_gateway(out: Path, work: Path, seconds: float) -> Seen:
         site.enrol(agent_name(agent))
     write_all(work / "episodes", AGENTS)
     with watched(["-m", "tests.delivery_site", "gateway", str(work)], out, ROOT) as gateway:
-        _load(gateway, work, seconds)
+        _load(gateway, site, seconds)
         # Its main thread only starts it, and waits.
         return _finish(gateway, out, start_share=1.0)
 
@@ -90,17 +91,17 @@ def profile_agent(out: Path, work: Path, seconds: float) -> Seen:
         return _finish(agent, out, start_share=start_s / agent.main_thread_seconds())
 
 
-def _load(gateway: Watched, work: Path, seconds: float) -> None:
+def _load(gateway: Watched, site: DeliverySite, seconds: float) -> None:
     load = Load(
         kind="jpeg",
         agents=AGENTS,
         window=WINDOW,
         warm_up_s=0.0,
         seconds=seconds,
-        episodes=str(work / "episodes"),
+        episodes=str(site.folder / "episodes"),
     )
-    address = Address(address=str(work), pid=gateway.process.pid)
-    arguments = [str(work / "count"), json.dumps(asdict(load)), json.dumps(asdict(address))]
+    address = address_of(site.folder, [site.endpoint], [gateway.process.pid])
+    arguments = [str(site.folder / "count"), json.dumps(asdict(load)), json.dumps(asdict(address))]
     command = [sys.executable, "-m", "tests.benchmarks.peers.gateway", "load", *arguments]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 2 * CONNECT_S

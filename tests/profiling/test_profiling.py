@@ -7,6 +7,7 @@ import pytest
 
 from tests.profiling.hot_functions import read_profile, table
 from tests.profiling.recording import ProfilingError, explain, watched
+from tests.profiling.subjects import profile_gateway
 
 ROOT = Path(__file__).parents[2]
 BUSY = """
@@ -74,3 +75,18 @@ def test_the_function_that_a_process_is_busy_with_is_found(tmp_path: Path) -> No
         raise
 
     assert "count_in_vain" in {one.name for one in read_profile(path)[0].functions}
+
+
+def test_a_gateway_is_profiled_under_the_load_of_real_agents(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+
+    try:
+        seen = profile_gateway(path, tmp_path, seconds=1.0)
+    except ProfilingError as error:
+        if "ptrace_scope" in str(error):
+            pytest.skip(str(error))
+        raise
+
+    assert sum(seen.thread_seconds.values()) > 0
+    busy = {one.name for thread in read_profile(path) for one in thread.functions}
+    assert "read_episode_meta" in busy

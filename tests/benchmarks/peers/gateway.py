@@ -43,7 +43,7 @@ class OurGateway:
         endpoints += [f"tcp://127.0.0.1:{free_port()}" for _ in range(1, int(variant))]
         with ExitStack() as stack:
             pids = [stack.enter_context(_gateway(site, endpoint)) for endpoint in endpoints]
-            yield contract.Address(address=f"{','.join(endpoints)} {folder}", pids=pids)
+            yield address_of(folder, endpoints, pids)
 
     def deliver(
         self, address: str, agent: int, load: contract.Load, episodes: Sequence[bytes]
@@ -57,6 +57,11 @@ class OurGateway:
         spool_id = name.encode().ljust(16, b"\0")
         greet(dealer, name, spool_id)
         return _exchange(dealer, spool_id, records_of(name, load.kind, episodes), load.window)
+
+
+def address_of(folder: Path, endpoints: Sequence[str], pids: Sequence[int]) -> contract.Address:
+    """Return where agents find gateways, whose keys and registry are those of a folder's site."""
+    return contract.Address(address=f"{','.join(endpoints)} {folder}", pids=pids)
 
 
 @contextmanager
