@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from types import FrameType
 
 INTERRUPTED_STATUS = 130
 
 
 def main() -> None:
     """Run the command line; Ctrl-C before it has handlers of its own ends it with a word."""
-    signal.signal(signal.SIGINT, _end_at_once)
+    signal.signal(signal.SIGINT, lambda *_: _end_at_once())
     # Loaded only here: Ray takes seconds, in which a person may press Ctrl-C.
     from learner import command_line
 
@@ -25,8 +24,8 @@ def main() -> None:
         _end_at_once()
 
 
-def _end_at_once(_number: int = signal.SIGINT, _frame: FrameType | None = None) -> None:
-    """End without unwinding: nothing is there that could be lost.
+def _end_at_once() -> None:
+    """End without unwinding: there is nothing yet, or nothing any more, that could be lost.
 
     An exception would be lost itself where it comes in the middle of an import. What Ray has
     started by then ends with this process.
