@@ -36,13 +36,18 @@ def ray_of(config: LearnerConfig) -> Iterator[None]:
         TransientError: nothing answers at that address.
         ConfigurationError: what answers is no Ray, or one of another version.
     """
-    address = config.ray.address or os.environ.get(_SUBMITTED, "")
+    address = address_of(config)
     if not (address and _join(address)):
         _start(config)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def address_of(config: LearnerConfig) -> str:
+    """Return where the Ray is that the learner shall join; "" for one of its own."""
+    return config.ray.address or os.environ.get(_SUBMITTED, "")
 
 
 class Head:

@@ -18,10 +18,10 @@ from learner.cluster import Head, ray_of
 from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.logs import configure_logs
+from learner.own_parts import check_own_parts
 from learner.readiness import await_cluster
 from protocol.configuration import load_toml, refuse_repeated_options
 from protocol.errors import ConfigurationError, GraspFleetError
-from protocol.security import load_curve_keys, load_release_secret
 
 logger = logging.getLogger("learner")
 
@@ -76,7 +76,7 @@ def run_as_told(arguments: Arguments) -> None:
 def run(config: LearnerConfig) -> None:
     """Serve until a signal says stop."""
     configure_logs(config.log_level)
-    check_own_keys(config)
+    check_own_parts(config)
     stopping = threading.Event()
     with ray_of(config):
         # Only now: starting Ray replaces the handler of SIGTERM with its own.
@@ -84,20 +84,6 @@ def run(config: LearnerConfig) -> None:
         head = Head()
         if await_cluster(config, head, stopping):
             serve(config, head, stopping)
-
-
-def check_own_keys(config: LearnerConfig) -> None:
-    """Read the keys that this node's actors will, which say later and at length what is wrong.
-
-    Raises:
-        ConfigurationError: one is missing, open to others, or no such key.
-    """
-    here = ""
-    releases, training = config.releases.place, config.training.place
-    if here in (releases, *(gateway.place for gateway in config.gateways)):
-        load_curve_keys(config.keys.server_secret)
-    if here in (releases, training):
-        load_release_secret(config.keys.release_secret)
 
 
 def run_offline(arguments: Arguments) -> None:

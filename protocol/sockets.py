@@ -5,6 +5,7 @@ libzmq ignores most options on a socket that is already bound or connected, with
 
 from __future__ import annotations
 
+import errno
 import logging
 import resource
 from dataclasses import dataclass
@@ -90,12 +91,17 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        if error.errno == zmq.EADDRINUSE:
-            raise ConfigurationError(
-                f"{endpoint}: the port is in use; stop the other process or choose another port"
-            ) from error
-        raise ConfigurationError(f"{endpoint}: cannot listen here: {error.strerror}") from error
+        raise refusal_to_listen(endpoint, error) from error
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def refusal_to_listen(endpoint: str, error: zmq.ZMQError | OSError) -> ConfigurationError:
+    """Return in words why the system does not let this process listen at an endpoint."""
+    if error.errno == errno.EADDRINUSE:
+        return ConfigurationError(
+            f"{endpoint}: the port is in use; stop the other process or choose another port"
+        )
+    return ConfigurationError(f"{endpoint}: cannot listen here: {error.strerror}")
 
 
 def connect(socket: zmq.Socket[bytes], endpoint: str) -> None:

@@ -49,10 +49,7 @@ class WriterLock:
         end_s = time.monotonic() + WAIT_S
         while not self._is_taken(folder):
             if time.monotonic() > end_s:
-                raise ConfigurationError(
-                    f"episode store {folder}: another process writes to it already (`fuser "
-                    f"{folder / FILE_NAME}` names it); give each gateway a store of its own"
-                )
+                raise _refusal(folder)
             time.sleep(_POLL_S)
 
     def _is_taken(self, folder: Path) -> bool:
@@ -68,3 +65,25 @@ class WriterLock:
                 "so nothing would keep two gateways apart: take a folder on a disk of this machine"
             ) from error
         return True
+
+
+def check_no_writer(folder: Path) -> None:
+    """Return if no process writes to a store, or if only opening it will tell.
+
+    Raises:
+        ConfigurationError: another process writes to it.
+    """
+    try:
+        with (folder / FILE_NAME).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _refusal(folder) from None
+    except OSError:
+        return
+
+
+def _refusal(folder: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"episode store {folder}: another process writes to it already (`fuser "
+        f"{folder / FILE_NAME}` names it); give each gateway a store of its own"
+    )
