@@ -49,8 +49,9 @@ def _options() -> argparse.Namespace:
         description="Fuzz, guided by coverage, every byte that comes from a network or a serial "
         "line: messages, episode records, releases, what gateway and agent make of them, and what "
         "motors answer. It ends after so many minutes or inputs, whatever comes first. A crash is "
-        "any exception but the declared ones, an input that takes ten seconds, or memory beyond "
-        "the target's limit. Run one again with: python -m tests.fuzz.replay TARGET FILE",
+        "any exception but the declared ones, an input that computes for ten seconds or waits for "
+        "a minute, or memory beyond the target's limit. Run one again with: "
+        "python -m tests.fuzz.replay TARGET FILE",
     )
     parser.add_argument("--minutes", type=float, default=30.0, help="at most (30)")
     parser.add_argument("--inputs", type=int, default=10_000_000, help="at most (10 million)")

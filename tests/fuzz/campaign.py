@@ -21,8 +21,9 @@ ROOT = Path(__file__).parents[2]
 REGRESSIONS = Path(__file__).parent / "regressions"
 SLICE_S = 60.0
 """A process ends after so long, keeps its corpus, and another target has its turn."""
-INPUT_S = 10
-"""An input that takes longer is a crash."""
+STUCK_S = 60
+"""An input that waits for longer, or computes where Python cannot interrupt it, is a crash; one
+that computes in Python ends sooner, by the worker's own limit."""
 MAX_CRASHES = 3
 """A target with so many is left alone: it would find the same again."""
 
@@ -126,7 +127,8 @@ class Campaign:
         options = [
             f"-max_total_time={max(1, int(seconds))}",
             f"-runs={max(1, self._max_inputs - self.inputs)}",
-            f"-timeout={INPUT_S}",
+            f"-timeout={STUCK_S}",
+            f"-report_slow_units={STUCK_S}",
             f"-artifact_prefix={crashes}/",
             # Decoders complain of what they are given; tracebacks come from running it again.
             *("-reduce_inputs=0", "-print_final_stats=1", "-close_fd_mask=3"),

@@ -13,8 +13,10 @@ from typing import cast
 import zmq
 
 from learner.ingestion.committer import Answer, Committer, Delivery, Sender
+from learner.ingestion.envelope import Envelope
 from learner.ingestion.neighbours import Neighbours
-from learner.ingestion.reception import Envelope, Reception
+from learner.ingestion.reception import Reception
+from learner.ingestion.sessions import Sessions
 from learner.ingestion.stop_orders import STOPS_FILE, StopOrders
 from learner.monitoring.fleet_state import FleetState
 from learner.store.episode_store import EpisodeStore
@@ -75,6 +77,7 @@ class _Learner:
             is_connected=lambda _: True,
             send=lambda _, __: None,
             stops=StopOrders(self._folder / STOPS_FILE),
+            sessions=Sessions(),
             neighbours=Neighbours(),
             own_endpoint=lambda: "",
         )

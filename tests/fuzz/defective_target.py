@@ -5,11 +5,11 @@ from __future__ import annotations
 from tests.fuzz.byte_mutation import mutate_bytes
 from tests.fuzz.fuzz_target import FuzzTarget
 
-_SECRET = b"bad"
+_SECRET = b"ba"
 
 
 def _run(data: bytes) -> str:
-    known = next((at for at, byte in enumerate(_SECRET) if data[at : at + 1] != bytes([byte])), 3)
+    known = next((at for at, byte in enumerate(_SECRET) if data[at : at + 1] != bytes([byte])), 2)
     if known == len(_SECRET):
         raise ZeroDivisionError("the defect")
     return f"{known} letters known"

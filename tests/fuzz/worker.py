@@ -5,10 +5,13 @@ python -m tests.fuzz.worker TARGET [libFuzzer's options and folders]
 
 from __future__ import annotations
 
+import atexit
 import logging
+import signal
 import sys
 import zlib
 from random import Random
+from types import FrameType
 
 import atheris
 
@@ -18,6 +21,9 @@ with atheris.instrument_imports(include=["protocol", "robot_agent", "learner"]):
 
 STRUCTURED = 0.8
 """Share of inputs that the target's own mutation makes; libFuzzer makes the others."""
+INPUT_CPU_S = 10.0
+"""An input that computes for longer is a crash. Time that a busy or frozen machine takes is not
+the input's: that is left to libFuzzer's own limit, which is longer."""
 _KINDS = 8192
 """Counters for outcomes, as if each kind of outcome were a line of code."""
 
@@ -35,12 +41,26 @@ def fuzz(name: str, arguments: list[str]) -> None:
         return bytes(atheris.Mutate(data, max_bytes))
 
     def test_one_input(data: bytes) -> None:
+        signal.setitimer(signal.ITIMER_PROF, INPUT_CPU_S)
         outcome = outcome_of(run, data)
         atheris._trace_branch(kinds[zlib.crc32(outcome.kind.encode()) % _KINDS])
 
+    signal.signal(signal.SIGPROF, _refuse_slow)
+    # An exit is what libFuzzer writes a crash's input upon. By then Python has given signals their
+    # default meaning, and a tick of the fuzzer's clock would kill before the input is written.
+    atexit.register(_stop_clocks)
     options = [f"-max_len={target.max_bytes}", f"-rss_limit_mb={target.memory_mb}"]
     atheris.Setup([sys.argv[0], *options, *arguments], test_one_input, custom_mutator=mutate)
     atheris.Fuzz()
+
+
+def _refuse_slow(_signal: int, _frame: FrameType | None) -> None:
+    raise TimeoutError(f"this input has computed for {INPUT_CPU_S:.0f} s")
+
+
+def _stop_clocks() -> None:
+    for clock in (signal.ITIMER_REAL, signal.ITIMER_PROF):
+        signal.setitimer(clock, 0)
 
 
 if __name__ == "__main__":
