@@ -20,11 +20,13 @@ import zmq
 from learner.config import EVERY_ADDRESS, GatewayConfig
 from learner.ingestion.admission import ImageSize
 from learner.ingestion.committer import Committer
-from learner.ingestion.fleet_status import fleet_status, missing_together
-from learner.ingestion.gateway_report import GatewayReport, HeardReport, SessionReport
+from learner.ingestion.envelope import receive_envelope
+from learner.ingestion.gateway_report import GatewayReport, HeardReport
 from learner.ingestion.neighbours import Neighbours
 from learner.ingestion.observer import FleetObserver
-from learner.ingestion.reception import Envelope, Reception
+from learner.ingestion.reception import Reception
+from learner.ingestion.sessions import Sessions
+from learner.ingestion.status_desk import StatusDesk
 from learner.ingestion.stop_orders import STOPS_FILE, StopOrders
 from learner.monitoring.attempt_counts import AttemptCounts
 from learner.monitoring.drift_file import DRIFT_FILE
@@ -32,22 +34,18 @@ from learner.monitoring.drift_watch import DriftWatch
 from learner.monitoring.fleet_state import FleetState
 from learner.monitoring.metrics_server import MetricsServer
 from learner.monitoring.training_report import TrainingReport
-from learner.monitoring.yesterday import Yesterday
 from learner.store.episode_store import EpisodeStore
-from learner.store.holdings import SpoolHoldings
-from learner.store.ledger import EMPTY_LEDGER, RobotLedger
 from learner.store.retention import RetentionLimits
 from protocol.authentication import RegistryAuthenticator
 from protocol.codec import encode_message
-from protocol.errors import ConfigurationError, StoreError
 from protocol.limits import EPISODE_LIMITS, MAX_HEADER_BYTES, MAX_QUEUED_BYTES
-from protocol.messages import Ack, LearnerCondition, RobotStatus, StatusReply
+from protocol.messages import Ack, StatusReply
 from protocol.process_memory import keep_freed
 from protocol.refusal_log import RefusalLog
 from protocol.registry import Registry
 from protocol.server_key import ServerKey
 from protocol.server_socket import ServerSocket
-from protocol.sockets import SocketLimits, drop_rest
+from protocol.sockets import SocketLimits
 from protocol.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
@@ -63,8 +61,6 @@ _HOUSEKEEPING_S = 10.0
 _FLUSH_MS = 1_000
 # No agent has a spool of this name: an ack that says nothing to anybody.
 _NOTHING = encode_message(Ack(spool_id=bytes(16), sequences=[]))
-_MORE = memoryview(b"")
-"""Stands for every body of a message above the first: no kind of message has them."""
 _DAY_S = 86_400.0
 
 
@@ -106,7 +102,6 @@ class Gateway:
         self._wakeup = Wakeup()
         self._fleet = FleetState()
         self._neighbours = Neighbours(others)
-        self._yesterday = Yesterday()
         keep = RetentionLimits(age_s=config.keep_days * _DAY_S, log_bytes=config.keep_bytes)
         self._store = EpisodeStore(config.store, config.max_store_bytes, keep=keep)
         self._drift = DriftWatch(
@@ -130,7 +125,20 @@ class Gateway:
             attempts=attempts,
             drift=self._drift,
             refusals=self.refusals,
-            missing=self._missing,
+            missing=lambda: self._desk.missing(),
+        )
+        sessions = Sessions()
+        self._desk = StatusDesk(
+            registry=self._registry,
+            store=self._store,
+            fleet=self._fleet,
+            drift=self._drift,
+            stops=self._stops,
+            sessions=sessions,
+            socket=self._socket,
+            neighbours=self._neighbours,
+            condition=self._observer.condition,
+            own_endpoint=lambda: self.advertised,
         )
         self._metrics: MetricsServer | None = None
         self._reception = Reception(
@@ -141,7 +149,8 @@ class Gateway:
             window_bytes=config.window_bytes,
             key=self._key,
             refusals=self._refusals,
-            status=self.status,
+            status=self._desk.status,
+            sessions=sessions,
             neighbours=self._neighbours,
             own_endpoint=lambda: self.advertised,
             is_connected=self._is_connected,
@@ -150,9 +159,6 @@ class Gateway:
             image_size_px=image_size_px,
         )
         self._host = f"[{host}]" if ":" in host else host
-        self._reporting = threading.Lock()
-        self._last_report: GatewayReport | None = None
-        self._started_s = time.monotonic()
         self._stopping = False
         self._thread: threading.Thread | None = None
         self.endpoint = ""
@@ -181,7 +187,9 @@ class Gateway:
             self._metrics.start()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self._thread.start()
-        logger.info("gateway listens at %s, %d episodes stored", self.endpoint, self._stored())
+        logger.info(
+            "gateway listens at %s, %d episodes stored", self.endpoint, self._store.last_commit()
+        )
 
     def stop(self) -> None:
         """Store and ack what was received, then close everything."""
@@ -247,35 +255,12 @@ class Gateway:
         self._stops.hear(one.report.stops for one in others)
 
     def report(self) -> GatewayReport:
-        """Return what this gateway tells the others. Any thread may ask."""
-        now_s = time.monotonic()
-        sessions = {
-            name: SessionReport(
-                process_id=session.process_id,
-                address=session.address,
-                silent_s=now_s - session.heard_s,
-            )
-            for name, session in self._reception.sessions.live().items()
-        }
-        with self._reporting:
-            # First the status: what comes meanwhile is then in the holdings, and is not missing.
-            status = self._own_status()
-            self._last_report = GatewayReport(
-                endpoint=self.advertised,
-                store_id=self._store.store_id(),
-                status=status,
-                sessions=sessions,
-                holdings=self._holdings(),
-                stops=self._stops.book,
-            )
-            return self._last_report
+        """See StatusDesk.report."""
+        return self._desk.report()
 
-    def _holdings(self) -> dict[str, dict[bytes, SpoolHoldings]]:
-        """Return what the store has, or nothing of a damaged one: its status says the damage."""
-        try:
-            return self._store.holdings()
-        except StoreError:
-            return {}
+    def status(self) -> StatusReply:
+        """See StatusDesk.status."""
+        return self._desk.status()
 
     def kept_digests(
         self, robot_id: str, spool_id: bytes, sequences: Sequence[int]
@@ -288,65 +273,6 @@ class Gateway:
     ) -> list[int]:
         """See EpisodeStore.retire_copies."""
         return self._store.retire_copies(robot_id, spool_id, digests)
-
-    def status(self) -> StatusReply:
-        """Return the fleet as all of its gateways know it. Any thread may ask."""
-        others = self._neighbours.reports()
-        told = fleet_status(self.report(), others) if others else self._own_status()
-        robots = [self._yesterday.added_to(robot) for robot in told.robots]
-        return msgspec.structs.replace(told, robots=robots)
-
-    def _own_status(self) -> StatusReply:
-        names = {member.name for member in self._registry.members() if member.role == "robot"}
-        account = self._store.account()
-        names.update(account.robots)
-        warnings, conditions = self._of_itself(account.damage)
-        return StatusReply(
-            uptime_s=time.monotonic() - self._started_s,
-            release_version=self._fleet.release_version,
-            releases_published=self._fleet.releases_published,
-            release_latency_ms=self._fleet.release_latencies_ms(),
-            episodes_stored=account.episodes,
-            robots=[
-                self._own_view(name, account.robots.get(name, EMPTY_LEDGER))
-                for name in sorted(names)
-            ],
-            warnings=warnings,
-            conditions=conditions,
-        )
-
-    def _own_view(self, robot_id: str, ledger: RobotLedger) -> RobotStatus:
-        view = self._drift.added_to(self._fleet.status_of(robot_id, ledger))
-        return msgspec.structs.replace(view, stop=self._stops.state(robot_id))
-
-    def _of_itself(self, damage: str) -> tuple[list[str], list[LearnerCondition]]:
-        """Return what this gateway has to say of its own, in words and in figures."""
-        warnings = self._warnings() + ([damage[:512]] if damage else [])
-        if unkept := self._stops.disk_trouble:
-            warnings.append(f"orders to stop robots are not kept on disk: {unkept}"[:512])
-        try:
-            return warnings, [self._observer.condition()]
-        except OSError as error:
-            # A disk that went away hides nothing else.
-            return [*warnings, f"the store's disk cannot be looked at: {error}"], []
-
-    def _missing(self) -> dict[str, int]:
-        """Return what no store has, of robots that are in several; as of the last exchange."""
-        others = [one.report for one in self._neighbours.reports()]
-        if not others:
-            return {}
-        return missing_together([self._last_report or self.report(), *others])
-
-    def _stored(self) -> int:
-        return self._store.last_commit()
-
-    def _warnings(self) -> list[str]:
-        if not self._socket.emptied:
-            return []
-        return [
-            f"all connections were dropped {self._socket.emptied} times, for the memory that "
-            "unfinished messages took: see the learner's log"
-        ]
 
     def _run(self) -> None:
         try:
@@ -373,24 +299,16 @@ class Gateway:
             self._socket.tend(MAX_QUEUED_BYTES + self._reception.granted_bytes)
             if time.monotonic() >= tidy_at_s:
                 self._reception.tidy()
-                self._keep_watch()
+                self._observer.sample()
+                self._desk.note_the_hour()
                 tidy_at_s = time.monotonic() + _HOUSEKEEPING_S
-
-    def _keep_watch(self) -> None:
-        self._observer.sample()
-        if not self._yesterday.is_due:
-            return
-        try:
-            self._yesterday.take(self.status().robots)
-        except (ConfigurationError, OSError) as error:
-            logger.warning("what is missing was not noted, next try in ten seconds: %s", error)
 
     def _receive(self) -> None:
         """Take what has arrived, but not so much that answers would wait."""
         self._reception.look_up_anew()
         for _ in range(_RECEIVED_PER_TURN):
             try:
-                envelope = _receive_envelope(self._socket.socket)
+                envelope = receive_envelope(self._socket.socket)
             except zmq.Again:
                 return
             try:
@@ -438,17 +356,3 @@ class Gateway:
         self._context.term()
         self._store.close()
         self._wakeup.close()
-
-
-def _receive_envelope(router: zmq.Socket[bytes]) -> Envelope:
-    """Return the next message, with an empty body for all above one; raise Again if none came."""
-    routing_id = router.recv(_NOBLOCK)
-    frame = router.recv(_NOBLOCK, copy=False)
-    bodies = []
-    if frame.more:
-        body = router.recv(_NOBLOCK, copy=False)
-        bodies.append(body.buffer)
-        if body.more:
-            drop_rest(router)
-            bodies.append(_MORE)
-    return Envelope(routing_id=routing_id, frame=frame, bodies=bodies)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import msgspec
-import zmq
 
 from learner.ingestion.admission import ImageSize, Refused, admit
-from learner.ingestion.balance import Balance
 from learner.ingestion.committer import Committer, Delivery, Sender
+from learner.ingestion.envelope import Envelope
+from learner.ingestion.greeter import Greeter
 from learner.ingestion.neighbours import Neighbours
+from learner.ingestion.placement import Placement
 from learner.ingestion.sessions import Session, Sessions
 from learner.ingestion.stop_desk import StopDesk
 from learner.ingestion.stop_orders import StopOrders
@@ -20,17 +20,14 @@ from learner.monitoring.fleet_state import FleetState
 from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Arrival, Burial
 from protocol.codec import decode_message
-from protocol.errors import ConfigurationError, RejectedMessageError, StoreError
+from protocol.errors import ConfigurationError, RejectedMessageError
 from protocol.limits import MAX_TOMBSTONE_RANGE, MESSAGES_PER_S
 from protocol.message_rate import MessageRate
 from protocol.messages import (
-    OLDEST_WIRE_VERSION,
-    WIRE_VERSION,
     EpisodeSubmission,
     FromGateway,
     Heartbeat,
     Hello,
-    Redirect,
     Refusal,
     StatusReply,
     StatusRequest,
@@ -45,10 +42,6 @@ from protocol.refusal_log import STRANGER, RefusalLog
 from protocol.registry import Member, Registry
 from protocol.server_key import ServerKey
 
-_LOGGED_VERSION_CHARS = 64
-_GATEWAYS_SINCE = 4
-"""The wire version from which on robots know of several gateways."""
-
 _SAY_HELLO = Refusal(
     code=RefusalCode.SAY_HELLO, reason="this gateway does not know the connection yet"
 )
@@ -57,30 +50,8 @@ _SAY_HELLO_AGAIN = Refusal(
 )
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One message as it came in."""
-
-    routing_id: bytes
-    """Where an answer goes; says nothing about who is there."""
-    frame: zmq.Frame
-    """The header; only a frame, not its bytes, can say which key authenticated it."""
-    bodies: list[memoryview]
-    """As libzmq holds them: nothing is copied before the store writes it. Two stand for
-    any more."""
-
-    @property
-    def public_key(self) -> str:
-        """The key (Z85) that authenticated the message."""
-        return str(self.frame.get("User-Id"))
-
-    @property
-    def address(self) -> str:
-        """The address that its connection came from."""
-        return str(self.frame.get("Peer-Address"))
-
-
 class Reception:
-    """Knows who said hello. Belongs to the gateway's thread."""
+    """Deals with one message after the other. Belongs to the gateway's thread."""
 
     def __init__(
         self,
@@ -96,6 +67,7 @@ class Reception:
         is_connected: Callable[[bytes], bool],
         send: Callable[[bytes, FromGateway], None],
         stops: StopOrders,
+        sessions: Sessions,
         neighbours: Neighbours,
         own_endpoint: Callable[[], str],
         image_size_px: ImageSize | None = None,
@@ -114,30 +86,39 @@ class Reception:
             is_connected: says whether a routing id still has a connection.
             send: sends a message that answers nothing to a routing id.
             stops: which robots shall stand still.
+            sessions: every robot's connection to this gateway.
             neighbours: the fleet's other gateways.
             own_endpoint: where robots reach this one.
             image_size_px: height and width that pictures must have; None admits any.
         """
         self._registry = registry
-        self._store = store
         self._committer = committer
         self._fleet = fleet
         self._window_bytes = window_bytes
         self._key = key
         self._refusals = refusals
         self._status = status
-        self._is_connected = is_connected
         self._send = send
         self._image_size_px = image_size_px
-        self._neighbours = neighbours
-        self._balance = Balance(neighbours)
-        self._own_endpoint = own_endpoint
         self._holders: dict[str, tuple[Member | None, str]] = {}
         """Who holds a key, or why nobody does; see ``look_up_anew``."""
         self._rate = MessageRate()
-        self.sessions = Sessions()
-        """Every robot's connection to this gateway."""
-        self._stops = StopDesk(stops, registry, self.sessions)
+        self._sessions = sessions
+        self._stops = StopDesk(stops, registry, sessions)
+        self._placement = Placement(neighbours, sessions, store, own_endpoint)
+        self._greeter = Greeter(
+            store=store,
+            fleet=fleet,
+            sessions=sessions,
+            neighbours=neighbours,
+            placement=self._placement,
+            stops=self._stops,
+            refusals=refusals,
+            window_bytes=window_bytes,
+            is_connected=is_connected,
+            send=send,
+            refuse=self._refuse,
+        )
 
     def look_up_anew(self) -> None:
         """Forget who holds which key; to be called every few milliseconds."""
@@ -161,7 +142,7 @@ class Reception:
     @property
     def granted_bytes(self) -> int:
         """What robots may rightly have under way; also one that is not read now has its window."""
-        return len(self.sessions) * self._window_bytes
+        return len(self._sessions) * self._window_bytes
 
     def tidy(self) -> None:
         """Forget what is no longer needed; to be called every few seconds."""
@@ -220,8 +201,8 @@ class Reception:
         message: Hello | EpisodeSubmission | Tombstone | Heartbeat | StopConfirmation,
     ) -> FromGateway | None:
         if isinstance(message, Hello):
-            return self._greet(member, envelope, message)
-        session = self.sessions.hear(member.name, envelope.routing_id)
+            return self._greeter.greet(member, envelope, message)
+        session = self._sessions.hear(member.name, envelope.routing_id)
         if session is None:
             # Not counted as refused: the robot does nothing wrong when the learner was restarted.
             return _SAY_HELLO
@@ -243,12 +224,12 @@ class Reception:
         if stop is not None:
             # Whatever else it is told, as the learner's next key: it may stand still for days.
             self._send(session.routing_id, stop)
-        if session.gateways != self._gateways(session):
+        if session.gateways != self._placement.gateways(session.wire_version):
             # Its welcome came before this gateway had heard of all others. Were this one gone, the
             # robot would wait for it for ever.
             return _SAY_HELLO_AGAIN
-        if elsewhere := self._roomier_place(member, session, message):
-            return Redirect(endpoint=elsewhere, gateways=session.gateways)
+        if elsewhere := self._placement.of_idle(member.name, session, message):
+            return elsewhere
         must_be_told = self._key.note_confirmed(member.name, message.next_server_key)
         return self._key.notice if must_be_told and session.wire_version >= 2 else None
 
@@ -298,126 +279,6 @@ class Reception:
     ) -> None:
         sender = Sender(routing_id=envelope.routing_id, robot_id=member.name)
         self._committer.submit(Delivery(sender=sender, item=item, facts=facts))
-
-    def _greet(self, member: Member, envelope: Envelope, hello: Hello) -> FromGateway:
-        refusal = self._reason_to_refuse(member, hello, envelope)
-        if refusal is not None:
-            return self._refuse(member, *refusal)
-        stop = self._stops.stop_for(member.name, hello.wire_version)
-        if stop is not None:
-            # Before the welcome: a robot that is welcome begins to move.
-            self._send(envelope.routing_id, stop)
-        try:
-            elsewhere = self._better_place(member, hello)
-        except StoreError as error:
-            return self._refuse(member, RefusalCode.STORE_UNAVAILABLE, str(error))
-        if elsewhere is not None:
-            return Redirect(endpoint=elsewhere, gateways=self._all_gateways())
-        session = self.sessions.open(member.name, envelope.routing_id, hello, envelope.address)
-        self._fleet.greeted(
-            member.name,
-            wire_version=session.wire_version,
-            software_version=hello.software_version,
-            address=session.address,
-        )
-        try:
-            known_through = self._store.known_through(member.name, hello.spool_id)
-        except StoreError as error:
-            return self._refuse(member, RefusalCode.STORE_UNAVAILABLE, str(error))
-        self._note_greeting(member.name, session.address, hello, known_through)
-        session.gateways = self._gateways(session)
-        return Welcome(
-            wire_version=session.wire_version,
-            robot_id=member.name,
-            window_bytes=self._window_bytes,
-            known_through=known_through,
-            gateways=session.gateways,
-        )
-
-    def _gateways(self, session: Session) -> list[str]:
-        """Return the gateways that a robot is told of."""
-        return self._all_gateways() if session.wire_version >= _GATEWAYS_SINCE else []
-
-    def _all_gateways(self) -> list[str]:
-        """Return every gateway of the fleet; none where this is the only one."""
-        others = self._neighbours.endpoints
-        return [self._own_endpoint(), *others] if others else []
-
-    def _better_place(self, member: Member, hello: Hello) -> str | None:
-        """Return the gateway that a robot shall go to instead of this one, if any.
-
-        Who has delivered here stays, and so does who was sent here: by another gateway, or because
-        another one did not answer.
-        """
-        if hello.wire_version < _GATEWAYS_SINCE or hello.sent_on:
-            return None
-        if not self._neighbours.endpoints or hello.spool_id in self._store.spools(member.name):
-            return None
-        own_robots = len(self.sessions.live().keys() - {member.name})
-        return self._neighbours.better_place(member.name, hello.spool_id, own_robots)
-
-    def _roomier_place(self, member: Member, session: Session, message: Heartbeat) -> str | None:
-        """Return where a robot shall move that has nothing under way, if this gateway is crowded.
-
-        Where it has put an episode into its outbox since, and that comes to both gateways, one copy
-        goes later, as after a crash.
-        """
-        if not session.gateways or message.outbox_episodes:
-            return None
-        return self._balance.better_place(member.name, lambda: len(self.sessions.live()))
-
-    def _note_greeting(self, name: str, address: str, hello: Hello, known_through: int) -> None:
-        # A robot may greet as often as it likes.
-        if known_through >= hello.next_sequence:
-            self._refusals.note(
-                logging.ERROR,
-                name,
-                "forgot what it sent",
-                f"it says its next sequence is {hello.next_sequence}, but {known_through} are "
-                f"stored of spool {hello.spool_id.hex()[:8]}: was its disk restored from a backup "
-                "or copied from another robot?",
-            )
-        self._refusals.note(
-            logging.INFO,
-            name,
-            "connected",
-            f"from {address}, version {hello.software_version[:_LOGGED_VERSION_CHARS]}, "
-            f"wire version {hello.wire_version}",
-        )
-
-    def _reason_to_refuse(
-        self, member: Member, hello: Hello, envelope: Envelope
-    ) -> tuple[RefusalCode, str] | None:
-        """Return code and reason why a robot may not deliver; None when it may."""
-        spoken = hello.wire_version
-        if not OLDEST_WIRE_VERSION <= spoken <= WIRE_VERSION:
-            older = "the learner" if spoken > WIRE_VERSION else f"the agent on {member.name}"
-            return RefusalCode.WIRE_VERSION, (
-                f"{member.name} speaks wire version {spoken}, this learner "
-                f"{OLDEST_WIRE_VERSION} to {WIRE_VERSION}: update {older}"
-            )
-        if hello.claimed_name != member.name:
-            return RefusalCode.NAME, (
-                f"this key is enrolled as {member.name}, but the robot calls itself "
-                f"{hello.claimed_name}: correct 'name' in its robot.toml or enrol it anew"
-            )
-        rival = self._rival(member, hello)
-        if rival is not None:
-            return RefusalCode.TWO_AGENTS, (
-                f"{member.name} is connected already, from {rival}; another agent at "
-                f"{envelope.address} uses the same key: stop one of the two, or enrol one under a "
-                "name of its own (a copied disk carries the key of the robot it was copied from)"
-            )
-        return None
-
-    def _rival(self, member: Member, hello: Hello) -> str | None:
-        """Return where another agent is connected from under the same key, if one is."""
-        rival = self.sessions.rival(member.name, hello)
-        if rival is not None and self._is_connected(rival.routing_id):
-            return rival.address
-        if not hello.process_id:
-            return None
-        return self._neighbours.rival(member.name, hello.process_id)
 
     def _refuse(self, member: Member | None, code: RefusalCode, reason: str) -> Refusal:
         is_robot = member is not None and member.role == "robot"
