@@ -8,7 +8,8 @@ import socket
 
 from protocol.errors import ConfigurationError
 
-_PORTS = range(16_000, 32_768)
+_PORTS = range(20_000, 32_768)
+"""Above those that Ray gives its workers, below those that Linux gives outgoing connections."""
 
 
 def free_ports(count: int) -> list[int]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from robot_agent.delivery.outbox import Outbox
 from robot_agent.delivery.uplink import Uplink
 from robot_agent.learner_keys import LearnerKeys
 from tests.episodes import make_episode
+from tests.free_ports import free_port
 
 ROOT = Path(__file__).parent.parent
 STORE_BYTES = 16 * 10**9
@@ -104,6 +105,16 @@ class DeliverySite:
         secret = self.folder / "keys" / "learner.secret"
         return Gateway(config, secret, self.folder / "registry", others=others)
 
+    @contextmanager
+    def running_gateway(self, **changes: object) -> Iterator[Gateway]:
+        """A gateway that receives until the block ends."""
+        gateway = self.gateway(**changes)
+        gateway.start()
+        try:
+            yield gateway
+        finally:
+            gateway.stop()
+
     def outbox(self, name: str, config: OutboxConfig | None = None) -> Outbox:
         return Outbox(self.outbox_folder(name), config or OutboxConfig())
 
@@ -143,12 +154,6 @@ def make_site(folder: Path) -> DeliverySite:
     (folder / "endpoint").write_text(f"tcp://127.0.0.1:{free_port()}")
     site.make_keys("learner")
     return site
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def make_heartbeat(release_version: int = 0, next_server_key: str = "") -> Heartbeat:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from fleet.dashboards.prometheus import Prometheus, RefusedQueryError
 from fleet.dashboards.reading import PanelView, filled_in, read_dashboard
 from protocol.errors import TransientError
 from tests.deploy import exporter
+from tests.free_ports import free_port
 
 ROOT = Path(__file__).parents[2]
 VIEWS = sorted((ROOT / "deploy/grafana/dashboards/GraspFleet").glob("*.json"))
@@ -64,13 +64,6 @@ def faster_configuration(port: int) -> dict[str, object]:
     config["scrape_configs"] = [learner]
     found: dict[str, object] = config
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for(server: Prometheus, expr: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from fleet.status import StatusClient
 from protocol.errors import TransientError
-from tests.delivery_site import DeliverySite, free_port, make_site
+from tests.delivery_site import DeliverySite, make_site
+from tests.free_ports import free_port
 
 
 @pytest.fixture
@@ -23,16 +24,11 @@ def client_of(site: DeliverySite, *endpoints: str) -> StatusClient:
 
 
 def test_a_gateway_that_is_gone_is_passed_over(site: DeliverySite):
-    gateway = site.gateway()
-    gateway.start()
     nobody = f"tcp://127.0.0.1:{free_port()}"
-    try:
-        with client_of(site, nobody, site.endpoint) as client:
-            assert client.fetch(0.5).episodes_stored == 0
-            # From now on it is asked first.
-            assert client.fetch(5.0).robots == []
-    finally:
-        gateway.stop()
+    with site.running_gateway(), client_of(site, nobody, site.endpoint) as client:
+        assert client.fetch(0.5).episodes_stored == 0
+        # From now on it is asked first.
+        assert client.fetch(5.0).robots == []
 
 
 def test_when_none_answers_it_is_said(site: DeliverySite):

@@ -21,7 +21,8 @@ from learner.config import GatewayConfig, MetricsConfig
 from learner.ingestion.gateway import Gateway
 from protocol.http_server import AT_ONCE
 from protocol.registry import Registry
-from tests.delivery_site import ROOT, STORE_BYTES, free_port, wait_until
+from tests.delivery_site import ROOT, STORE_BYTES, wait_until
+from tests.free_ports import free_port
 from tests.learner.monitoring.exported import Exported
 from tests.robot_agent.agent_process import Table, command, simulated_bin
 from tests.robot_agent.simulated_agent import FAULTY_ROBOT, SIMULATED_CAMERA

@@ -5,22 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from pathlib import Path
-
-import pytest
 
 from protocol.errors import ConfigurationError
 from robot_agent.delivery.outbox import outbox_counts
 from tests.chaos.independent_reader import compare, read_store
-from tests.delivery_site import DeliverySite, make_site, wait_until
+from tests.delivery_site import DeliverySite, wait_until
 
 EPISODES = 400
 ROBOTS = ("arm-a", "arm-b")
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> DeliverySite:
-    return make_site(tmp_path)
 
 
 def acked(site: DeliverySite, name: str) -> int:

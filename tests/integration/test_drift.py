@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from fleet.health import concerns_of
 from fleet.overview import Overview
@@ -14,18 +11,9 @@ from learner.ingestion.gateway import Gateway
 from protocol.codec import encode_episode
 from protocol.episode import Mode
 from protocol.messages import Drift
-from tests.delivery_site import DeliverySite, free_port, make_site, wait_until
+from tests.delivery_site import DeliverySite, wait_until
 from tests.episodes import make_episode
-
-
-@contextmanager
-def running(site: DeliverySite, metrics: str) -> Iterator[Gateway]:
-    gateway = site.gateway(metrics=MetricsConfig(bind=metrics))
-    gateway.start()
-    try:
-        yield gateway
-    finally:
-        gateway.stop()
+from tests.free_ports import free_port
 
 
 def deliver(site: DeliverySite, successes: int, failures: int) -> None:
@@ -48,20 +36,19 @@ def drift_of(gateway: Gateway) -> Drift:
     )
 
 
-def test_an_operator_is_told_of_a_robot_that_dropped_also_after_a_restart(tmp_path: Path):
-    site = make_site(tmp_path)
+def test_an_operator_is_told_of_a_robot_that_dropped_also_after_a_restart(site: DeliverySite):
     site.enrol("arm")
-    metrics = f"127.0.0.1:{free_port()}"
-    with running(site, metrics) as gateway:
+    metrics = MetricsConfig(bind=f"127.0.0.1:{free_port()}")
+    with site.running_gateway(metrics=metrics) as gateway:
         deliver(site, successes=300, failures=60)
         wait_until(lambda: drift_of(gateway).attempts == 360, "all attempts looked at")
         before = drift_of(gateway)
     assert before.detected
-    with running(site, metrics) as gateway:
+    with site.running_gateway(metrics=metrics) as gateway:
         assert drift_of(gateway) == before
         seen = Overview(status=gateway.status(), listing=None, members=frozenset({"arm"}))
         assert any("arm: success has left its past" in str(one) for one in concerns_of(seen))
-        with urllib.request.urlopen(f"http://{metrics}/metrics") as page:
+        with urllib.request.urlopen(f"http://{gateway.metrics_endpoint}/metrics") as page:
             text = page.read().decode()
     assert 'graspfleet_robot_drift_success_detected{robot="arm"} 1' in text
     assert 'graspfleet_robot_drift_calibration_evidence{robot="arm"} ' in text

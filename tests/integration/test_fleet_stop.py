@@ -18,35 +18,19 @@ from protocol.messages import Refusal, RobotStatus, Stop, StopConfirmation, Stop
 from robot_agent.safety.emergency_stop import EmergencyStop
 from robot_agent.safety.stop_latch import StopLatch
 from robot_agent.safety.stop_orders import StopOrders
-from tests.delivery_site import DeliverySite, free_port, make_heartbeat, make_site, wait_until
+from tests.delivery_site import DeliverySite, make_heartbeat, wait_until
 from tests.disks import ext4_disk, frozen
+from tests.free_ports import free_port
 from tests.peer import Peer
 from tests.robot_agent.drawn_robot import DrawnRobot
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> DeliverySite:
-    site = make_site(tmp_path)
+def site(site: DeliverySite) -> DeliverySite:
     site.enrol("operator", role="operator")
     for name in ("arm", "leg"):
         site.enrol(name)
     return site
-
-
-@pytest.fixture
-def gateway(site: DeliverySite) -> Iterator[Gateway]:
-    with running(site) as gateway:
-        yield gateway
-
-
-@contextmanager
-def running(site: DeliverySite) -> Iterator[Gateway]:
-    gateway = site.gateway()
-    gateway.start()
-    try:
-        yield gateway
-    finally:
-        gateway.stop()
 
 
 class HeldRobot(DrawnRobot):
@@ -84,7 +68,7 @@ def another_learner(folder: Path, site: DeliverySite) -> Iterator[str]:
     (folder / "endpoint").write_text(f"tcp://127.0.0.1:{free_port()}")
     strict = DeliverySite(folder)
     strict.registry.enrol("operator", site.keys_of("operator").public.decode(), "operator")
-    with running(strict):
+    with strict.running_gateway():
         yield strict.endpoint
 
 
@@ -133,12 +117,12 @@ def test_a_robot_that_cannot_be_stopped_says_nothing_until_it_holds_still(
 def test_a_robot_that_is_away_stops_when_it_connects_also_to_a_learner_that_was_restarted(
     site: DeliverySite,
 ):
-    with running(site):
+    with site.running_gateway():
         outcome = order_stop(site, "", within_s=1.0)
     assert [robot.robot_id for robot in outcome.robots] == ["arm", "leg"]
     assert not outcome.is_done
     assert "stops when it connects" in outcome.robots[0].trouble
-    with running(site), agent(site, "arm") as emergency:
+    with site.running_gateway(), agent(site, "arm") as emergency:
         wait_until(lambda: emergency.pulled is not None, "it stops")
 
 
@@ -274,7 +258,7 @@ def test_a_gateway_that_refuses_hides_nothing_of_those_that_obey(
 
 
 def test_orders_that_cannot_be_read_keep_the_learner_from_starting(site: DeliverySite):
-    with running(site):
+    with site.running_gateway():
         order_stop(site, "arm", within_s=0.5)
     (site.store / "stops.json").write_text("{")
     with pytest.raises(ConfigurationError, match=r"stops\.json.*mend the file"):
@@ -293,7 +277,7 @@ def test_a_connected_robot_is_told_before_the_disk_has_the_order(
     site: DeliverySite, tmp_path: Path
 ):
     request = StopRequest(order_id=os.urandom(16), robot_id="arm")
-    with ext4_disk(tmp_path / "image", site.store) as disk, running(site):
+    with ext4_disk(tmp_path / "image", site.store) as disk, site.running_gateway():
         arm, operator = (Peer(site, site.keys_of(name)) for name in ("arm", "operator"))
         arm.hello("arm")
         with frozen(disk):

@@ -18,8 +18,9 @@ from fleet.verification import verify
 from protocol.codec import encode_episode
 from protocol.errors import GraspFleetError
 from protocol.messages import StatusReply
-from tests.delivery_site import DeliverySite, free_port, wait_until
+from tests.delivery_site import DeliverySite, wait_until
 from tests.episodes import make_episode
+from tests.free_ports import free_port
 from tests.integration.test_node_failures import Lab, Table, add_node
 from tests.integration.test_node_failures import cluster as cluster  # a fixture
 from tests.integration.test_node_failures import lab as lab

@@ -15,7 +15,8 @@ import pytest
 
 from tests.chaos.fleet_under_fire import LIGHT_TRAINING, FirePlan, FleetUnderFire
 from tests.chaos.learner_processes import ACTORS, CONTROL, RAYLET, is_alive, name_of
-from tests.delivery_site import free_port, wait_until
+from tests.delivery_site import wait_until
+from tests.free_ports import free_port
 
 DEADLINE_S = 300.0
 END_S = 50.0

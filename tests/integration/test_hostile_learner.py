@@ -7,7 +7,6 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -17,7 +16,7 @@ import zmq
 from protocol.codec import encode_episode
 from protocol.security import load_curve_keys
 from robot_agent.releases.receiver import ReleaseReceiver
-from tests.delivery_site import DeliverySite, make_site, wait_until
+from tests.delivery_site import DeliverySite, wait_until
 from tests.episodes import make_episode
 from tests.releases import CALIBRATION, SIGNING_KEY, SIZE_PX, make_release
 
@@ -26,8 +25,7 @@ EPISODES = 40
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> DeliverySite:
-    site = make_site(tmp_path)
+def site(site: DeliverySite) -> DeliverySite:
     site.enrol("arm")
     return site
 
@@ -95,10 +93,8 @@ def test_acks_of_what_was_never_sent_and_rubbish_delete_nothing(
         wait_until(lambda: "only 1 was sent" in caplog.text, "the ack is seen through")
         wait_until(lambda: uplink.stats.sent_episodes > 0, "delivering all the same")
     assert outbox.counts().acked == 0
-    gateway = site.gateway()
-    gateway.start()
-    assert uplink.close(30.0), "an honest learner in its place gets everything"
-    gateway.stop()
+    with site.running_gateway():
+        assert uplink.close(30.0), "an honest learner in its place gets everything"
     assert outbox.counts().acked == EPISODES
     outbox.close()
 
@@ -126,11 +122,35 @@ def test_a_learner_that_can_store_nothing_is_sent_one_record_at_a_time(
         wait_until(lambda: len(came) >= EPISODES + 4, "tried again a few times")
     assert came[:EPISODES] == list(range(1, EPISODES + 1))
     assert set(came[EPISODES:]) == {1}
-    gateway = site.gateway()
-    gateway.start()
-    assert uplink.close(30.0), "an honest learner in its place gets everything"
-    gateway.stop()
+    with site.running_gateway():
+        assert uplink.close(30.0), "an honest learner in its place gets everything"
     outbox.close()
+
+
+def test_no_words_of_a_learner_steer_a_terminal_or_fake_a_line_of_the_log(
+    site: DeliverySite, caplog: pytest.LogCaptureFixture
+):
+    outbox = site.outbox("arm")
+    outbox.put(encode_episode(make_episode("arm", 0)))
+
+    def answer(message: dict[str, Any], say: Say) -> None:
+        if message["type"] == "hello":
+            welcome = {"wire_version": 2, "robot_id": "arm", "known_through": 0}
+            say(type="welcome", window_bytes=10**7, **welcome)
+        if message["type"] == "episode":
+            spool, words = outbox.spool_id, "no\nWARNING all is well\x1b[2J"
+            say(**{"type": "ack", "\x1b[2J\nWARNING": 1})
+            say(type="redirect", endpoint="tcp://\x1b[2J:5701", gateways=[])
+            say(type="refusal", code="record", reason=words, spool_id=spool, sequence=1)
+
+    uplink = site.uplink("arm", outbox)
+    with hostile_learner(site, answer):
+        uplink.start()
+        wait_until(lambda: "episode 1 is refused" in caplog.text, "the refusal is logged")
+    uplink.close(0.0)
+    outbox.close()
+    assert "message of the learner is ignored" in caplog.text
+    assert all(record.getMessage().isprintable() for record in caplog.records)
 
 
 def test_a_flood_of_announcements_and_wrong_chunks_ends_no_receiver(site: DeliverySite):

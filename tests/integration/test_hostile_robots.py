@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -20,24 +19,11 @@ from protocol.limits import LOGGED_REFUSALS
 from protocol.message_rate import MessageRate
 from protocol.messages import Ack, Refusal, Welcome
 from tests.curve_client import CurveClient
-from tests.delivery_site import DeliverySite, make_heartbeat, make_site, wait_until
+from tests.delivery_site import DeliverySite, make_heartbeat, wait_until
 from tests.episodes import make_episode
 from tests.peer import Peer
 
 MIB = 2**20
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> DeliverySite:
-    return make_site(tmp_path)
-
-
-@pytest.fixture
-def gateway(site: DeliverySite) -> Iterator[Gateway]:
-    gateway = site.gateway()
-    gateway.start()
-    yield gateway
-    gateway.stop()
 
 
 @pytest.fixture
@@ -120,13 +106,11 @@ def test_a_flood_loses_no_episode_of_the_robot_that_sends_it(
     monkeypatch.setattr(
         "learner.ingestion.reception.MessageRate", partial(MessageRate, per_s=100, burst=20)
     )
-    gateway = site.gateway()
-    gateway.start()
-    deliver(site, "arm", 60)
-    (robot,) = gateway.status().robots
+    with site.running_gateway() as gateway:
+        deliver(site, "arm", 60)
+        (robot,) = gateway.status().robots
     assert (robot.stored, robot.missing) == (60, 0)
     assert gateway.refusals()["rate"] > 0
-    gateway.stop()
 
 
 def test_a_message_without_end_does_not_fill_the_memory(

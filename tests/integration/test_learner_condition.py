@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from learner.ingestion.gateway import Gateway
 from protocol.limits import MAX_QUEUED_BYTES
 from protocol.messages import LearnerCondition
-from tests.delivery_site import STORE_BYTES, DeliverySite, make_site, wait_until
+from tests.delivery_site import STORE_BYTES, DeliverySite, wait_until
 from tests.learner.monitoring.test_metrics import REPORT
 from tests.peer import Peer
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> DeliverySite:
-    return make_site(tmp_path)
-
-
-@pytest.fixture
-def gateway(site: DeliverySite) -> Iterator[Gateway]:
-    gateway = site.gateway()
-    gateway.start()
-    yield gateway
-    gateway.stop()
 
 
 def condition(gateway: Gateway) -> LearnerCondition:

@@ -12,7 +12,8 @@ import pytest
 
 from fleet.enrolment import create_learner_keys
 from fleet.toml_text import toml_text
-from tests.delivery_site import ROOT, free_port, wait_until
+from tests.delivery_site import ROOT, wait_until
+from tests.free_ports import free_port
 from tests.learner.monitoring.exported import Exported
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -15,7 +14,7 @@ from robot_agent.delivery.outbox import Outbox
 from robot_agent.delivery.outbox_file import FILE_NAME
 from robot_agent.delivery.uplink import Uplink
 from tests.chaos.independent_reader import compare, read_store
-from tests.delivery_site import DeliverySite, make_site, wait_until
+from tests.delivery_site import DeliverySite, wait_until
 from tests.episodes import make_episode
 from tests.faulty_link import FaultyLink
 
@@ -24,18 +23,9 @@ NOTICED_WITHIN_S = 90.0
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> DeliverySite:
-    site = make_site(tmp_path)
+def site(site: DeliverySite) -> DeliverySite:
     site.enrol("arm")
     return site
-
-
-@pytest.fixture
-def gateway(site: DeliverySite) -> Iterator[Gateway]:
-    gateway = site.gateway()
-    gateway.start()
-    yield gateway
-    gateway.stop()
 
 
 @pytest.fixture
@@ -44,13 +34,6 @@ def link(site: DeliverySite, gateway: Gateway) -> Iterator[FaultyLink]:
     with FaultyLink(int(gateway.endpoint.rsplit(":", 1)[1])) as link:
         (site.folder / "endpoint").write_text(link.endpoint)
         yield link
-
-
-@pytest.fixture
-def outbox(site: DeliverySite) -> Iterator[Outbox]:
-    outbox = site.outbox("arm")
-    yield outbox
-    outbox.close()
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ from learner.training.workers import run_team
 from protocol.configuration import load_toml
 from protocol.errors import GraspFleetError
 from protocol.registry import Registry
-from tests.delivery_site import ROOT, free_port, wait_until
+from tests.delivery_site import ROOT, wait_until
+from tests.free_ports import free_port
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store
 
 Table = dict[str, Any]

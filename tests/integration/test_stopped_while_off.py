@@ -12,7 +12,7 @@ from fleet.robot_stops import StopOrder
 from fleet.toml_text import toml_text
 from learner.ingestion.gateway import Gateway
 from robot_agent.safety.stop_latch import StopLatch
-from tests.delivery_site import ROOT, DeliverySite, make_site, wait_until
+from tests.delivery_site import ROOT, DeliverySite, wait_until
 from tests.robot_agent.agent_process import command, simulated_bin
 from tests.robot_agent.recorded_robot import MOTIONS
 
@@ -20,20 +20,11 @@ SAFETY_STATUS = 3
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> DeliverySite:
-    site = make_site(tmp_path)
+def site(site: DeliverySite) -> DeliverySite:
     site.enrol("operator", role="operator")
     site.enrol("arm")
     site.release_secret()
     return site
-
-
-@pytest.fixture
-def gateway(site: DeliverySite) -> Iterator[Gateway]:
-    gateway = site.gateway()
-    gateway.start()
-    yield gateway
-    gateway.stop()
 
 
 @pytest.fixture
@@ -99,16 +90,10 @@ def test_a_robot_that_was_stopped_while_it_was_off_does_not_move_at_all(
 def test_a_robot_whose_learner_is_away_starts_and_is_stopped_once_the_learner_is_back(
     site: DeliverySite, start: Callable[[], subprocess.Popen[bytes]]
 ):
-    gateway = site.gateway()
-    gateway.start()
-    order_stop(site)
-    gateway.stop()
+    with site.running_gateway():
+        order_stop(site)
     agent = start()
     wait_until(lambda: (site.outbox_folder("arm") / MOTIONS).exists(), "it moves")
     assert agent.poll() is None
-    gateway = site.gateway()
-    gateway.start()
-    try:
+    with site.running_gateway():
         assert agent.wait(30) == SAFETY_STATUS
-    finally:
-        gateway.stop()

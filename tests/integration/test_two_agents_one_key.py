@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from learner.ingestion.gateway import Gateway
 from protocol.codec import encode_episode
 from protocol.messages import Refusal, Welcome
-from tests.delivery_site import DeliverySite, make_site, wait_until
+from tests.delivery_site import DeliverySite, wait_until
 from tests.episodes import make_episode
 from tests.peer import Peer
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> DeliverySite:
-    site = make_site(tmp_path)
+def site(site: DeliverySite) -> DeliverySite:
     site.enrol("arm")
     return site
-
-
-@pytest.fixture
-def gateway(site: DeliverySite) -> Iterator[Gateway]:
-    gateway = site.gateway()
-    gateway.start()
-    yield gateway
-    gateway.stop()
 
 
 def test_the_second_agent_is_refused_by_name_and_the_first_goes_on(

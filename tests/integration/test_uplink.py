@@ -18,31 +18,15 @@ from protocol.messages import Heartbeat
 from robot_agent.config import OutboxConfig
 from robot_agent.delivery.outbox import Outbox
 from robot_agent.delivery.outbox_file import FILE_NAME
-from tests.delivery_site import DeliverySite, make_heartbeat, make_site, wait_until
+from tests.delivery_site import DeliverySite, make_heartbeat, wait_until
 from tests.disks import small_disk
 from tests.episodes import make_episode
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> DeliverySite:
-    site = make_site(tmp_path)
+def site(site: DeliverySite) -> DeliverySite:
     site.enrol("arm")
     return site
-
-
-@pytest.fixture
-def outbox(site: DeliverySite) -> Iterator[Outbox]:
-    outbox = site.outbox("arm")
-    yield outbox
-    outbox.close()
-
-
-@pytest.fixture
-def gateway(site: DeliverySite) -> Iterator[Gateway]:
-    gateway = site.gateway()
-    gateway.start()
-    yield gateway
-    gateway.stop()
 
 
 def put(outbox: Outbox, *seeds: int, robot: str = "arm") -> None:
@@ -156,13 +140,11 @@ def test_a_learner_that_is_not_there_is_said_in_words_and_nothing_is_lost(
 def test_a_window_smaller_than_an_episode_lets_one_pass_at_a_time(
     site: DeliverySite, outbox: Outbox
 ):
-    gateway = site.gateway(window_bytes=1)
-    gateway.start()
     put(outbox, *range(10))
-    uplink = site.uplink("arm", outbox)
-    uplink.start()
-    assert uplink.close(30.0)
-    gateway.stop()
+    with site.running_gateway(window_bytes=1):
+        uplink = site.uplink("arm", outbox)
+        uplink.start()
+        assert uplink.close(30.0)
     assert outbox.counts().acked == 10
 
 

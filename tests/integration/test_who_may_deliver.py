@@ -29,19 +29,6 @@ from tests.peer import SPOOL, Peer
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> DeliverySite:
-    return make_site(tmp_path)
-
-
-@pytest.fixture
-def gateway(site: DeliverySite) -> Iterator[Gateway]:
-    gateway = site.gateway()
-    gateway.start()
-    yield gateway
-    gateway.stop()
-
-
-@pytest.fixture
 def peer(site: DeliverySite, gateway: Gateway) -> Iterator[Peer]:
     """Robot ``arm`` as it may also behave."""
     peer = Peer(site, site.enrol("arm"))

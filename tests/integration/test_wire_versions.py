@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import zmq
@@ -13,24 +12,17 @@ from protocol.codec import encode_episode, encode_message
 from protocol.key_notice import notice_beside, sign_key_notice, write_key_notice
 from protocol.messages import WIRE_VERSION, Ack, KeyNotice, Refusal, Welcome
 from protocol.sockets import bind
-from tests.delivery_site import DeliverySite, make_heartbeat, make_site, wait_until
+from tests.delivery_site import DeliverySite, make_heartbeat, wait_until
 from tests.episodes import make_episode
 from tests.peer import Peer
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> DeliverySite:
-    return make_site(tmp_path)
 
 
 @pytest.fixture
 def gateway(site: DeliverySite) -> Iterator[Gateway]:
     notice = sign_key_notice(zmq.curve_keypair()[0], site.release_secret())
     write_key_notice(notice_beside(site.folder / "keys" / "learner.secret"), notice)
-    gateway = site.gateway()
-    gateway.start()
-    yield gateway
-    gateway.stop()
+    with site.running_gateway() as gateway:
+        yield gateway
 
 
 def test_an_agent_one_version_older_is_served_and_told_nothing_it_does_not_know(

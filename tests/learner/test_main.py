@@ -23,8 +23,9 @@ from learner.networks import build_network
 from learner.training.checkpoint_folder import LocalFolder
 from learner.training.checkpoints import Checkpoints
 from learner.training.step import Training
-from tests.delivery_site import ROOT, free_port, wait_until
+from tests.delivery_site import ROOT, wait_until
 from tests.disks import small_disk
+from tests.free_ports import free_port
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store
 
 Table = dict[str, Any]

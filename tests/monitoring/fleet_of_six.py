@@ -21,9 +21,9 @@ from fleet.child_process import ChildProcess
 from fleet.enrolment import revoke_robot
 from fleet.fleet_files import FleetPlan, prepare_run_folder, robot_name
 from fleet.operator import registry_of
-from fleet.ports import free_ports
 from fleet.run_folder import RunFolder
 from fleet.toml_text import load_table, toml_text
+from tests.free_ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS_FILES = ROOT / "deploy" / "prometheus"
@@ -49,15 +49,15 @@ class FleetOfSix:
 
     def __post_init__(self) -> None:
         self.folder = RunFolder(root=self.root)
-        self.metrics_port, *agents_ports = free_ports(1 + len(ROBOTS))
+        self.metrics_port = free_port()
         options = {
             "gateway": {"metrics": {"bind": f"127.0.0.1:{self.metrics_port}"}},
             "collection": {"random_attempts": 300},
         }
         plan = FleetPlan(robots=len(ROBOTS), seed=self.seed, learner_options=options)
         prepare_run_folder(self.folder, plan)
-        for name, port in zip(ROBOTS, agents_ports, strict=True):
-            self._let_it_fail(name, port)
+        for name in ROBOTS:
+            self._let_it_fail(name, free_port())
         self.learner = ChildProcess(
             "learner",
             ["-m", "learner", "--config", str(self.folder.learner_config)],
@@ -138,7 +138,7 @@ class PrometheusServer:
     """A Prometheus under the very files of deploy/, with other addresses; a context manager."""
 
     def __init__(self, folder: Path, metrics_port: int) -> None:
-        (port,) = free_ports(1)
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         shutil.copytree(PROMETHEUS_FILES / "rules", folder / "rules")
         written = (PROMETHEUS_FILES / "prometheus.yml").read_text()

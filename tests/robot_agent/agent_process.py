@@ -12,7 +12,8 @@ from fleet.toml_text import toml_text
 from protocol.errors import ConfigurationError
 from protocol.registry import Registry
 from robot_agent.delivery.outbox import outbox_counts
-from tests.delivery_site import ROOT, free_port
+from tests.delivery_site import ROOT
+from tests.free_ports import free_port
 from tests.robot_agent.simulated_agent import FAULTY_ROBOT, SIMULATED_CAMERA
 
 Table = dict[str, Any]

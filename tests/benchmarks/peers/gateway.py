@@ -25,7 +25,8 @@ from protocol.messages import WIRE_VERSION, Ack, EpisodeSubmission, FromGateway,
 from protocol.sockets import SocketLimits, connect, make_dealer
 from tests.benchmarks.episodes import EPISODES, benchmark_episode
 from tests.benchmarks.peers import contract
-from tests.delivery_site import DeliverySite, free_port, make_site
+from tests.delivery_site import DeliverySite, make_site
+from tests.free_ports import free_port
 
 MAX_AGENTS = 64
 STORE_BYTES = 8 * 10**9

@@ -15,7 +15,8 @@ from learner.ingestion.neighbours import GONE_AFTER_S, Neighbours
 from learner.store.file import open_store_file
 from learner.store.stored_episode import spool_prefix
 from protocol.endpoint import is_endpoint
-from tests.delivery_site import free_port, make_site
+from tests.delivery_site import make_site
+from tests.free_ports import free_port
 from tests.learner.ingestion.test_neighbours import A, B, C, report
 from tests.stored_records import SPOOL
 
@@ -93,14 +94,12 @@ def test_a_gateway_with_a_damaged_ledger_still_reports_and_says_the_damage(tmp_p
     with file.environment.begin(write=True) as transaction:
         transaction.put(spool_prefix("arm", SPOOL), b"\xc1rotten", db=file.spools)
     file.close()
-    gateway = site.gateway()
-    gateway.start()
-    told = gateway.report()
-    assert told.holdings == {}
-    assert "damaged" in " ".join(told.status.warnings)
-    gateway.hear([HeardReport(report=report(B, []), age_s=0.0)])
-    assert any("damaged" in one for one in gateway.status().warnings)
-    gateway.stop()
+    with site.running_gateway() as gateway:
+        told = gateway.report()
+        assert told.holdings == {}
+        assert "damaged" in " ".join(told.status.warnings)
+        gateway.hear([HeardReport(report=report(B, []), age_s=0.0)])
+        assert any("damaged" in one for one in gateway.status().warnings)
 
 
 def test_a_node_with_an_ipv6_address_is_advertised_as_an_endpoint(tmp_path: Path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from protocol.security import (
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.releases.receiver import ReleaseReceiver
 from tests.chaos.learner_processes import RELEASES, LearnerProcesses
+from tests.free_ports import free_port
 from tests.releases import CALIBRATION, SIZE_PX, enrol, make_curve_keys, make_release, wait_until
 
 
@@ -36,7 +36,7 @@ def config(tmp_path: Path) -> Iterator[LearnerConfig]:
             release_secret=tmp_path / "release.secret",
             registry=tmp_path / "registry",
         ),
-        releases=ReleasesConfig(bind=f"tcp://127.0.0.1:{_free_port()}", folder=tmp_path / "r"),
+        releases=ReleasesConfig(bind=f"tcp://127.0.0.1:{free_port()}", folder=tmp_path / "r"),
     )
     ray.init(
         num_cpus=1,
@@ -48,11 +48,6 @@ def config(tmp_path: Path) -> Iterator[LearnerConfig]:
     )
     yield config
     ray.shutdown()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def test_a_killed_release_server_comes_back_with_its_release_and_its_robots(

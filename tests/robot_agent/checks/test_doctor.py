@@ -27,8 +27,10 @@ from robot_agent.checks.subject import SUBJECTS
 from robot_agent.config import AgentConfig, LearnerEndpointConfig
 from robot_agent.delivery.outbox_file import claim
 from robot_agent.robots.check_result import CheckResult, Verdict
+from robot_agent.safety.emergency_stop import EmergencyStop
 from robot_agent.safety.stop_latch import Stop, StopLatch
-from tests.delivery_site import DeliverySite, free_port, make_site, wait_until
+from tests.delivery_site import DeliverySite, make_site, wait_until
+from tests.free_ports import free_port
 from tests.robot_agent.agent_process import ask, simulated_bin
 from tests.robot_agent.drawn_robot import DrawnRobot
 from tests.robot_agent.simulated_agent import make_config
@@ -48,10 +50,8 @@ def site(tmp_path: Path) -> DeliverySite:
 
 @pytest.fixture
 def gateway(site: DeliverySite) -> Iterator[Gateway]:
-    gateway = site.gateway()
-    gateway.start()
-    yield gateway
-    gateway.stop()
+    with site.running_gateway() as gateway:
+        yield gateway
 
 
 @pytest.fixture
@@ -76,7 +76,8 @@ def worst(results: list[CheckResult]) -> CheckResult:
 
 
 def test_a_robot_that_can_work_has_no_failure(gateway: Gateway, config: AgentConfig):
-    results = list(examine(config, may_move=True))
+    with EmergencyStop(config.name, StopLatch(config.state_folder)) as emergency:
+        results = list(examine(config, emergency=emergency))
     assert [one for one in results if one.verdict == Verdict.FAIL] == []
     found = {one.subject: one.finding for one in results}
     assert "welcome as robot-1, wire version" in found["gateway"]
@@ -110,13 +111,11 @@ def test_a_robot_that_does_not_open_is_one_failure_among_the_results(config: Age
     assert failure.remedy
 
 
-def test_a_robot_that_was_stopped_is_a_failure_and_does_not_move(config: AgentConfig):
+def test_a_robot_that_was_stopped_is_a_failure_that_says_how_it_goes_on(config: AgentConfig):
     latch = StopLatch(config.state_folder)
     latch.set(Stop.now("by a person in a test"))
-    found = examine(config, skip=["network", "camera"], may_move=True)
-    results = {one.subject: one for one in found}
+    results = {one.subject: one for one in examine(config, skip=["network", "camera"])}
     assert "pose" in results
-    assert "gripper" not in results
     result = results["stop"]
     assert result.verdict == Verdict.FAIL
     assert "by a person in a test" in result.finding
