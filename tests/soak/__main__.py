@@ -125,13 +125,21 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--minutes", type=float, default=30.0, help="at least 1 (30)")
+    parser.add_argument("--minutes", type=minutes_of, default=30.0, help="at least 1 (30)")
     parser.add_argument("--robots", type=int, default=50, help="emulated, in one process (50)")
     parser.add_argument(
         "--interval-s", type=float, default=10.0, help="between two episodes of one robot (10)"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/soak"), help="removed first")
     return parser
+
+
+def minutes_of(text: str) -> float:
+    """Return ``text`` as minutes; fewer than one would leave too few samples for a slope."""
+    minutes = float(text)
+    if not minutes >= 1:
+        raise argparse.ArgumentTypeError(f"{text} minutes are too few for a slope: at least 1")
+    return minutes
 
 
 if __name__ == "__main__":
