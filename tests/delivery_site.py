@@ -173,15 +173,6 @@ def make_heartbeat(release_version: int = 0, next_server_key: str = "") -> Heart
     )
 
 
-def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = 20.0) -> None:
-    """Poll until ``condition`` holds; fail when it does not in time."""
-    end_s = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > end_s:
-            raise AssertionError(f"not within {deadline_s} s: {what}")
-        time.sleep(0.01)
-
-
 def run_gateway(site: DeliverySite) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

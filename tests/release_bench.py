@@ -27,9 +27,9 @@ from tests.releases import (
     SIGNING_KEY,
     SIZE_PX,
     make_curve_keys,
-    wait_until,
     write_secret,
 )
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
 CHUNK_BYTES = 16_384

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -165,10 +163,3 @@ def refined_map(calibration: HandEyeMap = CALIBRATION, shift: float = 0.5) -> Ha
     matrix = calibration.matrix.copy()
     matrix[2, 3] += shift
     return HandEyeMap(matrix=matrix)
-
-
-def wait_until(condition: Callable[[], bool], what: str, within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.005)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.delivery_site import wait_until
 from tests.network_namespaces import Machine, two_machines
+from tests.waiting import wait_until
 
 _SSHD = "/usr/sbin/sshd"
 _RAY_FOLDER = "/tmp/ray"

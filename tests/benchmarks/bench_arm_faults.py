@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks.figures import Figure, Findings, add_out_option, report
-from tests.delivery_site import wait_until
 from tests.emulated_arms.arm_faults import (
     FINAL,
     PASSING,
@@ -26,6 +25,7 @@ from tests.emulated_arms.arm_faults import (
     strike,
 )
 from tests.emulated_arms.robot_cell import RobotCell, robot_cell
+from tests.waiting import wait_until
 
 BOUND_MS = 500.0
 TRIAL_S = 4.0

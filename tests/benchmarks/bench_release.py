@@ -44,9 +44,9 @@ from tests.releases import (
     make_curve_keys,
     make_manifest,
     make_release,
-    wait_until,
     write_secret,
 )
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 SIZE_PX = 64

@@ -31,8 +31,9 @@ from fleet.status import StatusClient
 from protocol.errors import TransientError
 from tests.benchmarks.figures import Figure, Findings, add_out_option, figure_of, report
 from tests.chaos.learner_processes import ACTORS, GATEWAY, TRAINER, LearnerProcesses
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import ROOT
 from tests.learner.spot_task import SIDE_PX, fill_store
+from tests.waiting import wait_until
 
 EPISODES = 100
 DEADLINE_S = 120.0

@@ -22,10 +22,10 @@ from pathlib import Path
 from robot_agent.config import DriverConfig
 from robot_agent.safety.watchdog import Watchdog
 from tests.benchmarks.figures import Figure, Findings, add_out_option, figure_of, report
-from tests.delivery_site import wait_until
 from tests.robot_agent.safety.moving_arm import guard_of, moving_arm
 from tests.robot_agent.safety.recorder import Recorder
 from tests.robot_agent.safety.wire_robot import HOLD, STOPPED, wire_config
+from tests.waiting import wait_until
 
 STALL_S = 0.5
 FEWEST_TRIALS = 3

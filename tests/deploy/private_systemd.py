@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.delivery_site import wait_until
+from tests.waiting import wait_until
 
 MANAGER = Path("/usr/lib/systemd/systemd")
 # Process 1 of the namespace is the shell: systemd would take itself for the system's own.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.delivery_site import wait_until
+from tests.waiting import wait_until
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml"
 NAMES = ("alertmanager", "prometheus-alertmanager")

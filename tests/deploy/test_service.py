@@ -11,10 +11,11 @@ import pytest
 
 from protocol.security import create_curve_keys
 from robot_agent.delivery.outbox import outbox_counts
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import ROOT
 from tests.deploy.private_systemd import PrivateSystemd, private_systemd
 from tests.robot_agent.agent_process import make_table, write_toml
 from tests.robot_agent.drawn_robot import CAMERA, FOV_DEG
+from tests.waiting import wait_until
 
 UNIT = ROOT / "deploy/systemd/graspfleet-agent@.service"
 DRAWN = "tests.robot_agent.drawn_robot"
@@ -161,6 +162,6 @@ def test_an_agent_makes_its_attempts_in_the_sandbox(systemd: PrivateSystemd, tmp
     table["camera_description"] = {**CAMERA, "vertical_fov_deg": FOV_DEG}
     toml = write_toml(tmp_path, table)
     start_command(systemd, f"{sys.executable} -m robot_agent --config {toml}", toml.parent)
-    wait_until(lambda: ended(systemd), "the agent has ended", deadline_s=120.0)
+    wait_until(lambda: ended(systemd), "the agent has ended", within_s=120.0)
     assert systemd.show(AGENT, "ExecMainStatus") == "0"
     assert outbox_counts(toml.parent / "state").waiting == 3

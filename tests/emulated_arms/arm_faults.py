@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from robot_agent.safety.stop_latch import STOP_FILE
-from tests.delivery_site import wait_until
 from tests.emulated_arms.robot_cell import SAFETY, RobotCell
 from tests.emulated_arms.so101_process import ArmProcess
+from tests.waiting import wait_until
 
 SAFE_WITHIN_S = 20.0
 """A deadline, not what it takes: the machine may be busy."""

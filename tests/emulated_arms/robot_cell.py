@@ -21,7 +21,7 @@ from robot_agent.calibrating.calibration import Calibration, keep
 from robot_agent.config import AgentConfig
 from robot_agent.delivery.outbox import outbox_counts
 from robot_agent.safety.stop_latch import StopLatch
-from tests.delivery_site import ROOT, STORE_BYTES, wait_until
+from tests.delivery_site import ROOT, STORE_BYTES
 from tests.emulated_arms.hurried_so101 import PACE
 from tests.emulated_arms.so101_process import ArmProcess, so101_process
 from tests.robot_agent.agent_process import make_table
@@ -29,6 +29,7 @@ from tests.robot_agent.cameras.recordings import write_folder
 from tests.robot_agent.robots.emulated_arms import calibration_of
 from tests.robot_agent.safety.moving_arm import guard_of
 from tests.robot_agent.safety.test_guard import is_gone
+from tests.waiting import wait_until
 
 SO101 = "robot_agent.robots.so101:SO101"
 HURRIED = "tests.emulated_arms.hurried_so101:HurriedSO101"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import ROOT
+from tests.waiting import wait_until
 
 COMMANDS = re.findall(
     r"^(robot-agent .*tests/emulators/so101\.toml.*)$",

@@ -3,22 +3,15 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from fleet.child_process import ChildProcess
+from tests.waiting import wait_until
 
 SLEEP = ["-c", "import time; print('up', flush=True); time.sleep(60)"]
-
-
-def wait_until(condition, within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -31,7 +24,7 @@ def child(tmp_path: Path):
 def test_child_runs_until_it_is_asked_to_end_and_its_output_is_in_the_log(child):
     assert child.exit_status is None
     child.start()
-    wait_until(lambda: child.log_tail(1) == "up")
+    wait_until(lambda: child.log_tail(1) == "up", "it runs")
     assert child.running
     child.ask_to_end()
     assert child.wait(20.0) == -signal.SIGTERM
@@ -41,7 +34,10 @@ def test_child_runs_until_it_is_asked_to_end_and_its_output_is_in_the_log(child)
 def test_child_can_be_started_again_and_its_log_goes_on(child):
     for times in (1, 2):
         child.start()
-        wait_until(lambda times=times: child.log_tail().splitlines()[1::2] == ["up"] * times)
+        wait_until(
+            lambda times=times: child.log_tail().splitlines()[1::2] == ["up"] * times,
+            "it runs again",
+        )
         child.kill()
     for header in child.log_tail().splitlines()[::2]:
         assert re.fullmatch(r"==== \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: sleeper starts", header)
@@ -64,7 +60,7 @@ def test_terminal_s_ctrl_c_does_not_reach_the_child(child):
 
 def test_child_s_memory_is_measured(child):
     child.start()
-    wait_until(lambda: child.log_tail(1) == "up")
+    wait_until(lambda: child.log_tail(1) == "up", "it runs")
     child.measure_memory()
     assert 1 < child.peak_resident_mb < 500
 
@@ -83,4 +79,6 @@ def test_child_dies_with_a_parent_that_is_killed(tmp_path: Path):
     assert orphan.is_running()
     parent.kill()
     parent.wait()
-    wait_until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
+    wait_until(
+        lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, "it ends too"
+    )

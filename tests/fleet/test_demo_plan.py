@@ -14,8 +14,8 @@ from fleet.demo import DemoPlan, run_demo
 from fleet.demo_lock import LOCK_NAME, only_demo_in
 from fleet.run_folder import FleetRecord, RunFolder
 from protocol.errors import ConfigurationError
-from tests.delivery_site import wait_until
 from tests.integration.fleet_runs import demo_arguments
+from tests.waiting import wait_until
 
 
 def test_a_folder_that_was_begun_with_another_seed_is_left_as_it_is(tmp_path: Path):

@@ -16,8 +16,9 @@ from fleet.evaluation import EvaluationPlan, evaluate
 from fleet.run_folder import RunFolder
 from protocol.errors import ConfigurationError, RejectedReleaseError
 from protocol.security import load_release_secret
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import ROOT
 from tests.releases import make_release
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize(

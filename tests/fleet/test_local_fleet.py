@@ -20,7 +20,7 @@ from learner.ingestion.gateway import Gateway
 from protocol.configuration import load_toml
 from protocol.registry import Registry
 from robot_agent.config import AgentConfig
-from tests.delivery_site import wait_until
+from tests.waiting import wait_until
 
 
 def test_a_robot_with_a_safety_fault_is_left_to_a_person(folder: RunFolder):

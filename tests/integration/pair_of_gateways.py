@@ -13,10 +13,11 @@ from learner.ingestion.gateway_report import GatewayReport, HeardReport
 from protocol.codec import encode_episode
 from robot_agent.delivery.outbox import Outbox
 from robot_agent.delivery.uplink import Uplink
-from tests.delivery_site import DeliverySite, make_site, wait_until
+from tests.delivery_site import DeliverySite, make_site
 from tests.episodes import make_episode
 from tests.free_ports import free_port
 from tests.peer import Peer
+from tests.waiting import wait_until
 
 
 @dataclass

@@ -28,10 +28,11 @@ from protocol.messages import FromReleaseServer, ReleaseList, ReleasePin
 from protocol.registry import Registry
 from protocol.security import load_curve_keys, load_release_secret
 from tests.chaos.independent_reader import read_store
-from tests.delivery_site import STORE_BYTES, wait_until
+from tests.delivery_site import STORE_BYTES
 from tests.free_ports import free_port
 from tests.protocol.older_versions import complaints
 from tests.releases import make_release
+from tests.waiting import wait_until
 
 AGENT = Path(__file__).parent / "a_strangers_agent"
 NAME = "stranger"

@@ -21,11 +21,12 @@ from learner.config import GatewayConfig, MetricsConfig
 from learner.ingestion.gateway import Gateway
 from protocol.http_server import AT_ONCE
 from protocol.registry import Registry
-from tests.delivery_site import ROOT, STORE_BYTES, wait_until
+from tests.delivery_site import ROOT, STORE_BYTES
 from tests.free_ports import free_port
 from tests.learner.monitoring.exported import Exported
 from tests.robot_agent.agent_process import Table, command, simulated_bin
 from tests.robot_agent.simulated_agent import FAULTY_ROBOT, SIMULATED_CAMERA
+from tests.waiting import wait_until
 
 SAFETY_STATUS = 3
 IDLE = 300
@@ -139,7 +140,7 @@ def test_an_agents_own_endpoint_is_found_and_agrees_with_the_learner(
         )
 
     wait_until(lambda: "arm" in targets(gateway) or agent.poll() is not None, "it is listed", 90)
-    wait_until(lambda: made() >= 3, "attempts are counted", deadline_s=60)
+    wait_until(lambda: made() >= 3, "attempts are counted", within_s=60)
     found = Exported(targets(gateway)["arm"])
     # It has no release and no thermometer.
     absent = {
@@ -180,7 +181,7 @@ def test_the_learner_knows_of_a_fault_also_when_it_ended_the_agent(
     wait_until(
         lambda: Exported(gateway.metrics_endpoint).value(metric, robot="arm") == 1,
         "the fault is exported",
-        deadline_s=120,
+        within_s=120,
     )
     if fault == "safety-fault":
         assert agent.wait(60) == SAFETY_STATUS

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.delivery_site import wait_until
 from tests.emulated_arms.arm_faults import (
     FINAL,
     KILLED,
@@ -26,6 +25,7 @@ from tests.emulated_arms.arm_faults import (
 )
 from tests.emulated_arms.robot_cell import RobotCell, robot_cell
 from tests.emulators.v4l2_camera import SIZE_PX, build, emulated_camera
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import subprocess
 from protocol.errors import ConfigurationError
 from robot_agent.delivery.outbox import outbox_counts
 from tests.chaos.independent_reader import compare, read_store
-from tests.delivery_site import DeliverySite, wait_until
+from tests.delivery_site import DeliverySite
+from tests.waiting import wait_until
 
 EPISODES = 400
 ROBOTS = ("arm-a", "arm-b")

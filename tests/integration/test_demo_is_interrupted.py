@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from fleet.commands.output import EXIT_NOT_WELL
 from tests.integration.fleet_runs import demo_arguments
+from tests.waiting import wait_until
 
 ROBOTS = 2
 
@@ -38,13 +38,6 @@ def start_demo() -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
     for demo in started:
         demo.kill()
         demo.wait()
-
-
-def wait_until(condition: Callable[[], bool], what: str, within_s: float = 150.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.1)
 
 
 def stored_by_robot(out: Path) -> dict[str, int]:
@@ -85,16 +78,16 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 def test_ctrl_c_keeps_what_was_stored_and_a_second_session_goes_on(tmp_path: Path, start_demo):
     out = tmp_path / "run"
     first = start_demo(out)
-    wait_until(lambda: every_robot_delivered(out, 10, beyond={}), "first episodes are stored")
+    wait_until(lambda: every_robot_delivered(out, 10, beyond={}), "first episodes are stored", 150)
     family = psutil.Process(first.pid).children(recursive=True)
     robbed = agents_of(first)[0]
     robbed.kill()
     wait_until(lambda: not alive([robbed]), "the agent is killed")
     then = stored_by_robot(out)
-    wait_until(lambda: every_robot_delivered(out, 10, beyond=then), "the killed agent is back")
+    wait_until(lambda: every_robot_delivered(out, 10, beyond=then), "the killed agent is back", 150)
     first.send_signal(signal.SIGINT)
     assert first.wait(120) == 130
-    wait_until(lambda: not alive(family), "every process has ended", within_s=20)
+    wait_until(lambda: not alive(family), "every process has ended")
     before = json.loads((out / "summary.json").read_text())
     assert before["interrupted"]
     assert list(before["restarts"].values()) == [1]
@@ -103,14 +96,14 @@ def test_ctrl_c_keeps_what_was_stored_and_a_second_session_goes_on(tmp_path: Pat
     assert before["episodes_left_in_outboxes"] == 0
 
     second = start_demo(out)
-    wait_until(lambda: stored_in(out) > before["episodes_stored"] + 20, "more are stored")
+    wait_until(lambda: stored_in(out) > before["episodes_stored"] + 20, "more are stored", 150)
     orphans = psutil.Process(second.pid).children(recursive=True)
     second.kill()
     second.wait()
-    wait_until(lambda: not alive(orphans), "a killed demo leaves no orphan", within_s=30)
+    wait_until(lambda: not alive(orphans), "a killed demo leaves no orphan")
 
     third = start_demo(out)
-    wait_until(lambda: stored_in(out) > before["episodes_stored"] + 40, "and still more")
+    wait_until(lambda: stored_in(out) > before["episodes_stored"] + 40, "and still more", 150)
     os.kill(third.pid, signal.SIGTERM)
     assert third.wait(120) == 130
     after = json.loads((out / "summary.json").read_text())

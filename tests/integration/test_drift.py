@@ -11,9 +11,10 @@ from learner.ingestion.gateway import Gateway
 from protocol.codec import encode_episode
 from protocol.episode import Mode
 from protocol.messages import Drift
-from tests.delivery_site import DeliverySite, wait_until
+from tests.delivery_site import DeliverySite
 from tests.episodes import make_episode
 from tests.free_ports import free_port
+from tests.waiting import wait_until
 
 
 def deliver(site: DeliverySite, successes: int, failures: int) -> None:

@@ -18,11 +18,12 @@ from protocol.messages import Refusal, RobotStatus, Stop, StopConfirmation, Stop
 from robot_agent.safety.emergency_stop import EmergencyStop
 from robot_agent.safety.stop_latch import StopLatch
 from robot_agent.safety.stop_orders import StopOrders
-from tests.delivery_site import DeliverySite, make_heartbeat, wait_until
+from tests.delivery_site import DeliverySite, make_heartbeat
 from tests.disks import ext4_disk, frozen
 from tests.free_ports import free_port
 from tests.peer import Peer
 from tests.robot_agent.drawn_robot import DrawnRobot
+from tests.waiting import wait_until
 
 
 @pytest.fixture

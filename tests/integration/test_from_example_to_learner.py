@@ -11,8 +11,9 @@ from fleet.operator import operator_connection
 from fleet.run_folder import RunFolder
 from fleet.status import StatusClient
 from protocol.errors import GraspFleetError
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import ROOT
 from tests.free_ports import free_port
+from tests.waiting import wait_until
 
 
 def test_a_lab_enrols_a_robot_starts_its_learner_and_asks_for_the_status(tmp_path: Path):

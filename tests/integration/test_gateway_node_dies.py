@@ -18,13 +18,14 @@ from fleet.verification import verify
 from protocol.codec import encode_episode
 from protocol.errors import GraspFleetError
 from protocol.messages import StatusReply
-from tests.delivery_site import DeliverySite, wait_until
+from tests.delivery_site import DeliverySite
 from tests.episodes import make_episode
 from tests.free_ports import free_port
 from tests.integration.test_node_failures import Lab, Table, add_node
 from tests.integration.test_node_failures import cluster as cluster  # a fixture
 from tests.integration.test_node_failures import lab as lab
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES
+from tests.waiting import wait_until
 
 ROBOTS = 20
 PLACES = ("ingestion-1", "ingestion-2")

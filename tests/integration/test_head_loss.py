@@ -15,8 +15,8 @@ import pytest
 
 from tests.chaos.fleet_under_fire import LIGHT_TRAINING, FirePlan, FleetUnderFire
 from tests.chaos.learner_processes import ACTORS, CONTROL, RAYLET, is_alive, name_of
-from tests.delivery_site import wait_until
 from tests.free_ports import free_port
+from tests.waiting import wait_until
 
 DEADLINE_S = 300.0
 END_S = 50.0

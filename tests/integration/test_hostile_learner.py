@@ -16,9 +16,10 @@ import zmq
 from protocol.codec import encode_episode
 from protocol.security import load_curve_keys
 from robot_agent.releases.receiver import ReleaseReceiver
-from tests.delivery_site import DeliverySite, wait_until
+from tests.delivery_site import DeliverySite
 from tests.episodes import make_episode
 from tests.releases import CALIBRATION, SIGNING_KEY, SIZE_PX, make_release
+from tests.waiting import wait_until
 
 Say = Callable[..., None]
 EPISODES = 40

@@ -21,10 +21,11 @@ import pytest
 from protocol.codec import encode_episode
 from robot_agent.delivery.outbox_file import FILE_NAME
 from tests.chaos.independent_reader import compare, read_store
-from tests.delivery_site import DeliverySite, make_site, wait_until
+from tests.delivery_site import DeliverySite, make_site
 from tests.episodes import make_episode, make_image
 from tests.faulty_link import FaultyLink
 from tests.hostile_peer import SPOOL, HostilePeer
+from tests.waiting import wait_until
 
 EPISODES = 60
 MEMORY_MB = 400

@@ -19,9 +19,10 @@ from protocol.limits import LOGGED_REFUSALS
 from protocol.message_rate import MessageRate
 from protocol.messages import Ack, Refusal, Welcome
 from tests.curve_client import CurveClient
-from tests.delivery_site import DeliverySite, make_heartbeat, wait_until
+from tests.delivery_site import DeliverySite, make_heartbeat
 from tests.episodes import make_episode
 from tests.peer import Peer
+from tests.waiting import wait_until
 
 MIB = 2**20
 

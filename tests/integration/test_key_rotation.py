@@ -35,10 +35,11 @@ from robot_agent.delivery.outbox import Outbox
 from robot_agent.delivery.uplink import Uplink
 from robot_agent.learner_keys import LearnerKeys
 from robot_agent.releases.receiver import ReleaseReceiver
-from tests.delivery_site import STORE_BYTES, confirm_stop, make_heartbeat, wait_until
+from tests.delivery_site import STORE_BYTES, confirm_stop, make_heartbeat
 from tests.episodes import make_episode
 from tests.free_ports import free_port
 from tests.releases import CALIBRATION, SIZE_PX, make_release
+from tests.waiting import wait_until
 
 
 class Robot:

@@ -9,9 +9,10 @@ import pytest
 from learner.ingestion.gateway import Gateway
 from protocol.limits import MAX_QUEUED_BYTES
 from protocol.messages import LearnerCondition
-from tests.delivery_site import STORE_BYTES, DeliverySite, wait_until
+from tests.delivery_site import STORE_BYTES, DeliverySite
 from tests.learner.monitoring.test_metrics import REPORT
 from tests.peer import Peer
+from tests.waiting import wait_until
 
 
 def condition(gateway: Gateway) -> LearnerCondition:

@@ -14,9 +14,10 @@ from robot_agent.delivery.outbox import Outbox
 from robot_agent.delivery.outbox_file import FILE_NAME
 from robot_agent.delivery.uplink import Uplink
 from tests.chaos.independent_reader import compare, read_store
-from tests.delivery_site import DeliverySite, wait_until
+from tests.delivery_site import DeliverySite
 from tests.episodes import make_episode
 from tests.faulty_link import FaultyLink
+from tests.waiting import wait_until
 
 NOTICED_WITHIN_S = 90.0
 """A connection that died without a word is given up, and another one made, well within this."""

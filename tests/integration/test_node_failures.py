@@ -29,9 +29,10 @@ from learner.training.workers import run_team
 from protocol.configuration import load_toml
 from protocol.errors import GraspFleetError
 from protocol.registry import Registry
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import ROOT
 from tests.free_ports import free_port
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store
+from tests.waiting import wait_until
 
 Table = dict[str, Any]
 _RAY_MEMORY = {"object_store_memory": 80_000_000}

@@ -20,8 +20,9 @@ from fleet.run_folder import RunFolder
 from protocol.errors import ConfigurationError
 from robot_agent.delivery.outbox import outbox_counts
 from tests.chaos.independent_reader import read_store
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import ROOT
 from tests.ssh_machines import SshMachine, two_ssh_machines
+from tests.waiting import wait_until
 
 ROBOTS = 2
 CHANCE, MARGIN = 0.5, 0.2

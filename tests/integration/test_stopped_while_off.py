@@ -12,9 +12,10 @@ from fleet.robot_stops import StopOrder
 from fleet.toml_text import toml_text
 from learner.ingestion.gateway import Gateway
 from robot_agent.safety.stop_latch import StopLatch
-from tests.delivery_site import ROOT, DeliverySite, wait_until
+from tests.delivery_site import ROOT, DeliverySite
 from tests.robot_agent.agent_process import command, simulated_bin
 from tests.robot_agent.recorded_robot import MOTIONS
+from tests.waiting import wait_until
 
 SAFETY_STATUS = 3
 

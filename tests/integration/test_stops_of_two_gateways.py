@@ -8,9 +8,10 @@ import pytest
 
 from fleet.robot_stops import StopOrder, StopOutcome
 from learner.ingestion.gateway import Gateway
-from tests.delivery_site import DeliverySite, make_site, wait_until
+from tests.delivery_site import DeliverySite, make_site
 from tests.integration.pair_of_gateways import Pair
 from tests.integration.test_fleet_stop import agent, resume, status_of
+from tests.waiting import wait_until
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import pytest
 from learner.ingestion.gateway import Gateway
 from protocol.codec import encode_episode
 from protocol.messages import Refusal, Welcome
-from tests.delivery_site import DeliverySite, wait_until
+from tests.delivery_site import DeliverySite
 from tests.episodes import make_episode
 from tests.peer import Peer
+from tests.waiting import wait_until
 
 
 @pytest.fixture

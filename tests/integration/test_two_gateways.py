@@ -11,9 +11,10 @@ import pytest
 
 from fleet.verification import verify
 from learner.store.stored_episode import Arrival
-from tests.delivery_site import DeliverySite, wait_until
+from tests.delivery_site import DeliverySite
 from tests.integration.pair_of_gateways import Pair, Seat, pair_of_gateways, stored
 from tests.silent_server import silent_server
+from tests.waiting import wait_until
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from fleet.verification import verify
 from protocol.codec import encode_episode
 from protocol.messages import Redirect, Refusal, Welcome
-from tests.delivery_site import wait_until
 from tests.episodes import make_episode
 from tests.integration.pair_of_gateways import Pair, pair_of_gateways, stored
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_some_robots_of_a_crowded_gateway_move_and_nothing_is_lost_or_doubled(
         assert second.gateway is not None
         return len(second.gateway.report().sessions)
 
-    wait_until(lambda: moved() >= 2, "two robots have moved", deadline_s=60)
+    wait_until(lambda: moved() >= 2, "two robots have moved", within_s=60)
     for robot in robots:
         robot.deliver(5)
     written = sum(robot.written for robot in robots)

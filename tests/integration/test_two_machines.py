@@ -13,8 +13,9 @@ from protocol.errors import ConfigurationError
 from robot_agent.delivery.outbox import outbox_counts
 from robot_agent.delivery.outbox_file import FILE_NAME
 from tests.chaos.independent_reader import compare, read_store
-from tests.delivery_site import DeliverySite, make_site, wait_until
+from tests.delivery_site import DeliverySite, make_site
 from tests.network_namespaces import NETWORK, Machine, connect, two_machines
+from tests.waiting import wait_until
 
 PORT = 5701
 RECONNECTED_WITHIN_S = 90.0

@@ -18,9 +18,10 @@ from protocol.messages import Heartbeat
 from robot_agent.config import OutboxConfig
 from robot_agent.delivery.outbox import Outbox
 from robot_agent.delivery.outbox_file import FILE_NAME
-from tests.delivery_site import DeliverySite, make_heartbeat, wait_until
+from tests.delivery_site import DeliverySite, make_heartbeat
 from tests.disks import small_disk
 from tests.episodes import make_episode
+from tests.waiting import wait_until
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from protocol.messages import (
     Tombstone,
     Welcome,
 )
-from tests.delivery_site import DeliverySite, make_heartbeat, make_site, wait_until
+from tests.delivery_site import DeliverySite, make_heartbeat, make_site
 from tests.episodes import make_episode
 from tests.peer import SPOOL, Peer
+from tests.waiting import wait_until
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from protocol.codec import encode_episode, encode_message
 from protocol.key_notice import notice_beside, sign_key_notice, write_key_notice
 from protocol.messages import WIRE_VERSION, Ack, KeyNotice, Refusal, Welcome
 from protocol.sockets import bind
-from tests.delivery_site import DeliverySite, make_heartbeat, wait_until
+from tests.delivery_site import DeliverySite, make_heartbeat
 from tests.episodes import make_episode
 from tests.peer import Peer
+from tests.waiting import wait_until
 
 
 @pytest.fixture

@@ -23,10 +23,11 @@ from learner.networks import build_network
 from learner.training.checkpoint_folder import LocalFolder
 from learner.training.checkpoints import Checkpoints
 from learner.training.step import Training
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import ROOT
 from tests.disks import small_disk
 from tests.free_ports import free_port
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store
+from tests.waiting import wait_until
 
 Table = dict[str, Any]
 
@@ -232,7 +233,7 @@ def test_ctrl_c_while_the_learner_starts_ends_it_without_a_traceback(tmp_path: P
     table = make_table(tmp_path, "")
     learner = start(tmp_path, table)
     process = psutil.Process(learner.pid)
-    wait_until(lambda: has_reached(process, reached), f"{reached} is there", deadline_s=60)
+    wait_until(lambda: has_reached(process, reached), f"{reached} is there", within_s=60)
     learner.send_signal(signal.SIGINT)
     status, stderr = end_of(learner)
     assert status == 130, stderr
@@ -292,19 +293,19 @@ def test_a_killed_trainer_comes_back_from_its_checkpoint_and_numbers_releases_up
                 len(list(checkpoints.glob("*.safetensors"))) > 1 and len(releases(tmp_path)) > 1
             ),
             "two checkpoints and two releases",
-            deadline_s=120,
+            within_s=120,
         )
         killed = training_actor()
         assert killed is not None
         psutil.Process(killed).send_signal(signal.SIGKILL)
-        wait_until(lambda: not psutil.pid_exists(killed), "the trainer's end", deadline_s=30)
+        wait_until(lambda: not psutil.pid_exists(killed), "the trainer's end", within_s=30)
         lines, last = len(metrics(tmp_path)), releases(tmp_path)[-1]
         resumed_from = max(int(path.stem) for path in checkpoints.glob("*.safetensors"))
 
         wait_until(
             lambda: len(metrics(tmp_path)) > lines + 1 and releases(tmp_path)[-1] > last,
             "a release after the restart",
-            deadline_s=120,
+            within_s=120,
         )
         after = metrics(tmp_path)[lines:]
         assert training_actor() not in (None, killed)
@@ -327,7 +328,7 @@ def test_two_workers_train_live_and_stop_in_order(tmp_path: Path, ray_address: s
     table["training"]["workers"] = 2
     learner = start(tmp_path, table)
     try:
-        wait_until(lambda: len(releases(tmp_path)) > 1, "two releases", deadline_s=240)
+        wait_until(lambda: len(releases(tmp_path)) > 1, "two releases", within_s=240)
         learner.send_signal(signal.SIGTERM)
         status, stderr = end_of(learner)
         assert status == 0, stderr

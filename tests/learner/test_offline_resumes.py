@@ -20,8 +20,8 @@ from fleet.toml_text import toml_text
 from learner.config import LearnerConfig
 from learner.offline import OfflineRun
 from protocol.configuration import load_toml
-from tests.delivery_site import wait_until
 from tests.learner.spot_task import SIDE_PX, fill_store
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 VISITS = 60

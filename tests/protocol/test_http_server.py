@@ -14,7 +14,7 @@ import pytest
 from protocol.errors import ConfigurationError
 from protocol.http_server import AT_ONCE, HttpServer, Page
 from protocol.recent_value import RecentValue
-from tests.delivery_site import wait_until
+from tests.waiting import wait_until
 
 Serve = Callable[..., HttpServer]
 Connect = Callable[[HttpServer, bytes], socket.socket]
@@ -91,7 +91,7 @@ def test_a_request_has_one_deadline_however_often_it_says_something(serve: Serve
     server = serve(request_within_s=0.5)
     dripping = connect(server, UNFINISHED)
     dripping.settimeout(0.05)
-    wait_until(lambda: is_cut(dripping), "the connection is cut", deadline_s=20)
+    wait_until(lambda: is_cut(dripping), "the connection is cut", within_s=20)
     assert read(server) == b"text"
 
 

@@ -11,7 +11,7 @@ import zmq
 
 from protocol.errors import ConfigurationError
 from protocol.registry import Member, Registry
-from tests.delivery_site import wait_until
+from tests.waiting import wait_until
 
 ARM = Member(name="arm", role="robot")
 

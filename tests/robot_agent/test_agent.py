@@ -21,7 +21,7 @@ from robot_agent.calibrating.own_motion import load_or_find
 from robot_agent.config import AgentConfig, OutboxConfig
 from robot_agent.delivery.outbox import Outbox
 from robot_agent.drivers import open_camera, open_robot
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import ROOT
 from tests.robot_agent.agent_process import (
     Table,
     command,
@@ -32,6 +32,7 @@ from tests.robot_agent.agent_process import (
     written,
 )
 from tests.robot_agent.simulated_agent import make_site
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_an_aborted_attempt_is_spooled_and_the_process_goes_on(tmp_path: Path, c
     state = with_calibration(tmp_path, table, calibration)
     agent = subprocess.Popen(command("--config", write_toml(tmp_path, table)), cwd=ROOT)
     try:
-        wait_until(lambda: written(state) >= 3, "three attempts in the outbox", deadline_s=60)
+        wait_until(lambda: written(state) >= 3, "three attempts in the outbox", within_s=60)
         assert agent.poll() is None
     finally:
         agent.kill()
@@ -98,7 +99,7 @@ def test_an_attempt_for_which_there_is_no_room_is_kept_when_the_agent_is_stopped
             command("--config", write_toml(tmp_path, table)), cwd=ROOT, stderr=stderr
         )
     try:
-        wait_until(lambda: "the robot waits" in log.read_text(), "a full outbox", deadline_s=60)
+        wait_until(lambda: "the robot waits" in log.read_text(), "a full outbox", within_s=60)
         assert written(state) == 0
         agent.terminate()
         wait_until(lambda: written(state) == 1, "the attempt is kept")
@@ -114,7 +115,7 @@ def test_a_hand_that_cannot_leave_makes_a_record_and_a_pause(tmp_path: Path, cal
     toml = write_toml(tmp_path, table)
     agent = subprocess.Popen(command("--config", toml), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
-        wait_until(lambda: written(state) >= 2, "two attempts in the outbox", deadline_s=60)
+        wait_until(lambda: written(state) >= 2, "two attempts in the outbox", within_s=60)
     finally:
         agent.kill()
         _, stderr = agent.communicate()
@@ -135,7 +136,7 @@ def test_an_attempt_that_no_learner_would_accept_is_said_and_the_next_one_made(
         text=True,
     )
     try:
-        wait_until(lambda: written(state) >= 1, "an attempt in the outbox", deadline_s=60)
+        wait_until(lambda: written(state) >= 1, "an attempt in the outbox", within_s=60)
     finally:
         agent.kill()
         _, stderr = agent.communicate()
@@ -152,7 +153,7 @@ def test_a_second_signal_ends_the_agent_at_once(tmp_path: Path, calibration: byt
         return agent.poll() is not None
 
     try:
-        wait_until(lambda: written(state) >= 1, "an attempt in the outbox", deadline_s=60)
+        wait_until(lambda: written(state) >= 1, "an attempt in the outbox", within_s=60)
         # After the first signal it would wait for a learner that is not there.
         wait_until(ended, "it ends")
         assert agent.returncode == -signal.SIGTERM

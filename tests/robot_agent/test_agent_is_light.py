@@ -13,10 +13,11 @@ from protocol.errors import ConfigurationError
 from protocol.release_manifest import CollectionSettings
 from protocol.security import load_release_secret
 from robot_agent.delivery.outbox import outbox_counts
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import ROOT
 from tests.releases import make_manifest
 from tests.robot_agent.agent_process import make_table
 from tests.robot_agent.drawn_robot import CAMERA, FOV_DEG
+from tests.waiting import wait_until
 
 LIMIT_MB = 150
 ATTEMPTS = 12
@@ -39,7 +40,7 @@ def test_an_agent_without_a_simulator_stays_under_150_mb(tmp_path: Path):
     command = [sys.executable, "-m", "robot_agent", "--config", str(config)]
     with subprocess.Popen(command, cwd=ROOT) as agent:
         try:
-            wait_until(made_attempts, "attempts with the release", deadline_s=60)
+            wait_until(made_attempts, "attempts with the release", within_s=60)
             peak_mb = peak_resident_mb(agent.pid)
             loaded = Path(f"/proc/{agent.pid}/maps").read_text()
         finally:

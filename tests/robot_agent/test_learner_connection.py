@@ -14,7 +14,8 @@ import pytest
 
 from protocol.sockets import SocketLimits
 from robot_agent.learner_connection import LearnerConnection
-from tests.delivery_site import DeliverySite, make_site, wait_until
+from tests.delivery_site import DeliverySite, make_site
+from tests.waiting import wait_until
 
 
 @pytest.fixture

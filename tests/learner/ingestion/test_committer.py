@@ -19,9 +19,9 @@ from protocol.codec import digest, encode_episode
 from protocol.limits import LOGGED_REFUSALS
 from protocol.messages import Ack, EpisodeSubmission, Refusal
 from protocol.refusal_log import RefusalLog
-from tests.delivery_site import wait_until
 from tests.episodes import make_episode
 from tests.stored_records import SPOOL, data_file, wipe_trees
+from tests.waiting import wait_until
 
 MAX_BYTES = 10**8
 

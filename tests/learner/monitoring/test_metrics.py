@@ -26,10 +26,11 @@ from learner.monitoring.training_report import TrainingReport
 from protocol.codec import encode_episode, encode_message, read_episode_meta
 from protocol.episode import Episode, Label, Mode
 from protocol.messages import Heartbeat, RobotHealth, Tombstone
-from tests.delivery_site import ROOT, DeliverySite, make_heartbeat, make_site, wait_until
+from tests.delivery_site import ROOT, DeliverySite, make_heartbeat, make_site
 from tests.episodes import make_episode
 from tests.learner.monitoring.exported import Exported
 from tests.peer import SPOOL, Peer
+from tests.waiting import wait_until
 
 HEALTH = RobotHealth(
     outbox_limit_bytes=2_000_000_000,

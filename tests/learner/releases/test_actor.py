@@ -22,7 +22,8 @@ from robot_agent.learner_keys import LearnerKeys
 from robot_agent.releases.receiver import ReleaseReceiver
 from tests.chaos.learner_processes import RELEASES, LearnerProcesses
 from tests.free_ports import free_port
-from tests.releases import CALIBRATION, SIZE_PX, enrol, make_curve_keys, make_release, wait_until
+from tests.releases import CALIBRATION, SIZE_PX, enrol, make_curve_keys, make_release
+from tests.waiting import wait_until
 
 
 @pytest.fixture

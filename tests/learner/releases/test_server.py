@@ -17,7 +17,8 @@ from protocol.messages import (
     ReleaseSubscription,
 )
 from tests.learner.releases.served_fleet import Fleet, ask, receive
-from tests.releases import make_release, wait_until
+from tests.releases import make_release
+from tests.waiting import wait_until
 
 
 def test_a_subscriber_hears_of_the_current_release_and_of_every_newer_one(fleet: Fleet):

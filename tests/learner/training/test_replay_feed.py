@@ -26,9 +26,10 @@ from learner.training.team import Team
 from protocol.codec import digest, encode_episode
 from protocol.episode import Episode
 from protocol.hand_eye import HandEyeMap
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import ROOT
 from tests.episodes import make_episode
 from tests.stored_records import wipe_trees
+from tests.waiting import wait_until
 
 STORE_BYTES = 2**27
 SIDE_PX = 64

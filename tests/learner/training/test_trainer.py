@@ -7,6 +7,8 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,15 @@ from learner.config import (
 )
 from learner.monitoring.training_report import TrainingReport
 from learner.store.episode_store import EpisodeStore
+from learner.training.batch_statistics import measure_statistics
 from learner.training.trainer import Trainer
 from protocol.errors import ConfigurationError
 from protocol.release import unpack_release
 from protocol.security import load_release_secret
 from robot_agent.policy.q_function import QFunction
-from tests.delivery_site import wait_until
 from tests.disks import small_disk
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, TRUE_MAP, fill_store
+from tests.waiting import wait_until
 
 
 def make_config(folder: Path, *, run_folder: Path | None = None, **training: Any) -> LearnerConfig:
@@ -132,7 +135,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    wait_until(condition, what, deadline_s=90)
+    wait_until(condition, what, within_s=90)
 
 
 def test_it_releases_what_a_robot_can_load_and_goes_on_after_a_restart(folder: Path):
@@ -226,6 +229,42 @@ def test_weights_that_got_worse_than_the_release_in_use_are_held_back_also_after
 
     assert f"worse than that of release {released} by" in fleet.withheld[0]
     assert fleet.withheld[0] in caplog.text
+
+
+@pytest.mark.slow
+def test_a_release_made_while_training_goes_on_has_the_batch_statistics_of_its_own_weights(
+    folder: Path,
+):
+    config, fleet = replace(make_config(folder), network="levine2016"), Fleet()
+    with training(config, fleet) as trainer:
+        until(lambda: bool(fleet.released), "a release")
+    key = load_release_secret(config.keys.release_secret).public_key()
+    release = unpack_release(fleet.released[0][1], key)
+    released = trainer._releases._builder.weights_of(release)
+
+    measured, step = trainer._training.averaged.copied(), int(release.manifest.metrics["step"])
+    weights = {name: value for name, value in released.items() if "running" not in name}
+    measured.network.load_state_dict(weights, strict=False)
+    measure_statistics(measured, partial(trainer._mixture.draw_aside, step))
+    own = measured.network.state_dict()
+    statistics = released.keys() - weights.keys()
+    assert len(statistics) == 2 * 16
+    for name in statistics:
+        torch.testing.assert_close(released[name], own[name], rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize(("network", "at_once"), [("patch", True), ("levine2016", False)])
+def test_weights_with_batch_normalisation_wait_for_what_they_are_measured_on(
+    folder: Path, network: str, *, at_once: bool
+):
+    trainer = Trainer(replace(make_config(folder), network=network), Fleet())
+    assert trainer._may_judge == at_once
+    trainer._feed.start()
+    try:
+        until(trainer._feed.opened.is_set, "the replay is filled")
+        assert trainer._may_judge
+    finally:
+        trainer._feed.close()
 
 
 @pytest.mark.parametrize("limit", [{"first_after_attempts": 41}, {"max_visits": 1.0}])

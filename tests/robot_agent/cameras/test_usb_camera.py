@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from protocol.episode import ImageArray
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import ROOT
 from tests.emulators.v4l2_camera import (
     AUTO_FOCUS,
     AUTO_WHITE_BALANCE,
@@ -31,6 +31,7 @@ from tests.emulators.v4l2_camera import (
     emulated_camera,
 )
 from tests.robot_agent.cameras.recordings import SIDE_PX, numbered_picture
+from tests.waiting import wait_until
 
 PICTURES = 256
 Said = dict[str, Any]
@@ -304,7 +305,7 @@ def test_a_camera_that_fails_is_an_error_and_comes_back_by_itself(
     assert said["error"] == "CameraError"
     assert words in said["words"]
     mend(camera)
-    wait_until(lambda: "number" in running.capture(), "pictures again", deadline_s=20)
+    wait_until(lambda: "number" in running.capture(), "pictures again", within_s=20)
 
 
 def test_a_camera_that_is_not_there_is_said_at_once(camera: EmulatedCamera, running: Process):

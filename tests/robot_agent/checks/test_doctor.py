@@ -29,11 +29,12 @@ from robot_agent.delivery.outbox_file import claim
 from robot_agent.robots.check_result import CheckResult, Verdict
 from robot_agent.safety.emergency_stop import EmergencyStop
 from robot_agent.safety.stop_latch import Stop, StopLatch
-from tests.delivery_site import DeliverySite, make_site, wait_until
+from tests.delivery_site import DeliverySite, make_site
 from tests.free_ports import free_port
 from tests.robot_agent.agent_process import ask, simulated_bin
 from tests.robot_agent.drawn_robot import DrawnRobot
 from tests.robot_agent.simulated_agent import make_config
+from tests.waiting import wait_until
 
 NAME = "robot-1"
 

@@ -12,7 +12,8 @@ from robot_agent.releases.download import MAX_UNDER_WAY
 from robot_agent.releases.receiver import ReleaseReceiver
 from tests.metered_link import MeteredLink
 from tests.release_bench import CHUNK_BYTES, Bench, take
-from tests.releases import make_release, make_similar_release, wait_until
+from tests.releases import make_release, make_similar_release
+from tests.waiting import wait_until
 
 
 def fetch_half(bench: Bench, link: MeteredLink, size_bytes: int) -> ReleaseReceiver:

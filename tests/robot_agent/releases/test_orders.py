@@ -14,7 +14,8 @@ from learner.releases.server import ReleaseServer
 from protocol.messages import ReleaseAnnouncement, ReleaseOrder, SignedOrder
 from protocol.release_order import sign_order
 from tests.release_bench import Bench, take
-from tests.releases import OTHER_KEY, SIGNING_KEY, make_release, wait_until
+from tests.releases import OTHER_KEY, SIGNING_KEY, make_release
+from tests.waiting import wait_until
 
 
 def serving(bench: Bench, *versions: int) -> ReleaseServer:

@@ -7,7 +7,8 @@ import pytest
 from protocol.registry import Registry
 from robot_agent.learner_connection import LearnerConnection
 from tests.release_bench import CHUNK_BYTES, Bench, stay_score, take
-from tests.releases import make_curve_keys, make_release, wait_until
+from tests.releases import make_curve_keys, make_release
+from tests.waiting import wait_until
 
 
 def test_each_new_release_arrives_and_is_taken_once(bench: Bench):

@@ -16,8 +16,9 @@ from protocol.messages import (
     ToReleaseServer,
 )
 from tests.release_bench import CHUNK_BYTES, Bench, take
-from tests.releases import make_release, wait_until
+from tests.releases import make_release
 from tests.silent_server import silent_server
+from tests.waiting import wait_until
 
 
 def announce(router: zmq.Socket[bytes], robot: bytes, version: int, data: bytes) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.release_bench import Bench, take
-from tests.releases import make_similar_release, wait_until
+from tests.releases import make_similar_release
+from tests.waiting import wait_until
 
 WEIGHTS = bytes(50_000)
 

@@ -17,8 +17,8 @@ from tests.releases import (
     make_manifest,
     make_release,
     make_score_graph,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 
 def _with_flipped_byte(data: bytes) -> bytes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,14 +15,6 @@ from tests.emulators.hurried_clock import HurriedClock
 from tests.emulators.pty_port import PtyPort
 
 ABOVE_BIN = GripperPose(x_m=0.04, y_m=-0.03, z_m=0.12, yaw_rad=0.6)
-LEAST_S = 10.0
-
-
-def until(happened: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + LEAST_S
-    while not happened():
-        assert time.monotonic() < end_s, "it never happened"
-        time.sleep(0.001)
 
 
 def site(folder: Path, **safety: float) -> RobotSite:

@@ -13,7 +13,8 @@ from protocol.episode import GripperPose
 from protocol.errors import PortGoneError, RobotError, SafetyFault
 from robot_agent.robots.gcode_arm import GcodeArm
 from tests.emulators.hurried_clock import HurriedClock
-from tests.robot_agent.robots.gcode_bench import ABOVE_BIN, LEAST_S, Bench, site, until
+from tests.robot_agent.robots.gcode_bench import ABOVE_BIN, Bench, site
+from tests.waiting import PATIENCE_S, wait_until
 
 
 def test_a_stop_of_another_thread_ends_a_motion_in_its_middle(each_uarm: Bench):
@@ -31,9 +32,9 @@ def test_a_stop_of_another_thread_ends_a_motion_in_its_middle(each_uarm: Bench):
 
         motion = threading.Thread(target=move)
         motion.start()
-        until(lambda: controller.is_moving)
+        wait_until(lambda: controller.is_moving, "the arm moves")
         arm.stop()
-        motion.join(LEAST_S)
+        motion.join(PATIENCE_S)
         stopped_at = list(controller.tip_mm)
         assert "stopped" in str(failures[0])
         assert controller.are_motors_on
@@ -62,7 +63,7 @@ def test_an_arm_whose_agent_is_killed_in_a_motion_is_held_by_another_process(eac
     controller.hurry = 1.0
     port, firmware = str(each_uarm.line.path), controller.firmware
     agent = subprocess.Popen([sys.executable, "-c", AGENT, port, firmware])
-    until(lambda: controller.is_moving)
+    wait_until(lambda: controller.is_moving, "the arm moves")
     agent.kill()
     agent.wait()
     assert controller.is_moving
@@ -138,7 +139,7 @@ def test_what_needs_a_person_is_a_safety_fault_and_nothing_moves_after_it(
     with bench.opened() as arm:
         arm.retreat()
         bench.controller.say(line)
-        until(lambda: not bench.controller._said)
+        wait_until(lambda: not bench.controller._said, "it is said")
         with pytest.raises(SafetyFault, match=f"arm-1: the controller .*{words}"):
             arm.move_to(ABOVE_BIN)
         moves = len(bench.controller.feeds_mm_min)
@@ -151,7 +152,7 @@ def test_a_controller_that_restarted_aborts_the_attempt_only(bench: Bench):
     with bench.opened() as arm:
         arm.retreat()
         bench.controller.say("@1")
-        until(lambda: not bench.controller._said)
+        wait_until(lambda: not bench.controller._said, "it is said")
         with pytest.raises(RobotError, match="restarted"):
             arm.move_to(ABOVE_BIN)
         assert arm.move_to(ABOVE_BIN).pose.x_m == pytest.approx(0.04, abs=1e-5)

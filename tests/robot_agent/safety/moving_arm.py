@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.delivery_site import ROOT, wait_until
+from tests.delivery_site import ROOT
 from tests.robot_agent.safety.recorder import Recorder
 from tests.robot_agent.safety.wire_robot import SET_POINT
+from tests.waiting import wait_until
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def moving_arm(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start an agent in a process group of its own; yield it once its arm moves."""
     with agent_of(folder, stall_s, **options) as agent:
-        wait_until(lambda: line.count(SET_POINT) >= 20, "the arm moves", deadline_s=30)
+        wait_until(lambda: line.count(SET_POINT) >= 20, "the arm moves", within_s=30)
         yield agent
 
 

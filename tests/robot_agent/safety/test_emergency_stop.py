@@ -15,8 +15,8 @@ from robot_agent.safety.stop_latch import Stop, StopLatch
 from robot_agent.safety.stop_orders import StopOrders
 from robot_agent.safety.watchdog import Watchdog
 from robot_agent.safety.watched_parts import Watch
-from tests.delivery_site import wait_until
 from tests.robot_agent.drawn_robot import DrawnRobot
+from tests.waiting import wait_until
 
 ORDER = StopMessage(order_id=b"o" * 16, by="operator")
 

@@ -13,10 +13,10 @@ import pytest
 
 from robot_agent.safety.guard import AT_REST, AT_WORK, SAFE, watch
 from robot_agent.safety.stop_latch import StopLatch
-from tests.delivery_site import wait_until
 from tests.robot_agent.safety.moving_arm import guard_of, is_gone, moving_arm
 from tests.robot_agent.safety.recorder import Recorder
 from tests.robot_agent.safety.wire_robot import CLOSED, HOLD, MAY_HOLD, SET_POINT, STOPPED
+from tests.waiting import wait_until
 
 
 @pytest.fixture

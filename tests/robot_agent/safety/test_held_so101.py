@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.delivery_site import wait_until
 from tests.robot_agent.robots.emulated_arms import EmulatedArm, emulated_so101
 from tests.robot_agent.safety.moving_arm import agent_of
 from tests.robot_agent.safety.test_guard import why_stopped
+from tests.waiting import wait_until
 
 SO101 = "robot_agent.robots.so101:SO101"
 
@@ -35,7 +35,7 @@ def test_an_so101_holds_where_it_is_with_limited_torque(tmp_path: Path, number: 
         emulated_so101(tmp_path, is_real_time=True) as arm,
         agent_of(tmp_path, stall_s=0.5, driver=SO101, reply_timeout_s=0.2) as agent,
     ):
-        wait_until(lambda: moves(arm), "the arm is in a motion", deadline_s=60)
+        wait_until(lambda: moves(arm), "the arm is in a motion", within_s=60)
         os.kill(agent.pid, number)
         wait_until(arm.is_held, "the arm is held")
         held_rad = arm.positions_rad

@@ -17,11 +17,12 @@ from learner.ingestion.gateway import Gateway
 from protocol.configuration import load_toml
 from robot_agent.config import AgentConfig
 from robot_agent.safety.stop_latch import StopLatch
-from tests.delivery_site import ROOT, STORE_BYTES, wait_until
+from tests.delivery_site import ROOT, STORE_BYTES
 from tests.robot_agent.agent_process import ask, command, written
 from tests.robot_agent.safety.recorder import Recorder
 from tests.robot_agent.safety.wire_agent import agent_toml
 from tests.robot_agent.safety.wire_robot import HOLD, SET_POINT
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_after_a_stop_the_attempt_is_aborted_and_only_a_person_lets_it_go_on(
 ):
     toml, state = agent_toml(tmp_path), tmp_path / "robot" / "state"
     with learner(tmp_path, toml) as gateway, running(toml) as agent:
-        wait_until(lambda: written(state) >= 1, "an attempt", deadline_s=60)
+        wait_until(lambda: written(state) >= 1, "an attempt", within_s=60)
         moved = line.count(SET_POINT)
         wait_until(lambda: line.count(SET_POINT) > moved + 10, "the next motion")
         (state / "STOP").touch()
@@ -94,7 +95,7 @@ def test_an_agent_that_is_killed_in_a_motion_leaves_a_held_arm_and_all_it_finish
 ):
     toml, state = agent_toml(tmp_path), tmp_path / "robot" / "state"
     with running(toml) as agent:
-        wait_until(lambda: written(state) >= 1, "an attempt", deadline_s=60)
+        wait_until(lambda: written(state) >= 1, "an attempt", within_s=60)
         agent.kill()
         wait_until(lambda: line.lines[-1][1] == HOLD, "the arm is held")
     wait_until(lambda: "holds still" in str(StopLatch(state).read()), "the stop is kept")
@@ -111,7 +112,7 @@ def test_space_in_the_agents_terminal_stops_it(tmp_path: Path, line: Recorder):
         os.chdir(ROOT)
         os.execv(sys.executable, command("--config", toml))
     try:
-        wait_until(lambda: line.count(SET_POINT) >= 20, "the arm moves", deadline_s=60)
+        wait_until(lambda: line.count(SET_POINT) >= 20, "the arm moves", within_s=60)
         os.write(terminal, b"x")
         assert StopLatch(state).read() is None
         os.write(terminal, b" ")
