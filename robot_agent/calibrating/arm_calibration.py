@@ -40,6 +40,7 @@ def calibrate_joints(
     Raises:
         ConfigurationError: a joint did not move through its model's range, there is none of a name
             in ``reverse`` or ``endless``, or the state folder cannot be written.
+        SafetyFault: the robot was stopped meanwhile.
         RobotError: a motor does not answer, or does not take its new zero.
     """
     model = arm.model
@@ -92,6 +93,7 @@ def calibrate_gripper(
 
     Raises:
         ConfigurationError: the joints are not calibrated.
+        SafetyFault: the robot was stopped meanwhile.
         RobotError: the motor does not answer, or the jaw does not move.
     """
     gripper = arm.gripper_motor
@@ -106,6 +108,7 @@ def calibrate_gripper(
         *(gripper.servos, clock),
         forget=lambda: msgspec.structs.replace(before, gripper=None).write(state_folder),
         closes_upwards=GRIPPER in reverse,
+        check=guide.check,
     )
     found = msgspec.structs.replace(before, gripper=scale)
     found.write(state_folder)

@@ -13,6 +13,7 @@ from robot_agent.arms.clock import Clock
 from robot_agent.arms.joint_calibration import GripperScale
 from robot_agent.arms.servo_group import ServoGroup
 from robot_agent.calibrating.joint_ranges import centre
+from robot_agent.robots.base import unwatched
 
 TORQUE = 0.2
 """Share of what the motor can do: it stops at a finger."""
@@ -26,7 +27,12 @@ NARROWEST_RAD = 0.3
 
 
 def find_ends(
-    jaw: ServoGroup, clock: Clock, *, forget: Callable[[], None], closes_upwards: bool = False
+    jaw: ServoGroup,
+    clock: Clock,
+    *,
+    forget: Callable[[], None],
+    closes_upwards: bool = False,
+    check: Callable[[], None] = unwatched,
 ) -> GripperScale:
     """Close and open the jaw until it stops; it ends open and limp.
 
@@ -35,6 +41,7 @@ def find_ends(
         clock: for every wait.
         forget: see ``centre``.
         closes_upwards: its counts grow as the jaw closes.
+        check: called before every motion and in its every cycle; what it raises ends the motion.
 
     Raises:
         RobotError: it does not answer, does not take its new zero, or does not move.
@@ -45,8 +52,8 @@ def find_ends(
     try:
         closing = SCALE_RAD if closes_upwards else -SCALE_RAD
         jaw.set_torque(True, TORQUE)
-        closed_rad = _seek(jaw, closing, clock)
-        open_rad = _seek(jaw, -closing, clock)
+        closed_rad = _seek(jaw, closing, clock, check)
+        open_rad = _seek(jaw, -closing, clock, check)
     finally:
         jaw.set_torque(False, TORQUE)
     if abs(open_rad - closed_rad) < NARROWEST_RAD:
@@ -57,8 +64,9 @@ def find_ends(
     return GripperScale(closed_rad=closed_rad, open_rad=open_rad)
 
 
-def _seek(jaw: ServoGroup, goal_rad: float, clock: Clock) -> float:
+def _seek(jaw: ServoGroup, goal_rad: float, clock: Clock, check: Callable[[], None]) -> float:
     """Drive slowly to ``goal_rad``; return where the jaw stopped."""
+    check()
     jaw.command(
         np.array([goal_rad]),
         speeds_rad_s=np.array([SPEED_RAD_S]),
@@ -68,6 +76,7 @@ def _seek(jaw: ServoGroup, goal_rad: float, clock: Clock) -> float:
     end_s = clock.monotonic_s() + LIMIT_S
     while clock.monotonic_s() < end_s:
         clock.sleep(CYCLE_S)
+        check()
         seen.append(float(jaw.read().positions_rad[0]))
         if len(seen) == STILL_CYCLES and max(seen) - min(seen) < STILL_RAD:
             return seen[-1]

@@ -72,6 +72,7 @@ def record_ranges(
         forget: see ``centre``.
 
     Raises:
+        SafetyFault: the robot was stopped meanwhile.
         RobotError: a motor does not answer, or does not take its new zero.
     """
     guide.confirm(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
-from functools import partial
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -23,33 +21,45 @@ from robot_agent.calibrating.guide import Guide
 from robot_agent.calibrating.jointed_robot import JointedRobot
 from robot_agent.calibrating.marker_board import MarkerBoard
 from robot_agent.calibrating.own_motion import find_hand_eye_map
+from robot_agent.cameras.base import Camera
 from robot_agent.cameras.detail import detailed
-from robot_agent.config import AgentConfig
+from robot_agent.config import AgentConfig, CameraConfig
 from robot_agent.delivery.outbox_file import claim
-from robot_agent.drivers import open_camera, open_robot
-from robot_agent.robots.base import Robot
-from robot_agent.safety.attended_robot import attended_robot
-from robot_agent.safety.stop_latch import StopLatch
+from robot_agent.drivers import open_camera
+from robot_agent.safety.attended_robot import AttendedRobot, attended_robot
+from robot_agent.safety.emergency_stop import EmergencyStop
 from robot_agent.safety.workspace import Workspace
 
 CLEAR_THE_WAY = (
     "The arm will move by itself: it rises, swings to its parking place, then goes above the bin. "
-    "Clear its reach, and keep your hands out of it."
+    "Clear its reach, and keep your hands out of it. Space or Ctrl-C stops it."
 )
 
 
 class CalibrationSession:
     """One robot while it is calibrated; to be used as a context."""
 
-    def __init__(self, config: AgentConfig, guide: Guide, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        guide: Guide,
+        emergency: EmergencyStop,
+        clock: Clock | None = None,
+    ) -> None:
         """Take the robot's state folder.
 
+        Args:
+            config: of the robot.
+            guide: tells and asks the person.
+            emergency: what stops the robot, looking already. Everything here raises SafetyFault
+                once it was stopped.
+            clock: for every wait.
+
         Raises:
-            SafetyFault: the robot was stopped, and no person has resumed it.
             ConfigurationError: its agent runs.
         """
-        StopLatch(config.state_folder).check(config.name)
         self._config = config
+        self._emergency = emergency
         self._guide = guide
         self._clock = clock or SystemClock()
         self._rng = np.random.default_rng(config.seed)
@@ -78,7 +88,12 @@ class CalibrationSession:
             ConfigurationError: ``only`` asks for it, and the robot has no joints of ours.
         """
         folder = self._config.state_folder
-        with self._uncalibrated_robot() as robot:
+        # As if it had never been calibrated: what there is may be of another.
+        with (
+            tempfile.TemporaryDirectory() as empty,
+            attended_robot(self._config, self._emergency, Path(empty)) as attended,
+        ):
+            robot = attended.bare
             if not isinstance(robot, JointedRobot):
                 if only is not None:
                     raise ConfigurationError(
@@ -109,8 +124,9 @@ class CalibrationSession:
             HandEyeError: the camera does not see the gripper, or nothing explains what it sees.
         """
         self._guide.confirm(CLEAR_THE_WAY)
-        with self._robot() as robot, closing(open_camera(self._config.camera, robot)) as camera:
-            found = find_hand_eye_map(robot, camera, self._config, self._rng)
+        config = self._config
+        with self._robot() as attended, closing(_camera(config.camera, attended)) as camera:
+            found = find_hand_eye_map(attended.robot, camera, config, self._rng)
         if not found.trusted:
             raise HandEyeError(
                 f"{self._config.name}: the gripper's outline leaves {found.residual:.0%} of what "
@@ -139,7 +155,8 @@ class CalibrationSession:
         config, guide = self._config, self._guide
         camera_config = detailed(config.camera)
         guide.confirm(CLEAR_THE_WAY)
-        with self._robot() as robot, closing(open_camera(camera_config, robot)) as camera:
+        with self._robot() as attended, closing(_camera(camera_config, attended)) as camera:
+            robot = attended.robot
             if above_tips_m is None:
                 views = see_lying(robot, camera, board, places, guide)
             else:
@@ -172,14 +189,10 @@ class CalibrationSession:
         )
         return found
 
-    def _robot(self) -> AbstractContextManager[Robot]:
-        return attended_robot(self._config, partial(open_robot, self._config))
+    def _robot(self) -> AbstractContextManager[AttendedRobot]:
+        return attended_robot(self._config, self._emergency)
 
-    @contextmanager
-    def _uncalibrated_robot(self) -> Iterator[Robot]:
-        """Open the robot as if it had never been calibrated: what there is may be of another."""
-        config = self._config
-        with tempfile.TemporaryDirectory() as folder:
-            elsewhere = dataclasses.replace(config, state_folder=Path(folder))
-            with attended_robot(config, partial(open_robot, elsewhere)) as robot:
-                yield robot
+
+def _camera(config: CameraConfig, attended: AttendedRobot) -> Camera:
+    """Open a camera whose every picture is watched as the robot's motions are."""
+    return attended.watch.watched_camera(open_camera(config, attended.bare))

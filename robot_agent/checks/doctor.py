@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import cast
 
@@ -27,7 +27,7 @@ from robot_agent.drivers import open_camera, open_robot
 from robot_agent.robots.base import Robot
 from robot_agent.robots.check_result import CheckResult, fail, warn
 from robot_agent.safety.attended_robot import attended_robot
-from robot_agent.safety.stop_latch import StopLatch
+from robot_agent.safety.emergency_stop import EmergencyStop
 
 _OF_THE_COMPUTER: dict[Subject, Callable[[AgentConfig], Iterable[CheckResult]]] = {
     "board": lambda _: check_board(),
@@ -47,31 +47,36 @@ _REMEDIES: dict[Subject, str] = {
 
 
 def examine(
-    config: AgentConfig, *, skip: Collection[Subject] = (), may_move: bool = False
+    config: AgentConfig,
+    *,
+    skip: Collection[Subject] = (),
+    emergency: EmergencyStop | None = None,
 ) -> Generator[CheckResult, None, None]:
     """Yield what is found, part by part. An arm that moved holds still when this is cut short.
 
     Args:
         config: of the robot.
         skip: what is not looked at.
-        may_move: the robot may move; without it the gripper is not looked at. One that is stopped
-            does not move all the same.
+        emergency: what stops the robot, looking already: it may move then, and does nothing more
+            once it was stopped. None: it may not, and the gripper is not looked at.
     """
-    is_stopped = StopLatch(config.state_folder).read() is not None
     wanted = set(SUBJECTS).difference(skip)
-    if is_stopped or not may_move:
+    if emergency is None:
         wanted.discard("gripper")
     for subject, check in _OF_THE_COMPUTER.items():
         if subject in wanted:
             yield from _results(subject, partial(check, config))
     if wanted.difference(_OF_THE_COMPUTER):
-        yield from _beside_no_agent(config, wanted)
+        yield from _beside_no_agent(config, wanted, emergency)
 
 
-def _beside_no_agent(config: AgentConfig, wanted: set[Subject]) -> Iterator[CheckResult]:
+def _beside_no_agent(
+    config: AgentConfig, wanted: set[Subject], emergency: EmergencyStop | None
+) -> Iterator[CheckResult]:
     """Look at arm and camera, and keep an agent from starting meanwhile."""
-    if not config.state_folder.is_dir():
-        yield from _hardware(config, wanted)
+    # A robot that moves needs the folder: there a stop is kept.
+    if emergency is None and not config.state_folder.is_dir():
+        yield from _hardware(config, wanted, emergency)
         return
     try:
         claimed = claim(config.state_folder)
@@ -83,16 +88,19 @@ def _beside_no_agent(config: AgentConfig, wanted: set[Subject]) -> Iterator[Chec
         )
         return
     with claimed:
-        yield from _hardware(config, wanted)
+        yield from _hardware(config, wanted, emergency)
 
 
-def _hardware(config: AgentConfig, wanted: set[Subject]) -> Iterator[CheckResult]:
+def _hardware(
+    config: AgentConfig, wanted: set[Subject], emergency: EmergencyStop | None
+) -> Iterator[CheckResult]:
     if "port" in wanted:
         yield from _results("port", partial(check_ports, config))
-    robot, parts = None, ExitStack()
+    robot, bare, parts = None, None, ExitStack()
     if wanted & {"robot", "reach", "gripper", "camera"}:
+        mover = emergency if "gripper" in wanted else None
         try:
-            robot = parts.enter_context(_opened(config, may_move="gripper" in wanted))
+            robot, bare = parts.enter_context(_opened(config, mover))
         except GraspFleetError as error:
             yield _failed("robot", error)
     try:
@@ -100,15 +108,23 @@ def _hardware(config: AgentConfig, wanted: set[Subject]) -> Iterator[CheckResult
             if robot is not None:
                 yield from _robot(robot, config, wanted)
             if "camera" in wanted:
-                yield from _results("camera", partial(_camera, config, robot))
+                yield from _results("camera", partial(_camera, config, bare))
     except (GraspFleetError, OSError) as error:  # of closing: all else is a result already
         yield _failed("robot", error)
 
 
-def _opened(config: AgentConfig, *, may_move: bool) -> AbstractContextManager[Robot]:
-    """Open the robot; one that is not to move is left alone also when this is cut short."""
-    connect = partial(open_robot, config)
-    return attended_robot(config, connect) if may_move else closing(connect())
+@contextmanager
+def _opened(config: AgentConfig, mover: EmergencyStop | None) -> Iterator[tuple[Robot, Robot]]:
+    """Open the robot; one that is not to move is left alone also when this is cut short.
+
+    Yields what it is used through, and what its driver opened: a simulated camera needs that.
+    """
+    if mover is None:
+        with closing(open_robot(config)) as robot:
+            yield robot, robot
+    else:
+        with attended_robot(config, mover) as attended:
+            yield attended.robot, attended.bare
 
 
 def _robot(robot: Robot, config: AgentConfig, wanted: set[Subject]) -> Iterator[CheckResult]:
@@ -124,11 +140,11 @@ def _robot(robot: Robot, config: AgentConfig, wanted: set[Subject]) -> Iterator[
         yield from _results("gripper", partial(check_gripper, robot))
 
 
-def _camera(config: AgentConfig, robot: Robot | None) -> Iterator[CheckResult]:
+def _camera(config: AgentConfig, bare: Robot | None) -> Iterator[CheckResult]:
     # A real camera ignores the robot; a simulated one refuses what is not simulated.
-    with closing(open_camera(config.camera, cast("Robot", robot))) as camera:
+    with closing(open_camera(config.camera, cast("Robot", bare))) as camera:
         yield from check_camera(camera)
-    with closing(open_camera(detailed(config.camera), cast("Robot", robot))) as camera:
+    with closing(open_camera(detailed(config.camera), cast("Robot", bare))) as camera:
         yield from check_sharpness(camera)
 
 

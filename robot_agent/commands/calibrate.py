@@ -53,7 +53,10 @@ def calibrate(
     have: print one with --print-board, then use --only board, with the board in the hand and
     --board-above-tips-mm, or lying where --board-at says.
 
-    The robot's agent must not run meanwhile. Ctrl-C makes the arm hold still where it is.
+    The robot's agent must not run meanwhile. Ctrl-C makes the arm hold still where it is. Space,
+    SIGUSR1 and a file STOP in the state folder stop it as they stop its agent, at once and until
+    robot-agent resume. Exit status: 0 all is kept; 1 or 2 it is not, for the reason told; 3 the
+    robot was stopped, before or meanwhile; 130 after Ctrl-C.
 
     Args:
         config: The robot's configuration file.
@@ -79,8 +82,8 @@ def calibrate(
     if config is None:
         raise ConfigurationError("calibrate: --config is missing: which robot?")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    _check_board_options(only, board, board_at, board_above_tips_mm)
     try:
-        _check_board_options(only, board, board_at, board_above_tips_mm)
         _calibrate(
             config,
             only,
@@ -142,17 +145,21 @@ def _calibrate(
     from robot_agent.calibrating.guide import Guide
     from robot_agent.calibrating.session import CalibrationSession
     from robot_agent.config import AgentConfig
+    from robot_agent.safety.emergency_stop import EmergencyStop
+    from robot_agent.safety.stop_latch import StopLatch
 
     settings = load_toml(config, AgentConfig)
-    guide = Guide(record_seconds)
-    with CalibrationSession(settings, guide) as session:
-        if only in (None, "joints", "gripper"):
-            session.measure_arm(only, reverse, endless)
-        if only in (None, "hand-eye"):
-            session.find_hand_eye_map()
-        if only == "board":
-            poses = [
-                GripperPose(x_m=x, y_m=y, z_m=z, yaw_rad=math.radians(turn))
-                for x, y, z, turn in places
-            ]
-            session.find_board_map(board, poses, above_tips_m)
+    with EmergencyStop(settings.name, StopLatch(settings.state_folder)) as emergency:
+        emergency.heed_signal()
+        guide = Guide(record_seconds, emergency=emergency)
+        with CalibrationSession(settings, guide, emergency) as session:
+            if only in (None, "joints", "gripper"):
+                session.measure_arm(only, reverse, endless)
+            if only in (None, "hand-eye"):
+                session.find_hand_eye_map()
+            if only == "board":
+                poses = [
+                    GripperPose(x_m=x, y_m=y, z_m=z, yaw_rad=math.radians(turn))
+                    for x, y, z, turn in places
+                ]
+                session.find_board_map(board, poses, above_tips_m)

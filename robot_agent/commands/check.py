@@ -6,10 +6,10 @@ import logging
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import tyro
@@ -18,6 +18,9 @@ from protocol.configuration import load_toml
 from robot_agent.checks.subject import Subject
 from robot_agent.config import AgentConfig
 from robot_agent.robots.check_result import CheckResult, Verdict
+
+if TYPE_CHECKING:
+    from robot_agent.safety.emergency_stop import EmergencyStop
 
 WELL, NOT_WELL, INTERRUPTED = 0, 1, 130
 _WIDTH = 100
@@ -33,8 +36,10 @@ def check(
 
     Nothing moves, unless --move is given. The robot's agent must not run meanwhile: beside one, arm
     and camera are left out. The learner counts the robot as seen. Ctrl-C makes an arm that moves
-    hold still where it is. Exit status: 0 when the robot can work, also with warnings; 1 when
-    something failed; 2 when robot.toml is wrong; 130 after Ctrl-C.
+    hold still where it is; space, SIGUSR1 and a file STOP in the state folder stop it as they stop
+    its agent, at once and until robot-agent resume. Exit status: 0 when the robot can work, also
+    with warnings; 1 when something failed; 2 when robot.toml is wrong; 3 when a robot that was to
+    move was stopped, before or meanwhile; 130 after Ctrl-C.
 
     Args:
         config: The robot's configuration file.
@@ -52,8 +57,13 @@ def check(
 
     results = []
     try:
-        with closing(examine(settings, skip=skip, may_move=move)) as findings:
+        with (
+            _stoppable(settings, move=move) as emergency,
+            closing(examine(settings, skip=skip, emergency=emergency)) as findings,
+        ):
             for result in findings:
+                if emergency is not None:
+                    emergency.check()
                 results.append(result)
                 if not json:
                     print(_line(result), flush=True)
@@ -68,6 +78,25 @@ def check(
     else:
         print(_advice(results))
     return WELL if is_well else NOT_WELL
+
+
+@contextmanager
+def _stoppable(settings: AgentConfig, *, move: bool) -> Iterator[EmergencyStop | None]:
+    """Heed what stops a robot while it may move.
+
+    Raises:
+        SafetyFault: it is stopped already.
+    """
+    if not move:
+        yield None
+        return
+    from robot_agent.safety.emergency_stop import EmergencyStop
+    from robot_agent.safety.stop_latch import StopLatch
+
+    with EmergencyStop(settings.name, StopLatch(settings.state_folder)) as emergency:
+        emergency.heed_signal()
+        yield emergency
+        emergency.check()
 
 
 def _line(result: CheckResult) -> str:

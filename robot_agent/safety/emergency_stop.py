@@ -16,7 +16,7 @@ from typing import Self
 
 from protocol.errors import ConfigurationError, SafetyFault
 from robot_agent.robots.base import Robot
-from robot_agent.safety.stop_key import StopKey
+from robot_agent.safety.stop_key import ENTER_KEYS, STOP_KEYS, StopKey
 from robot_agent.safety.stop_latch import Stop, StopLatch
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,10 @@ class EmergencyStop:
         self._name = name
         self._latch = latch
         self._robot: Robot | None = None
-        self._wakes: list[threading.Event] = []
+        self.entered = threading.Event()
+        """Set when Enter is pressed in the terminal, and when the robot is stopped: for whoever
+        asks the person there. The terminal is read here alone."""
+        self._wakes = [self.entered]
         self._lock = threading.Lock()
         self._acting = threading.Lock()
         """Held by whoever stops the robot or writes the latch, which may take seconds."""
@@ -67,8 +70,13 @@ class EmergencyStop:
             logger.info("%s: space stops the robot", self._name)
         self._thread.start()
 
+    @property
+    def heeds_keys(self) -> bool:
+        """Whether there is a terminal whose keys are heeded."""
+        return self._key.is_open
+
     def heed_signal(self) -> None:
-        """Heed SIGUSR1 too. To be called by the main thread of the agent's own process."""
+        """Heed SIGUSR1 too. To be called by the main thread of the robot's own process."""
         # The descriptor is written by whichever thread the system interrupts, at once: Python's own
         # handler would wait for the main thread, which may be in a long computation.
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
@@ -185,13 +193,18 @@ class EmergencyStop:
             if self._woken in ready and STOP_SIGNAL in os.read(self._woken, 256):
                 self.pull("by the signal SIGUSR1")
             if self._key.fileno() in ready:
-                if self._key.was_pressed():
-                    self.pull("by a key in its terminal")
-                elif not self._key.is_open:
+                self._heed(self._key.typed())
+                if not self._key.is_open:
                     poller.unregister(self._key)
             stop = self._latch.read()
             if stop is not None:
                 self._pull(stop)
+
+    def _heed(self, typed: bytes) -> None:
+        if any(key in STOP_KEYS for key in typed):
+            self.pull("by a key in its terminal")
+        elif any(key in ENTER_KEYS for key in typed):
+            self.entered.set()
 
     def _pull(self, stop: Stop) -> None:
         with self._lock:

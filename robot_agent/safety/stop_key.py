@@ -1,4 +1,4 @@
-"""The key that stops a robot: space, or s, in the terminal that its agent runs in."""
+"""The keys that count in the terminal a robot is run from: space, or s, stops it; and Enter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import select
 import termios
 
-STOP_KEYS = b" sS"
+STOP_KEYS, ENTER_KEYS = b" sS", b"\n\r"
 _LOCAL_FLAGS, _CONTROL_CHARACTERS = 3, 6
 """Places in what termios tells of a terminal."""
 
@@ -50,20 +50,20 @@ class StopKey:
         """What to poll for now: in the background only the terminal's end, which always counts."""
         return select.POLLIN if self._is_in_front() else 0
 
-    def was_pressed(self) -> bool:
-        """Read what was typed, which must be there; say whether it stops the robot.
+    def typed(self) -> bytes:
+        """Return what was typed, which must be there; nothing of what is another program's.
 
         When the terminal is gone, no more keys are taken.
         """
         try:
             if os.tcgetpgrp(self._terminal) != os.getpgrp():
-                return False  # what is typed is another program's; reading it would suspend us
+                return b""  # to read it would suspend us
             typed = os.read(self._terminal, 256)
         except OSError:
             typed = b""
         if not typed:  # the terminal is gone
             self._before = None
-        return any(key in STOP_KEYS for key in typed)
+        return typed
 
     def close(self) -> None:
         """Give the terminal back as it was."""

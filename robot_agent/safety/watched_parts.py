@@ -18,6 +18,7 @@ from robot_agent.robots.base import (
     ReachLimitedRobot,
     Robot,
     RobotState,
+    SelfCheckingRobot,
     ThermometerRobot,
     TurningRobot,
 )
@@ -153,6 +154,8 @@ class _WatchedRobot:
             self.hand_yaw_rad = watch.call()(robot.hand_yaw_rad)
         if isinstance(robot, ThermometerRobot):
             self.temperature_c = watch.call()(robot.temperature_c)
+        if isinstance(robot, SelfCheckingRobot):
+            self.checks = robot.checks
         if isinstance(robot, InstrumentedRobot):
             self.reference_outcome = robot.reference_outcome
 

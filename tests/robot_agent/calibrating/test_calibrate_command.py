@@ -31,7 +31,7 @@ from robot_agent.config import AgentConfig, CameraDescription
 from robot_agent.delivery.outbox_file import claim
 from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.robots.simulated import true_hand_eye_map
-from robot_agent.safety.stop_latch import Stop, StopLatch
+from robot_agent.safety.stop_latch import STOP_FILE, Stop, StopLatch
 from tests.delivery_site import ROOT
 from tests.emulators.feetech_servos import FeetechLine, FeetechServo
 from tests.emulators.pty_port import PtyPort
@@ -40,6 +40,7 @@ from tests.robot_agent.calibrating import board_camera
 from tests.robot_agent.calibrating.seen_board import seen, transform
 from tests.robot_agent.robots.emulated_arms import calibration_of
 from tests.robot_agent.simulated_agent import SIMULATED_CAMERA, WORKSPACE
+from tests.waiting import wait_until
 
 POINTS = workspace_points(WORKSPACE.x_m, WORKSPACE.y_m)
 CAMERA = {
@@ -48,6 +49,8 @@ CAMERA = {
     "vertical_fov_deg": 31.0,
 }
 COMMAND = [sys.executable, "-m", "robot_agent", "calibrate"]
+AT_ITS_TERMINAL = ["setsid", "--ctty", *COMMAND]
+"""Whose standard input is then the terminal that it is controlled from, as a person's is."""
 SO101_JOINTS = ArmModel.load("so101").joints
 Table = dict[str, Any]
 
@@ -178,8 +181,25 @@ def moved_so101(folder: Path) -> Iterator[tuple[Path, FeetechLine, Person]]:
             moving.join()
 
 
-def answer(terminal: int, texts: list[str], person: Person) -> str:
-    """Press Enter when each of the texts was read; return everything that was said."""
+@contextmanager
+def at_terminal(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run a command at a terminal of its own; yield it, and the terminal's other end."""
+    ours, its = os.openpty()
+    with subprocess.Popen(
+        [*AT_ITS_TERMINAL, *arguments], cwd=ROOT, stdin=its, stdout=its, stderr=its
+    ) as running:
+        os.close(its)
+        try:
+            yield running, ours
+        finally:
+            running.kill()
+            os.close(ours)
+
+
+def answer(terminal: int, texts: list[str], person: Person, last: bytes = b"\n") -> str:
+    """Press Enter when each of the texts was read, or ``last`` at the last one; return everything
+    that was said.
+    """
     said, heard, left, end_s = "", 0, list(texts), time.monotonic() + 60
     while time.monotonic() < end_s:
         if not select.select([terminal], [], [], 1.0)[0]:
@@ -194,32 +214,26 @@ def answer(terminal: int, texts: list[str], person: Person) -> str:
                 # What was asked for comes first.
                 person.asked.set()
                 assert person.has_moved.wait(30)
-            os.write(terminal, b"\n")
+            os.write(terminal, b"\n" if left else last)
     assert not left
     return said
+
+
+PROMPTS = ["motors go limp", "in the middle of its range", "when that is done"]
 
 
 def test_a_person_calibrates_an_so101_over_its_cable_at_a_terminal(tmp_path: Path):
     table = make_table(tmp_path)
     toml = tmp_path / "robot.toml"
-    ours, its = os.openpty()
     with moved_so101(tmp_path) as (port, _, person):
         table["robot"] = {
             "driver": "robot_agent.robots.so101:SO101",
             "options": {"port": str(port)},
         }
         toml.write_text(toml_text(table))
-        with subprocess.Popen(
-            [*COMMAND, "--config", str(toml), "--only", "joints"],
-            cwd=ROOT,
-            stdin=its,
-            stdout=its,
-            stderr=its,
-        ) as running:
-            os.close(its)
-            prompts = ["motors go limp", "in the middle of its range", "when that is done"]
-            said = answer(ours, prompts, person)
-        os.close(ours)
+        with at_terminal("--config", str(toml), "--only", "joints") as (running, terminal):
+            said = answer(terminal, PROMPTS, person)
+            running.wait(30)
         gripper = calibrate(tmp_path, table, "--only", "gripper")
     assert running.returncode == 0, said
     assert gripper.returncode == 0, gripper.stderr
@@ -256,6 +270,56 @@ def test_ctrl_c_while_the_arm_is_limp_makes_it_hold_still_without_a_calibration(
         assert all(servo.drive().is_on for servo in line.servos.values())
     assert "stopped; parts that were done are kept" in said
     assert JointCalibration.read(tmp_path / "state") is None
+
+
+def test_space_while_the_arm_is_limp_makes_it_hold_until_a_person_resumes(tmp_path: Path):
+    table = make_table(tmp_path)
+    toml = tmp_path / "robot.toml"
+    with moved_so101(tmp_path) as (port, line, person):
+        table["robot"] = {
+            "driver": "robot_agent.robots.so101:SO101",
+            "options": {"port": str(port)},
+        }
+        toml.write_text(toml_text(table))
+        with at_terminal("--config", str(toml), "--only", "joints") as (running, terminal):
+            said = answer(terminal, PROMPTS, person, last=b" ")
+            running.wait(30)
+        assert all(line.servos[one].drive().is_on for one in line.servos)
+    assert running.returncode == 3, said
+    assert "robot-agent: robot-1 was stopped by a key in its terminal, at " in said
+    stop = StopLatch(tmp_path / "state").read()
+    assert stop is not None
+    assert stop.why == "by a key in its terminal"
+    assert JointCalibration.read(tmp_path / "state") is None
+
+
+def test_the_file_stop_while_the_jaw_looks_for_its_ends_makes_it_hold(tmp_path: Path):
+    table = make_table(tmp_path)
+    (tmp_path / "state").mkdir()
+    calibration_of("so101").write(tmp_path / "state")
+    with moved_so101(tmp_path) as (port, line, _):
+        table["robot"] = {
+            "driver": "robot_agent.robots.so101:SO101",
+            "options": {"port": str(port)},
+        }
+        (tmp_path / "robot.toml").write_text(toml_text(table))
+        jaw, options = line.servos[6], ["--only", "gripper", "--record-seconds", "1"]
+        line.mechanics.blocks[6] = (-2.5, 2.5)  # a long way
+        with subprocess.Popen(
+            [*COMMAND, "--config", str(tmp_path / "robot.toml"), *options],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as running:
+            wait_until(lambda: abs(jaw.shaft.velocity_rad_s) > 0.1, "the jaw moves")
+            (tmp_path / "state" / STOP_FILE).touch()
+            _, said = running.communicate(timeout=60)
+        assert running.returncode == 3, said
+        assert jaw.drive().is_on
+        assert abs(jaw.drive().goal_rad - jaw.shaft.position_rad) < 0.02
+    found = JointCalibration.read(tmp_path / "state")
+    assert found is not None
+    assert found.gripper is None
 
 
 def with_agent(folder: Path) -> Any:

@@ -17,6 +17,8 @@ from robot_agent.checks.doctor import examine
 from robot_agent.config import AgentConfig, DriverConfig, WorkspaceConfig
 from robot_agent.robots.check_result import Verdict
 from robot_agent.robots.so101 import SO101
+from robot_agent.safety.emergency_stop import EmergencyStop
+from robot_agent.safety.stop_latch import StopLatch
 from tests.delivery_site import ROOT
 from tests.robot_agent.robots.emulated_arms import EmulatedArm, emulated_so101
 from tests.robot_agent.simulated_agent import make_config
@@ -75,7 +77,9 @@ def test_an_arm_that_was_never_calibrated_is_one_failure_that_says_to_calibrate_
     arm: EmulatedArm, config: AgentConfig
 ):
     (config.state_folder / JOINT_CALIBRATION).unlink()
-    results = list(examine(config, skip=["network", "camera", "disk", "keys"], may_move=True))
+    with EmergencyStop(config.name, StopLatch(config.state_folder)) as emergency:
+        skip = ["network", "camera", "disk", "keys"]
+        results = list(examine(config, skip=skip, emergency=emergency))
     (failure,) = [one for one in results if one.verdict == Verdict.FAIL]
     assert failure.subject == "joints"
     assert failure.remedy == "run: robot-agent calibrate"

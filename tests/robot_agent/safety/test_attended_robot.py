@@ -1,4 +1,7 @@
-"""An arm that ``calibrate`` or ``check --move`` moves: what Ctrl-C and SIGKILL leave of it."""
+"""An arm that ``calibrate`` or ``check --move`` moves: what stops, Ctrl-C and SIGKILL leave of it.
+
+How soon is measured by ``python -m tests.benchmarks.bench_arm_faults``.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from robot_agent.safety.stop_latch import StopLatch
-from tests.delivery_site import ROOT, wait_until
+from robot_agent.safety.stop_latch import BY_FILE, STOP_FILE, Stop, StopLatch
+from tests.delivery_site import ROOT
 from tests.emulated_arms.arm_faults import is_held
 from tests.emulated_arms.hurried_so101 import PACE
 from tests.emulated_arms.robot_cell import HURRIED, MOVES_RAD_S, recording, write_robot
@@ -23,10 +26,21 @@ from tests.robot_agent.safety.recorder import Recorder
 from tests.robot_agent.safety.slow_to_guard import GUARD_FILE
 from tests.robot_agent.safety.wire_agent import agent_toml
 from tests.robot_agent.safety.wire_robot import CLOSED, HOLD, STOPPED
+from tests.waiting import wait_until
 
 CALIBRATE = ["calibrate", "--only", "hand-eye", "--record-seconds", "1"]
 CHECK = ["check", "--move", "--skip", "network", "disk", "clock"]
 SLOW = pytest.mark.slow
+Stopping = Callable[[subprocess.Popen[str], Path], object]
+"""Of a process, and the robot's state folder."""
+
+
+def by_file(process: subprocess.Popen[str], state: Path) -> None:
+    (state / STOP_FILE).touch()
+
+
+def by_signal(process: subprocess.Popen[str], state: Path) -> None:
+    process.send_signal(signal.SIGUSR1)
 
 
 @pytest.fixture
@@ -88,6 +102,60 @@ def test_ctrl_c_in_a_motion_leaves_a_held_arm_and_no_stop_to_resume(
     assert StopLatch(tmp_path / "robot" / "state").read() is None
 
 
+@pytest.mark.parametrize(
+    ("command", "stop", "why"),
+    [
+        pytest.param(CALIBRATE, by_file, BY_FILE, id="calibrate, the file"),
+        pytest.param(CALIBRATE, by_signal, "by the signal SIGUSR1", id="calibrate", marks=[SLOW]),
+        pytest.param(CHECK, by_file, BY_FILE, id="check, the file", marks=[SLOW]),
+        pytest.param(CHECK, by_signal, "by the signal SIGUSR1", id="check, the signal"),
+    ],
+)
+def test_a_stop_in_a_motion_leaves_a_held_arm_that_only_a_person_resumes(
+    tmp_path: Path, arm: ArmProcess, command: list[str], stop: Stopping, why: str
+):
+    state = tmp_path / "robot" / "state"
+    with running(tmp_path, *command) as process:
+        wait_until(lambda: arm.history().speed_rad_s > MOVES_RAD_S, "the arm moves", 60)
+        stop(process, state)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 3, said
+    assert said.splitlines()[-1].startswith(f"robot-agent: robot-1 was stopped {why}, at ")
+    assert is_held(arm)
+    kept = StopLatch(state).read()
+    assert kept is not None
+    assert kept.why == why
+
+
+@pytest.mark.parametrize("command", [CALIBRATE, CHECK], ids=["calibrate", "check"])
+def test_a_robot_that_is_stopped_is_not_even_opened_to_be_moved(tmp_path: Path, command: list[str]):
+    state = agent_toml(tmp_path).parent / "state"
+    StopLatch(state).set(Stop.now("by a person"))
+    with Recorder(tmp_path / "port") as line, running(tmp_path, *command) as process:
+        said, complained = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert said == ""
+    assert complained.startswith("robot-agent: robot-1 was stopped by a person, at ")
+    assert "look at the robot, then run: robot-agent resume --config" in complained
+    assert complained.count("\n") == 1
+    assert line.lines == []
+
+
+def test_a_stop_between_motions_of_a_check_is_heeded_before_the_robot_is_closed(tmp_path: Path):
+    slow_camera = recording(tmp_path)
+    slow_camera["options"]["fps"] = 0.01
+    state = agent_toml(tmp_path, camera=slow_camera).parent / "state"
+    with Recorder(tmp_path / "port") as line, running(tmp_path, *CHECK) as process:
+        assert process.stdout is not None
+        assert any("gripper" in text for text in process.stdout)
+        by_file(process, state)
+        wait_until(lambda: line.count(STOPPED) == 1, "the robot is stopped")
+        assert line.count(CLOSED) == 0
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        wait_until(lambda: line.count(CLOSED) == 1, "the robot is closed")
+
+
 def test_ctrl_c_between_motions_of_a_check_stops_the_arm_before_it_is_closed(tmp_path: Path):
     slow_camera = recording(tmp_path)
     slow_camera["options"]["fps"] = 0.01
@@ -98,7 +166,7 @@ def test_ctrl_c_between_motions_of_a_check_stops_the_arm_before_it_is_closed(tmp
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
         wait_until(lambda: line.count(CLOSED) == 1, "the robot is closed")
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert said == "\nstopped; if the arm moved, it holds still where it is\n"
     assert [told for _, told in line.lines][-2:] == [STOPPED, CLOSED]
     assert line.count(HOLD) == 0
