@@ -10,6 +10,7 @@ from protocol.messages import WIRE_VERSION, EpisodeSubmission, FromGateway, Hell
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits, connect, make_dealer
 from tests.delivery_site import DeliverySite
+from tests.waiting import PATIENCE_S
 
 SPOOL = bytes(range(16))
 
@@ -22,7 +23,7 @@ class Peer:
         limits = SocketLimits(frame_bytes=MAX_STATUS_BYTES)
         self._socket = make_dealer(self._context, keys, site.server_public(), limits)
         self._socket.setsockopt(zmq.IMMEDIATE, 0)
-        self._socket.setsockopt(zmq.RCVTIMEO, 10_000)
+        self._socket.setsockopt(zmq.RCVTIMEO, int(PATIENCE_S * 1e3))
         connect(self._socket, site.endpoint)
 
     def ask(self, *frames: bytes) -> FromGateway:

@@ -26,6 +26,13 @@ def gateway(site: DeliverySite) -> Iterator[Gateway]:
 
 
 @pytest.fixture
+def long_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever said hello stays connected, however long it is silent on a machine that is slow."""
+    monkeypatch.setattr("learner.ingestion.sessions.IN_USE_S", 600.0)
+    monkeypatch.setattr("learner.monitoring.fleet_state.LIVE_S", 600.0)
+
+
+@pytest.fixture
 def outbox(site: DeliverySite) -> Iterator[Outbox]:
     """The outbox of robot ``arm``, without a limit that matters."""
     outbox = site.outbox("arm")

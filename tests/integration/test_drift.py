@@ -14,7 +14,7 @@ from protocol.messages import Drift
 from tests.delivery_site import DeliverySite
 from tests.episodes import make_episode
 from tests.free_ports import free_port
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 def deliver(site: DeliverySite, successes: int, failures: int) -> None:
@@ -26,7 +26,7 @@ def deliver(site: DeliverySite, successes: int, failures: int) -> None:
             "arm", seed, steps=1, success=seed < successes, mode=Mode.GREEDY, release_version=1
         )
         outbox.put(encode_episode(episode))
-    assert uplink.close(20.0)
+    assert uplink.close(PATIENCE_S)
     outbox.close()
 
 

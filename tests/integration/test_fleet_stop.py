@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ from tests.disks import ext4_disk, frozen
 from tests.free_ports import free_port
 from tests.peer import Peer
 from tests.robot_agent.drawn_robot import DrawnRobot
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -73,10 +73,27 @@ def another_learner(folder: Path, site: DeliverySite) -> Iterator[str]:
         yield strict.endpoint
 
 
-def order_stop(site: DeliverySite, robot_id: str, within_s: float = 5.0) -> StopOutcome:
-    return StopOrder(
-        [site.endpoint], site.keys_of("operator"), site.server_public(), robot_id=robot_id
-    ).give(within_s)
+def order_to(site: DeliverySite, robot_id: str, *endpoints: str) -> StopOrder:
+    """Return an order to stop, for these gateways or for the site's."""
+    keys, public = site.keys_of("operator"), site.server_public()
+    return StopOrder(endpoints or [site.endpoint], keys, public, robot_id=robot_id)
+
+
+def given(order: StopOrder, within_s: float = PATIENCE_S) -> StopOutcome:
+    """Give an order, again and again until a gateway takes it; return how far it came."""
+    outcomes: list[StopOutcome] = []
+
+    def is_taken() -> bool:
+        with suppress(TransientError):
+            outcomes.append(order.give(within_s))
+        return bool(outcomes)
+
+    wait_until(is_taken, "a gateway takes the order")
+    return outcomes[0]
+
+
+def order_stop(site: DeliverySite, robot_id: str, within_s: float = PATIENCE_S) -> StopOutcome:
+    return given(order_to(site, robot_id), within_s)
 
 
 def status_of(gateway: Gateway, name: str) -> RobotStatus:
@@ -108,7 +125,7 @@ def test_a_robot_that_cannot_be_stopped_says_nothing_until_it_holds_still(
     with agent(site, "arm") as emergency:
         emergency.protect(robot)
         assert not order_stop(site, "arm", within_s=0.5).is_done
-        assert emergency.pulled is not None
+        wait_until(lambda: emergency.pulled is not None, "its agent heard of it")
         robot.is_answering = True
         wait_until(lambda: robot.stops == 1, "it is stopped at last")
         wait_until(lambda: status_of(gateway, "arm").stop.confirmed_at_ns > 0, "it says so")
@@ -119,7 +136,7 @@ def test_a_robot_that_is_away_stops_when_it_connects_also_to_a_learner_that_was_
     site: DeliverySite,
 ):
     with site.running_gateway():
-        outcome = order_stop(site, "", within_s=1.0)
+        outcome = order_stop(site, "")
     assert [robot.robot_id for robot in outcome.robots] == ["arm", "leg"]
     assert not outcome.is_done
     assert "stops when it connects" in outcome.robots[0].trouble
@@ -135,6 +152,7 @@ def test_a_robot_that_its_agent_could_not_stop_goes_on_once_a_person_resumed_it(
     with agent(site, "arm") as emergency:
         emergency.protect(robot)
         assert not order_stop(site, "arm", within_s=0.5).is_done
+        wait_until(lambda: emergency.pulled is not None, "its agent heard of it")
         emergency.leave()  # to its guard, as an agent does that ends
     resume(site, "arm")
     with agent(site, "arm") as emergency:
@@ -160,7 +178,7 @@ def test_a_robot_that_holds_still_already_is_not_doubted_when_all_are_stopped(
 ):
     with agent(site, "arm"):
         assert order_stop(site, "arm").is_done
-    arm, leg = order_stop(site, "", within_s=0.5).robots
+    arm, leg = order_stop(site, "").robots
     assert (arm.robot_id, arm.trouble) == ("arm", "")
     assert arm.confirmed_at_ns > 0
     assert leg.confirmed_at_ns == 0
@@ -172,16 +190,14 @@ def test_a_robot_that_holds_still_already_is_not_doubted_when_all_are_stopped(
 def test_an_order_that_is_settled_stops_nobody_when_it_is_given_again(
     site: DeliverySite, gateway: Gateway
 ):
-    order = StopOrder(
-        [site.endpoint], site.keys_of("operator"), site.server_public(), robot_id="arm"
-    )
+    order = order_to(site, "arm")
     with agent(site, "arm"):
-        assert order.give().is_done
+        assert given(order).is_done
     resume(site, "arm")
     with agent(site, "arm") as emergency:
         wait_until(lambda: status_of(gateway, "arm").stop is None, "the order is settled")
         # To give it again is to ask how it went.
-        assert order.give(1.0).is_done
+        assert given(order).is_done
         assert status_of(gateway, "arm").stop is None
         assert emergency.pulled is None
 
@@ -203,6 +219,7 @@ def test_a_robot_that_is_not_enrolled_is_named_with_those_that_are(
         order_stop(site, "arms")
 
 
+@pytest.mark.usefixtures("long_sessions")
 def test_an_older_agent_is_not_told_what_it_does_not_know(site: DeliverySite, gateway: Gateway):
     peer = Peer(site, site.keys_of("arm"))
     peer.hello("arm", wire_version=4)
@@ -214,10 +231,11 @@ def test_an_older_agent_is_not_told_what_it_does_not_know(site: DeliverySite, ga
     peer.close()
 
 
+@pytest.mark.usefixtures("long_sessions")
 def test_a_robots_word_counts_for_its_own_order_alone(site: DeliverySite, gateway: Gateway):
     peer = Peer(site, site.keys_of("arm"))
     peer.hello("arm")
-    assert not order_stop(site, "leg", within_s=0.5).is_done
+    assert not order_stop(site, "leg").is_done
     assert not order_stop(site, "arm", within_s=0.5).is_done
     stop = peer.receive()
     assert isinstance(stop, Stop)
@@ -234,25 +252,19 @@ def test_a_gateway_that_is_gone_is_named_and_the_others_are_told(
     site: DeliverySite, gateway: Gateway
 ):
     gone = f"tcp://127.0.0.1:{free_port()}"
-    keys, public = site.keys_of("operator"), site.server_public()
+    order = order_to(site, "arm", gone, site.endpoint)
     with agent(site, "arm"):
-        outcome = StopOrder([gone, site.endpoint], keys, public, robot_id="arm").give(1.0)
-        assert outcome.is_done
-        assert list(outcome.untold_gateways) == [gone]
+        wait_until(lambda: given(order, 1.0).is_done, "the robot stops")
+        assert gone in given(order, 1.0).untold_gateways
         with pytest.raises(TransientError, match="nobody was stopped; go to the robots"):
-            StopOrder([gone], keys, public, robot_id="arm").give(0.5)
+            order_to(site, "arm", gone).give(0.5)
 
 
 def test_a_gateway_that_refuses_hides_nothing_of_those_that_obey(
     site: DeliverySite, gateway: Gateway, tmp_path: Path
 ):
     with another_learner(tmp_path / "other", site) as strict, agent(site, "arm") as emergency:
-        outcome = StopOrder(
-            [strict, site.endpoint],
-            site.keys_of("operator"),
-            site.server_public(),
-            robot_id="arm",
-        ).give()
+        outcome = given(order_to(site, "arm", strict, site.endpoint))
         assert emergency.pulled is not None
         assert outcome.is_done
         assert "'arm' is not an enrolled robot" in outcome.untold_gateways[strict]
@@ -260,7 +272,7 @@ def test_a_gateway_that_refuses_hides_nothing_of_those_that_obey(
 
 def test_orders_that_cannot_be_read_keep_the_learner_from_starting(site: DeliverySite):
     with site.running_gateway():
-        order_stop(site, "arm", within_s=0.5)
+        order_stop(site, "arm")
     (site.store / "stops.json").write_text("{")
     with pytest.raises(ConfigurationError, match=r"stops\.json.*mend the file"):
         site.gateway()
@@ -274,6 +286,7 @@ def test_every_reply_names_who_ordered_it(site: DeliverySite, gateway: Gateway):
     peer.close()
 
 
+@pytest.mark.usefixtures("long_sessions")
 def test_a_connected_robot_is_told_before_the_disk_has_the_order(
     site: DeliverySite, tmp_path: Path
 ):
@@ -299,12 +312,12 @@ def test_an_order_that_the_disk_does_not_take_stops_robots_and_is_said(
 ):
     (site.store / "stops.json").mkdir()  # in the place of the file
     with agent(site, "arm"):
-        outcome = order_stop(site, "", within_s=2.0)
+        outcome = order_stop(site, "")
         told = {robot.robot_id: robot for robot in outcome.robots}
         assert told["arm"].confirmed_at_ns > 0
     assert "not if the learner is started anew before: file " in told["leg"].trouble
     assert "orders to stop robots are not kept on disk" in gateway.status().warnings[-1]
     (site.store / "stops.json").rmdir()
-    order_stop(site, "leg", within_s=0.5)
+    order_stop(site, "leg")
     assert gateway.status().warnings == []
     assert LearnersOrders(site.store / "stops.json").of("leg") is not None

@@ -19,7 +19,7 @@ from robot_agent.releases.receiver import ReleaseReceiver
 from tests.delivery_site import DeliverySite
 from tests.episodes import make_episode
 from tests.releases import CALIBRATION, SIGNING_KEY, SIZE_PX, make_release
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 Say = Callable[..., None]
 EPISODES = 40
@@ -95,7 +95,7 @@ def test_acks_of_what_was_never_sent_and_rubbish_delete_nothing(
         wait_until(lambda: uplink.stats.sent_episodes > 0, "delivering all the same")
     assert outbox.counts().acked == 0
     with site.running_gateway():
-        assert uplink.close(30.0), "an honest learner in its place gets everything"
+        assert uplink.close(PATIENCE_S), "an honest learner in its place gets everything"
     assert outbox.counts().acked == EPISODES
     outbox.close()
 
@@ -124,13 +124,14 @@ def test_a_learner_that_can_store_nothing_is_sent_one_record_at_a_time(
     assert came[:EPISODES] == list(range(1, EPISODES + 1))
     assert set(came[EPISODES:]) == {1}
     with site.running_gateway():
-        assert uplink.close(30.0), "an honest learner in its place gets everything"
+        assert uplink.close(PATIENCE_S), "an honest learner in its place gets everything"
     outbox.close()
 
 
 def test_no_words_of_a_learner_steer_a_terminal_or_fake_a_line_of_the_log(
     site: DeliverySite, caplog: pytest.LogCaptureFixture
 ):
+    caplog.set_level(logging.WARNING)
     outbox = site.outbox("arm")
     outbox.put(encode_episode(make_episode("arm", 0)))
 

@@ -25,14 +25,13 @@ from tests.delivery_site import DeliverySite, make_site
 from tests.episodes import make_episode, make_image
 from tests.faulty_link import FaultyLink
 from tests.hostile_peer import SPOOL, HostilePeer
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 EPISODES = 60
 MEMORY_MB = 400
 """The gateway's process, attacked or not; one that serves a single robot takes about 100."""
 ATTACK_S = 0.5
 """Before the honest robot begins; the attack goes on until it has delivered."""
-DELIVERED_WITHIN_S = 60.0
 
 Attack = Callable[[HostilePeer, threading.Event], None]
 
@@ -66,10 +65,10 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     site = make_site(tmp_path_factory.mktemp("hostile"))
     site.enrol("first")
     target = Target(site, site.start("gateway"))
-    wait_until(lambda: "gateway listens" in target.log, "listening", 60.0)
+    wait_until(lambda: "gateway listens" in target.log, "listening")
     yield target
     target.process.terminate()
-    assert target.process.wait(20) == 0, "the gateway ends in order after all of it"
+    assert target.process.wait(PATIENCE_S) == 0, "the gateway ends in order after all of it"
 
 
 def attacked(target: Target, attack: Attack, name: str) -> float:
@@ -86,7 +85,7 @@ def attacked(target: Target, attack: Attack, name: str) -> float:
             outbox.put(encode_episode(make_episode(honest, seed)))
             uplink.notify()
             peak_mb = max(peak_mb, target.memory_mb)
-        wait_until(lambda: outbox.counts().waiting == 0, "delivered", DELIVERED_WITHIN_S)
+        wait_until(lambda: outbox.counts().waiting == 0, "delivered")
         peak_mb = max(peak_mb, target.memory_mb)
     uplink.close(0.0)
     outbox.close()

@@ -22,7 +22,7 @@ from tests.curve_client import CurveClient
 from tests.delivery_site import DeliverySite, make_heartbeat
 from tests.episodes import make_episode
 from tests.peer import Peer
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 MIB = 2**20
 
@@ -43,7 +43,7 @@ def deliver(site: DeliverySite, name: str, episodes: int) -> None:
         outbox.put(encode_episode(make_episode(name, seed)))
     uplink = site.uplink(name, outbox)
     uplink.start()
-    delivered = uplink.close(30.0)
+    delivered = uplink.close(PATIENCE_S)
     outbox.close()
     assert delivered
 
@@ -165,14 +165,14 @@ def test_connections_that_never_shake_hands_keep_no_robot_out(
             assert isinstance(early.submit(1, encode_episode(make_episode("early"))), Ack)
             # Who never shakes hands is cut off when the deadline for that has passed.
             late = Peer(site, site.keys_of("arm"))
-            late.wait_s(40.0)
+            late.wait_s(2 * PATIENCE_S)
             assert isinstance(late.hello("arm"), Welcome)
             assert isinstance(early.submit(2, encode_episode(make_episode("early"))), Ack)
         late.close()
         early.close()
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20.0) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 def test_a_learner_that_is_stopped_never_holds_up_a_robots_attempts(site: DeliverySite):
@@ -193,10 +193,10 @@ def test_a_learner_that_is_stopped_never_holds_up_a_robots_attempts(site: Delive
             spooled.set()
 
         threading.Thread(target=make_attempts, daemon=True).start()
-        assert spooled.wait(60.0)
+        assert spooled.wait(PATIENCE_S)
     finally:
         process.send_signal(signal.SIGCONT)
-    assert uplink.close(60.0)
+    assert uplink.close(PATIENCE_S)
     assert outbox.counts().acked == 100
     outbox.close()
     process.kill()

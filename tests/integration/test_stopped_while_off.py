@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from fleet.robot_stops import StopOrder
 from fleet.toml_text import toml_text
 from learner.ingestion.gateway import Gateway
 from robot_agent.safety.stop_latch import StopLatch
 from tests.delivery_site import ROOT, DeliverySite
+from tests.integration.test_fleet_stop import given, order_to
 from tests.robot_agent.agent_process import command, simulated_bin
 from tests.robot_agent.recorded_robot import MOTIONS
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 SAFETY_STATUS = 3
 
@@ -69,10 +69,7 @@ def write_config(site: DeliverySite) -> Path:
 
 
 def order_stop(site: DeliverySite) -> None:
-    order = StopOrder(
-        [site.endpoint], site.keys_of("operator"), site.server_public(), robot_id="arm"
-    )
-    assert not order.give(1.0).is_done
+    assert not given(order_to(site, "arm")).is_done
 
 
 def test_a_robot_that_was_stopped_while_it_was_off_does_not_move_at_all(
@@ -80,7 +77,7 @@ def test_a_robot_that_was_stopped_while_it_was_off_does_not_move_at_all(
 ):
     order_stop(site)
     agent = start()
-    assert agent.wait(30) == SAFETY_STATUS
+    assert agent.wait(PATIENCE_S) == SAFETY_STATUS
     assert not (site.outbox_folder("arm") / MOTIONS).exists()
     assert StopLatch(site.outbox_folder("arm")).read().why == "by operator, over the learner"
     (robot,) = gateway.status().robots
@@ -97,4 +94,4 @@ def test_a_robot_whose_learner_is_away_starts_and_is_stopped_once_the_learner_is
     wait_until(lambda: (site.outbox_folder("arm") / MOTIONS).exists(), "it moves")
     assert agent.poll() is None
     with site.running_gateway():
-        assert agent.wait(30) == SAFETY_STATUS
+        assert agent.wait(PATIENCE_S) == SAFETY_STATUS

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet.robot_stops import StopOrder, StopOutcome
 from learner.ingestion.gateway import Gateway
 from tests.delivery_site import DeliverySite, make_site
 from tests.integration.pair_of_gateways import Pair
-from tests.integration.test_fleet_stop import agent, resume, status_of
+from tests.integration.test_fleet_stop import agent, given, order_to, resume, status_of
 from tests.waiting import wait_until
 
 
@@ -22,11 +21,6 @@ def site(tmp_path: Path) -> DeliverySite:
     return site
 
 
-def order_stop(pair: Pair, within_s: float = 1.0) -> StopOutcome:
-    keys, public = pair.site.keys_of("operator"), pair.site.server_public()
-    return StopOrder(pair.endpoints, keys, public, robot_id="arm").give(within_s)
-
-
 def is_open(gateway: Gateway) -> bool:
     return status_of(gateway, "arm").stop is not None
 
@@ -36,7 +30,8 @@ def test_a_gateway_that_was_down_hears_of_an_order_and_of_its_end(site: Delivery
     first, second = pair.seats
     try:
         first.start()
-        assert list(order_stop(pair).untold_gateways) == [second.endpoint]
+        order = order_to(site, "arm", *pair.endpoints)
+        assert list(given(order, 1.0).untold_gateways) == [second.endpoint]
         pair.exchange()
         first.stop()  # before the other one is back
         back = second.start()
@@ -66,8 +61,7 @@ def test_a_connected_robot_stops_by_an_order_that_only_another_gateway_was_given
     try:
         gateways = [seat.start() for seat in pair.seats]
         with agent(site, "arm", [second.endpoint]) as emergency:
-            keys, public = site.keys_of("operator"), site.server_public()
-            StopOrder([first.endpoint], keys, public, robot_id="arm").give(0.5)
+            given(order_to(site, "arm", first.endpoint))
             assert emergency.pulled is None
             pair.exchange()
             wait_until(lambda: emergency.pulled is not None, "it stops with its next heartbeat")

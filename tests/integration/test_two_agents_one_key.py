@@ -12,7 +12,9 @@ from protocol.messages import Refusal, Welcome
 from tests.delivery_site import DeliverySite
 from tests.episodes import make_episode
 from tests.peer import Peer
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
+
+pytestmark = pytest.mark.usefixtures("long_sessions")
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_the_second_agent_is_refused_by_name_and_the_first_goes_on(
     assert gateway.refusals()["two-agents"] >= 1
     first_box.put(encode_episode(make_episode("arm")))
     first.notify()
-    assert first.close(20.0)
+    assert first.close(PATIENCE_S)
     assert first.stats.reconnects == 0
     # With the first one gone the second is what there is of the robot.
     wait_until(lambda: second.stats.is_welcome, "the second takes its place")

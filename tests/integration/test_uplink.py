@@ -21,7 +21,7 @@ from robot_agent.delivery.outbox_file import FILE_NAME
 from tests.delivery_site import DeliverySite, make_heartbeat
 from tests.disks import small_disk
 from tests.episodes import make_episode
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_connection_that_is_cut_again_and_again_stores_every_episode_once(
         uplink.notify()
         wait_until(lambda cut=cut: outbox.counts().acked > cut * 20, "some acks")
         wire.cut()
-    assert uplink.close(30.0)
+    assert uplink.close(PATIENCE_S)
     (robot,) = gateway.status().robots
     assert (robot.stored, robot.missing, robot.conflicts) == (100, 0, 0)
     assert uplink.stats.reconnects >= 1
@@ -122,7 +122,7 @@ def test_acks_that_are_lost_with_the_radio_link_are_asked_for_again(
     wait_until(lambda: uplink.stats.sent_episodes > 10, "sent more than once")
     wire.cut()
     wire.go_dead(False)
-    assert uplink.close(30.0)
+    assert uplink.close(PATIENCE_S)
     (robot,) = gateway.status().robots
     assert (robot.stored, robot.missing) == (10, 0)
 
@@ -145,7 +145,7 @@ def test_a_window_smaller_than_an_episode_lets_one_pass_at_a_time(
     with site.running_gateway(window_bytes=1):
         uplink = site.uplink("arm", outbox)
         uplink.start()
-        assert uplink.close(30.0)
+        assert uplink.close(PATIENCE_S)
     assert outbox.counts().acked == 10
 
 
@@ -158,7 +158,7 @@ def test_a_refused_episode_is_set_aside_and_the_others_arrive(
     put(outbox, 3)
     uplink = site.uplink("arm", outbox)
     uplink.start()
-    assert uplink.close(30.0)
+    assert uplink.close(PATIENCE_S)
     counts = outbox.counts()
     assert (counts.acked, counts.refused, counts.waiting) == (2, 2, 0)
     (robot,) = gateway.status().robots
@@ -174,7 +174,7 @@ def test_the_learner_is_told_which_episodes_a_full_outbox_dropped(
     assert dropped > 3
     uplink = site.uplink("arm", outbox)
     uplink.start()
-    assert uplink.close(30.0)
+    assert uplink.close(PATIENCE_S)
     (robot,) = gateway.status().robots
     assert (robot.stored, robot.tombstoned, robot.missing) == (10 - dropped, dropped, 0)
     outbox.close()
@@ -202,12 +202,14 @@ def test_a_learner_whose_disk_is_full_refuses_in_words_and_takes_all_when_there_
         stored = gateway.status().episodes_stored
         assert outbox.counts().waiting >= outbox.counts().written - stored > 0
         (disk / "ballast").unlink()
-        assert uplink.close(30.0)
+        assert uplink.close(PATIENCE_S)
         gateway.stop()
         assert outbox.counts().acked == outbox.counts().written
 
 
-def test_a_heartbeat_can_be_woken(site: DeliverySite, gateway: Gateway, outbox: Outbox):
+def test_a_heartbeat_can_be_woken(
+    site: DeliverySite, gateway: Gateway, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+):
     versions = iter(range(1000))
     beats: list[Heartbeat] = []
 
@@ -215,6 +217,7 @@ def test_a_heartbeat_can_be_woken(site: DeliverySite, gateway: Gateway, outbox: 
         beats.append(make_heartbeat(release_version=next(versions)))
         return beats[-1]
 
+    monkeypatch.setattr("robot_agent.delivery.uplink.HEARTBEAT_S", 600.0)
     uplink = site.uplink("arm", outbox, heartbeat=heartbeat)
     uplink.start()
     wait_until(lambda: len(beats) == 1, "the first heartbeat")
@@ -280,7 +283,7 @@ def test_thousands_of_sequences_that_were_given_up_one_by_one_are_told_in_second
         database.executemany("INSERT INTO tombstones VALUES (?, ?)", rows)
     uplink = site.uplink("arm", outbox)
     uplink.start()
-    assert uplink.close(30.0)
+    assert uplink.close(PATIENCE_S)
     (robot,) = gateway.status().robots
     assert (robot.tombstoned, robot.missing, robot.refused) == (5000, 0, 0)
 
@@ -295,7 +298,7 @@ def test_an_outbox_restored_from_a_backup_is_noticed(
         put(outbox, *seeds)
         uplink = site.uplink("arm", outbox)
         uplink.start()
-        assert uplink.close(30.0)
+        assert uplink.close(PATIENCE_S)
         outbox.close()
         shutil.rmtree(site.outbox_folder("arm"))
         shutil.copytree(tmp_path / "backup", site.outbox_folder("arm"))

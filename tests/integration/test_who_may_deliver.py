@@ -26,7 +26,7 @@ from protocol.messages import (
 from tests.delivery_site import DeliverySite, make_heartbeat, make_site
 from tests.episodes import make_episode
 from tests.peer import SPOOL, Peer
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_an_answer_that_cannot_be_encoded_spoils_no_other(
         peer.hello("arm")
     wait_until(lambda: "could not be handled" in caplog.text, "the answer is given up")
     (site.folder / "elsewhere").rename(registry)
-    peer.wait_s(10.0)
+    peer.wait_s(PATIENCE_S)
     assert isinstance(peer.hello("arm"), Welcome)
     peer.close()
     gateway.stop()
@@ -297,6 +297,7 @@ def test_a_tombstone_over_everything_is_refused(peer: Peer):
     assert isinstance(peer.ask(encode_message(tombstone)), Refusal)
 
 
+@pytest.mark.usefixtures("long_sessions")
 def test_only_an_operator_learns_the_state_of_the_fleet(
     site: DeliverySite, gateway: Gateway, peer: Peer
 ):
