@@ -22,6 +22,7 @@ from fleet.words import counted, utc_text
 from learner.store.export import ExportReport
 from protocol.episode import Action, Episode
 from protocol.errors import ConfigurationError
+from protocol.refusal_log import printable
 
 
 def newest(folders: Sequence[Path], *, robot: str | None, last: int) -> list[StoredAttempt]:
@@ -80,7 +81,7 @@ def _episode_cells(one: StoredAttempt) -> list[str]:
         str(attempt.release_version),
         str(attempt.moves),
         str(one.record_bytes),
-        f"{truth} {attempt.object_kind}".strip(),
+        f"{truth} {printable(attempt.object_kind)}".strip(),
     ]
 
 

@@ -14,6 +14,7 @@ from protocol.codec import encode_message
 from protocol.errors import AuthenticationError, RejectedMessageError, TransientError
 from protocol.limits import MAX_STATUS_BYTES
 from protocol.messages import Refusal
+from protocol.refusal_log import printable
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits, connect, make_dealer
 
@@ -99,10 +100,11 @@ class OperatorClient:
         try:
             message = self._decoder.decode(header)
         except msgspec.DecodeError as error:
-            raise RejectedMessageError(f"{self._endpoint}: malformed answer: {error}") from error
+            why = printable(str(error))
+            raise RejectedMessageError(f"{self._endpoint}: malformed answer: {why}") from error
         if isinstance(message, Refusal):
             kind = AuthenticationError if message.code in _NOT_ALLOWED else RejectedMessageError
-            raise kind(f"{self._endpoint} refused: {message.reason}")
+            raise kind(f"{self._endpoint} refused: {printable(message.reason)}")
         if not isinstance(message, answer):
             due, came = answer.__name__, type(message).__name__
             raise RejectedMessageError(f"{self._endpoint}: a {came} where a {due} was due")

@@ -138,8 +138,14 @@ def read_episode_summary(record: bytes, limits: EpisodeLimits = EPISODE_LIMITS) 
 
 
 def encode_message(message: msgspec.Struct) -> bytes:
-    """Return the header frame of a message of protocol.messages."""
-    return msgspec.msgpack.encode(message)
+    """Return the header frame of a message of protocol.messages.
+
+    What no UTF-8 can say goes out as "?": a file's name, in the words of an error, is any bytes.
+    """
+    try:
+        return msgspec.msgpack.encode(message)
+    except UnicodeEncodeError:
+        return msgspec.msgpack.encode(_sayable(msgspec.to_builtins(message, builtin_types=[bytes])))
 
 
 def decode_message(header: bytes, union: Hashable, max_bytes: int = MAX_HEADER_BYTES) -> Any:  # noqa: ANN401 (one of the union, which no annotation can say)
@@ -155,6 +161,17 @@ def decode_message(header: bytes, union: Hashable, max_bytes: int = MAX_HEADER_B
         return _message_decoder(union).decode(header)
     except _NOT_THE_SCHEMA as error:
         raise RejectedMessageError(f"message header: {error}") from error
+
+
+def _sayable(value: Any) -> Any:  # noqa: ANN401 (whatever stands in a message)
+    """Return the same of built-in types, in texts that UTF-8 can say."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {_sayable(key): _sayable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_sayable(one) for one in value]
+    return value
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_ENDPOINT = re.compile(r"tcp://(?P<host>[^\s:/*]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
+_ENDPOINT = re.compile(r"tcp://(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 
 
 def is_endpoint(text: str) -> bool:

@@ -20,6 +20,7 @@ from socketserver import ThreadingTCPServer
 from typing import Any
 
 from protocol.errors import ConfigurationError
+from protocol.refusal_log import printable
 
 logger = logging.getLogger(__name__)
 
@@ -182,4 +183,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        logger.debug(format, *args)
+        logger.debug("%s", printable(format % args))

@@ -11,6 +11,7 @@ from tyro.extras import SubcommandApp
 
 from fleet.commands.output import EXIT_ERROR, console, print_json, progress_bar
 from protocol.errors import ConfigurationError, StoreError
+from protocol.refusal_log import printable
 
 episodes = SubcommandApp()
 
@@ -82,7 +83,7 @@ def show_episode(
     screen = console()
     for name, value in describe(found, robot_id).items():
         if name != "steps":
-            screen.print(f"{name}: {value}", highlight=False, markup=False)
+            screen.print(f"{name}: {printable(str(value))}", highlight=False, markup=False)
     screen.print(step_table(found, width=screen.width))
     screen.print(f"film strip: {picture}", highlight=False)
     return 0

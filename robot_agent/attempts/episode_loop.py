@@ -30,6 +30,7 @@ from protocol.errors import (
     SafetyFault,
 )
 from protocol.hand_eye import HandEyeMap
+from protocol.refusal_log import printable
 from robot_agent.attempts.grasp_outcome import aborted, drop_test_score, judge
 from robot_agent.cameras.base import Camera, Frame
 from robot_agent.config import AgentConfig
@@ -124,7 +125,7 @@ class EpisodeLoop:
         except (RobotError, NonFiniteScoreError, RejectedReleaseError) as error:
             logger.warning("%s: attempt aborted: %s", self._config.name, error)
             self.abort_error = error
-            outcome = aborted(str(error)[:500])
+            outcome = aborted(printable(str(error))[:500])
             self._return_to_safety()
         return Episode(
             episode_id=secrets.token_hex(16),

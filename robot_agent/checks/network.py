@@ -16,6 +16,7 @@ from protocol.key_files import credential_of
 from protocol.limits import MAX_HEADER_BYTES
 from protocol.messages import WIRE_VERSION, FromGateway, Hello, Refusal, Welcome
 from protocol.refusal_code import RefusalCode
+from protocol.refusal_log import printable
 from protocol.security import CurveKeys, load_curve_keys, load_release_public
 from protocol.sockets import SocketLimits
 from robot_agent.config import AgentConfig
@@ -140,7 +141,7 @@ def _refused(subject: str, reached: str, refusal: Refusal) -> CheckResult:
         return ok(subject, f"{reached}; this robot's agent is connected")
     return fail(
         subject,
-        f"{reached}, but refused: {refusal.reason}",
+        f"{reached}, but refused: {printable(refusal.reason)}",
         "'name' in robot.toml must be the one that the robot was enrolled under",
     )
 

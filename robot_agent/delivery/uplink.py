@@ -32,7 +32,7 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.refusal_code import RefusalCode
-from protocol.refusal_log import RefusalLog
+from protocol.refusal_log import RefusalLog, printable
 from protocol.security import CurveKeys
 from protocol.sockets import SocketLimits
 from protocol.wakeup import Wakeup
@@ -357,7 +357,7 @@ class Uplink:
         try:
             message: FromGateway = decode_message(frames[0], FromGateway)
         except RejectedMessageError as error:
-            logger.warning("a message of the learner is ignored: %s", error)
+            logger.warning("a message of the learner is ignored: %s", printable(str(error)))
             return
         self._greeted_s = None
         if isinstance(message, Welcome):
@@ -424,7 +424,7 @@ class Uplink:
     def _take_refusal(self, refusal: Refusal) -> None:
         now_s = time.monotonic()
         if refusal.sequence is not None and refusal.spool_id == self._outbox.spool_id:
-            logger.error("episode %d is refused: %s", refusal.sequence, refusal.reason)
+            logger.error("episode %d is refused: %s", refusal.sequence, printable(refusal.reason))
             self._outbox.set_aside(refusal.sequence, refusal.code, refusal.reason)
             self._window.remove([refusal.sequence], now_s)
             self._is_stalled = False

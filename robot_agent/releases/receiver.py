@@ -222,7 +222,7 @@ class ReleaseReceiver:
         try:
             message = decode_message(frames[0], FromReleaseServer)
         except RejectedMessageError as error:
-            logger.warning("message of the release server refused: %s", error)
+            logger.warning("message of the release server refused: %s", printable(str(error)))
             return
         if isinstance(message, ReleaseAnnouncement):
             self._handle_announcement(message)
@@ -341,4 +341,4 @@ class ReleaseReceiver:
     def _count_refusal(self, reason: str) -> None:
         self.refused += 1
         self.last_refusal = reason
-        logger.warning("release refused, release %d stays: %s", self.version, reason)
+        logger.warning("release refused, release %d stays: %s", self.version, printable(reason))

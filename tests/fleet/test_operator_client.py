@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgpack
 import msgspec
 import pytest
 import zmq
@@ -14,8 +16,10 @@ from fleet import operator_client
 from fleet.operator_client import OperatorClient
 from protocol.codec import encode_message
 from protocol.errors import TransientError
-from protocol.messages import FromGateway, StatusReply, StatusRequest
+from protocol.messages import FromGateway, Refusal, StatusReply, StatusRequest
+from protocol.security import load_curve_keys
 from tests.delivery_site import DeliverySite, make_site
+from tests.silent_server import silent_server
 
 
 @pytest.fixture
@@ -61,3 +65,24 @@ def test_a_key_that_is_refused_just_before_the_question_is_sent_does_not_hang(
 def test_what_was_left_of_the_time_is_said_in_words_for_people(stranger: OperatorClient):
     with pytest.raises(TransientError, match=r"did not answer in 0\.2 s; does it run"):
         stranger.ask(StatusRequest(), StatusReply, 0.1999374)
+
+
+def test_words_of_a_learner_cannot_steer_the_operators_terminal(site: DeliverySite):
+    keys = load_curve_keys(site.folder / "keys" / "learner.secret")
+    with (
+        silent_server(keys, site.endpoint) as server,
+        OperatorClient(
+            site.endpoint, site.enrol("operator", "operator"), site.server_public(), FromGateway
+        ) as client,
+        ThreadPoolExecutor() as asking,
+    ):
+        for answer in (
+            encode_message(Refusal(code="not-enrolled", reason="no\x1b[2J\nfleet: all is well")),
+            msgpack.packb({"type": "status_reply", "\x1b[2J": 1}),
+        ):
+            asked = asking.submit(client.ask, StatusRequest(), StatusReply)
+            peer, _ = server.recv_multipart()
+            server.send_multipart([peer, answer])
+            said = str(asked.exception(timeout=30.0))
+            assert "\N{REPLACEMENT CHARACTER}[2J" in said
+            assert said.isprintable()

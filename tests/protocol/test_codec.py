@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 
 import cv2
@@ -25,7 +26,7 @@ from protocol.episode import Episode, GripperPose, Label, Mode, Step, StepKind
 from protocol.errors import RejectedEpisodeError, RejectedMessageError
 from protocol.jpeg import check_jpeg_sizes, encode_jpeg, jpeg_size
 from protocol.limits import EPISODE_LIMITS
-from protocol.messages import Ack, FromGateway, Heartbeat, ToGateway
+from protocol.messages import Ack, FromGateway, Heartbeat, Refusal, ToGateway
 from tests.delivery_site import make_heartbeat
 from tests.episodes import make_episode, make_image
 
@@ -292,6 +293,15 @@ def test_a_move_after_which_nothing_closes_is_a_move():
 def test_a_message_comes_out_as_it_went_in():
     heartbeat = make_heartbeat(release_version=3)
     assert decode_message(encode_message(heartbeat), ToGateway) == heartbeat
+
+
+def test_words_that_no_utf8_can_say_go_out_with_a_question_mark_in_their_place():
+    name = os.fsdecode(b"gr\xfcn")
+    refusal = Refusal(code="malformed", reason=f"{name}: grün", spool_id=b"\xff" * 16, sequence=3)
+    told = decode_message(encode_message(refusal), FromGateway)
+    assert told == msgspec.structs.replace(refusal, reason="gr?n: grün")
+    heartbeat = msgspec.structs.replace(make_heartbeat(), warnings=[name, "well"])
+    assert decode_message(encode_message(heartbeat), ToGateway).warnings == ["gr?n", "well"]
 
 
 def test_a_message_of_the_other_direction_is_refused():
