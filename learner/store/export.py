@@ -117,9 +117,9 @@ class _Export:
         pages, copy = self._pages, self._copy
         copy.take_ledgers(pages.rows("spools"), pages.rows("tallies"), pages.rows("retirements"))
         retired = copy.take_retired(pages.rows("index"))
-        exported = self._copy_log()
+        exported, sound = self._copy_log()
         conflicts = self._copy_conflicts()
-        if pages.damaged_pages or self._expected is None or exported < self._expected:
+        if pages.damaged_pages or self._expected is None or sound < self._expected:
             found, found_conflicts = self._copy_strays()
             exported += found
             conflicts += found_conflicts
@@ -148,8 +148,9 @@ class _Export:
             needed_bytes=pages.needed_bytes,
         )
 
-    def _copy_log(self) -> int:
-        taken = 0
+    def _copy_log(self) -> tuple[int, int]:
+        """Return how many records were taken, and how many were sound, of whatever robot."""
+        taken = sound = 0
         for row in self._pages.rows("log"):
             self._report_progress()
             if (episode := _sound(row.value)) is None:
@@ -157,8 +158,9 @@ class _Export:
             self._pages.cover(row)
             number = SEQUENCE.unpack(row.key)[0] if len(row.key) == SEQUENCE.size else 0
             if not episode.is_proven or episode.number == number:
+                sound += 1
                 taken += self._copy.take_record(number, episode, row.value)
-        return taken
+        return taken, sound
 
     def _copy_conflicts(self) -> int:
         taken = 0

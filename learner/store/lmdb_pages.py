@@ -87,8 +87,9 @@ class PageFile:
         self.damaged_pages: set[int] = set()
         """Pages that should be readable and are not; by their numbers."""
         self._faults = 0
-        self.size_bytes = os.fstat(self._descriptor).st_size
         self._metas = self._read_metas()
+        # Asked last: a learner that writes meanwhile makes the file as long as they say before.
+        self.size_bytes = os.fstat(self._descriptor).st_size
         self._page_bytes = self._metas[0].page_bytes if self._metas else _PAGE_SIZES[0]
         self._covered = bytearray(self.size_bytes // self._page_bytes + 1)
         if len(self._metas) < 2:
@@ -259,10 +260,12 @@ class PageFile:
     def matches(self, pattern: re.Pattern[bytes]) -> Iterator[int]:
         """Yield every offset at which ``pattern`` begins, but for covered pages.
 
-        The pattern's matches must be shorter than a page.
+        The pattern's matches must be shorter than a page. What a learner adds to the file
+        meanwhile is not looked at.
         """
         for begin in range(0, self.size_bytes, _WINDOW_BYTES):
-            window = self.read(begin, _WINDOW_BYTES + self._page_bytes)
+            end = min(self.size_bytes, begin + _WINDOW_BYTES + self._page_bytes)
+            window = self.read(begin, end - begin)
             for match in pattern.finditer(window):
                 at = begin + match.start()
                 # Asked only now: what was found a moment ago may have covered this.

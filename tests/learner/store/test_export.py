@@ -13,7 +13,7 @@ import pytest
 from learner.store.episode_store import EpisodeStore
 from learner.store.export import ExportReport, export_store
 from learner.store.retention import RetentionLimits
-from learner.store.stored_episode import Burial, StoredEpisode, Verdict
+from learner.store.stored_episode import Burial, StoredEpisode, Verdict, pack_stored
 from learner.store.verification import verify_store
 from protocol.errors import ConfigurationError, StoreError, StoreFullError
 from tests.delivery_site import ROOT
@@ -225,6 +225,45 @@ def test_a_store_that_a_learner_writes_to_comes_out_as_it_was_at_one_moment(
             numbers = list(contents(tmp_path / f"out-{turn}"))
             assert numbers == list(range(numbers[0], numbers[-1] + 1))
         writer.kill()
+
+
+@pytest.mark.parametrize("robot", [None, "leg"])
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_store_that_grows_meanwhile_comes_out_as_it_was_when_it_was_opened(
+    source: Path, tmp_path: Path, robot: str | None, is_damaged: bool
+):
+    content = bytearray(data_file(source).read_bytes())
+    if is_damaged:
+        content[content.index(b"leg/100;")] ^= 1
+    live = tmp_path / "live"
+    live.mkdir()
+    data_file(live).write_bytes(content)
+
+    def grow(done: int, _total: int) -> None:
+        if done == 1:
+            with data_file(live).open("ab") as file:
+                file.write(content)  # as many records again, none of which was there before
+
+    report = export_store(live, tmp_path / "out", robot=robot, on_progress=grow)
+    assert report.is_whole is not is_damaged
+    assert report.file_bytes == len(content)
+    before, found = contents(source), contents(tmp_path / "out")
+    wanted = {n: one for n, one in before.items() if robot in (None, one.key.robot_id)}
+    assert len(found) == len(wanted) - is_damaged
+    assert found.items() <= wanted.items()
+
+
+def test_of_a_sound_store_one_robots_part_is_what_its_tree_leads_to(source: Path, tmp_path: Path):
+    """And so is the whole: nobody searches the file for what a failed commit left in it."""
+    stray = arrival(9_000, robot="leg")
+    left = pack_stored(
+        stray.key.packed(), stray.record, number=9_000, stored_at_ns=1, digest=stray.digest
+    )
+    with_stray = damaged_copy(source, tmp_path / "stray", data_file(source).read_bytes() + left)
+    for robot in (None, "leg"):
+        out = tmp_path / f"out-{robot}"
+        assert export_store(with_stray, out, robot=robot).is_whole
+        assert 9_000 not in contents(out)
 
 
 def test_progress_is_told(source: Path, tmp_path: Path):
