@@ -29,7 +29,7 @@ class Peer(Holder, Protocol):
         """Return what it answered; None when it does not in time."""
 
     def hear(self, others: Sequence[HeardReport]) -> None:
-        """Take what the others said last."""
+        """Take what the others said last, if it is there."""
 
 
 class Exchange:
@@ -85,8 +85,9 @@ class Exchange:
             self._note_answer(place, is_there=report is not None)
         now_s = self._clock()
         known = [HeardReport(report=one, age_s=now_s - heard_s) for one, heard_s in self._heard]
-        for place in answering:
-            self._peers[place].hear([one for at, one in enumerate(known) if at != place])
+        # Also those that do not answer: one that was started a moment ago lets no robot in before.
+        for place, peer in enumerate(self._peers):
+            peer.hear([one for at, one in enumerate(known) if at != place])
         self._reconciliation.step(answering)
 
     def _run(self) -> None:

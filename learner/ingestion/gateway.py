@@ -20,7 +20,7 @@ import zmq
 from learner.config import EVERY_ADDRESS, GatewayConfig
 from learner.ingestion.admission import ImageSize
 from learner.ingestion.committer import Committer
-from learner.ingestion.envelope import receive_envelope
+from learner.ingestion.envelope import Envelope, receive_envelope
 from learner.ingestion.gateway_report import GatewayReport, HeardReport
 from learner.ingestion.neighbours import Neighbours
 from learner.ingestion.observer import FleetObserver
@@ -251,8 +251,10 @@ class Gateway:
 
         An order to stop that only they were given is told to its robot with its next heartbeat.
         """
-        self._neighbours.hear(others)
         self._stops.hear(one.report.stops for one in others)
+        # Only now: who was waiting for it is welcomed, and begins to move.
+        self._neighbours.hear(others)
+        self._wakeup.set()
 
     def report(self) -> GatewayReport:
         """See StatusDesk.report."""
@@ -290,6 +292,8 @@ class Gateway:
         while not self._stopping:
             has_room = self._committer.queued_bytes < MAX_QUEUED_BYTES
             has_messages = self._socket.wait(1.0, self._wakeup, for_messages=has_room)
+            for envelope in self._reception.due_greetings():
+                self._answer(envelope)
             if has_messages:
                 self._receive()
                 self._committer.commit_submitted(_PATIENCE_S)
@@ -311,15 +315,18 @@ class Gateway:
                 envelope = receive_envelope(self._socket.socket)
             except zmq.Again:
                 return
-            try:
-                answer = self._reception.answer(envelope)
-                if answer is not None:
-                    self._send(envelope.routing_id, answer)
-                    # Whoever has an answer may act on it before this turn ends.
-                    self._reception.look_up_anew()
-            except Exception:
-                # One message must never end the gateway, whatever is wrong with it.
-                logger.exception("a message could not be handled")
+            self._answer(envelope)
+
+    def _answer(self, envelope: Envelope) -> None:
+        try:
+            answer = self._reception.answer(envelope)
+            if answer is not None:
+                self._send(envelope.routing_id, answer)
+                # Whoever has an answer may act on it before this turn ends.
+                self._reception.look_up_anew()
+        except Exception:
+            # One message must never end the gateway, whatever is wrong with it.
+            logger.exception("a message could not be handled")
 
     def _send_answers(self) -> None:
         for answer in self._committer.take_answers():

@@ -119,6 +119,8 @@ class GatewayHandle:
         self._stopping: Any = None
         self._asked: Any = None
         """A report that was asked for and has not come."""
+        self._told: Any = None
+        """What it was told last of the others; ready once it has taken that, or cannot."""
         self._complaints: dict[str, str] = {}
         """Why there is no report or no status, as it was logged last."""
 
@@ -161,8 +163,9 @@ class GatewayHandle:
             logger.error("%s", complaint)
 
     def hear(self, others: Sequence[HeardReport]) -> None:
-        """Tell this gateway what the others said last."""
-        self._actor.hear.remote(others)
+        """Tell this gateway what the others said last, unless it is still to take what was said."""
+        if self._told is None or ray.wait([self._told], timeout=0.0)[0]:
+            self._told = self._actor.hear.remote(others)
 
     def kept_digests(
         self, robot_id: str, spool_id: bytes, sequences: Sequence[int]

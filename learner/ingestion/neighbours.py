@@ -15,6 +15,9 @@ from learner.ingestion.gateway_report import GatewayReport, HeardReport
 from learner.ingestion.sessions import IN_USE_S
 from protocol.endpoint import is_endpoint
 
+HEARD_WITHIN_S = 2.5
+"""A gateway that has just begun waits so long to hear of the others before it welcomes a robot:
+less than until a robot greets again."""
 GONE_AFTER_S = 4.0
 """No robot is sent to a gateway of which nothing was heard for so long."""
 
@@ -34,16 +37,24 @@ class Neighbours:
         self._clock = clock
         self._sent: Counter[str] = Counter()
         """Robots that were redirected since, by endpoint: the reports do not know of them yet."""
+        self._began_s = clock()
         self.hear([HeardReport(report=GatewayReport.unheard(one), age_s=0.0) for one in names])
+        self._is_awaited = bool(names)
 
     def hear(self, others: Sequence[HeardReport]) -> None:
         """Take the newest reports of all others in place of earlier ones."""
+        self._is_awaited = False
         self._heard_s = self._clock()
         self._heard = tuple(others)
         self._sent = Counter()
         names = [one.report.endpoint for one in others]
         self.endpoints = [name for name in names if is_endpoint(name)]
         """Where the others are, as far as that is known."""
+
+    @property
+    def are_awaited(self) -> bool:
+        """Whether what they know, such as who is stopped, may come in a moment."""
+        return self._is_awaited and self._clock() - self._began_s < HEARD_WITHIN_S
 
     def reports(self) -> list[HeardReport]:
         """Return the newest report of every other gateway, also of one that is gone."""

@@ -104,6 +104,9 @@ class Reception:
         """Who holds a key, or why nobody does; see ``look_up_anew``."""
         self._rate = MessageRate()
         self._sessions = sessions
+        self._neighbours = neighbours
+        self._waiting: dict[str, Envelope] = {}
+        """By robot, greetings that are not answered yet; see ``due_greetings``."""
         self._stops = StopDesk(stops, registry, sessions)
         self._placement = Placement(neighbours, sessions, store, own_endpoint)
         self._greeter = Greeter(
@@ -138,6 +141,16 @@ class Reception:
         if isinstance(answer, Welcome | Refusal) and answer != _SAY_HELLO:
             self._rate.charge_refusal(key)
         return answer
+
+    def due_greetings(self) -> list[Envelope]:
+        """Return greetings that came before the other gateways were heard, once they are.
+
+        A robot that is welcome moves: orders to stop it that only they were given come first.
+        """
+        if self._neighbours.are_awaited:
+            return []
+        waiting, self._waiting = self._waiting, {}
+        return list(waiting.values())
 
     @property
     def granted_bytes(self) -> int:
@@ -201,6 +214,9 @@ class Reception:
         message: Hello | EpisodeSubmission | Tombstone | Heartbeat | StopConfirmation,
     ) -> FromGateway | None:
         if isinstance(message, Hello):
+            if self._neighbours.are_awaited:
+                self._waiting[member.name] = envelope
+                return None
             return self._greeter.greet(member, envelope, message)
         session = self._sessions.hear(member.name, envelope.routing_id)
         if session is None:

@@ -161,9 +161,12 @@ class Uplink:
     def await_welcome(self, timeout_s: float) -> bool:
         """Wait for the first welcome, no longer than this; return whether it came.
 
-        An order to stop that is open at the gateway has been obeyed by then.
+        An order to stop that is open at the gateway has been obeyed by then. One that is there, and
+        has just begun, asks the others for their orders first: it is waited for as long again.
         """
-        return self._was_welcomed.wait(timeout_s)
+        return self._was_welcomed.wait(timeout_s) or (
+            self._connection.is_connected and self._was_welcomed.wait(timeout_s)
+        )
 
     def notify(self) -> None:
         """Say that the outbox has something new."""

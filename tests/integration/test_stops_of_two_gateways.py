@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import zmq
 
+from learner.ingestion import neighbours
 from learner.ingestion.gateway import Gateway
+from protocol.messages import Stop, Welcome
 from tests.delivery_site import DeliverySite, make_site
 from tests.integration.pair_of_gateways import Pair
 from tests.integration.test_fleet_stop import agent, given, order_to, resume, status_of
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -51,6 +56,40 @@ def test_a_gateway_that_was_down_hears_of_an_order_and_of_its_end(site: Delivery
     finally:
         first.stop()
         second.stop()
+
+
+def test_a_robot_is_not_welcome_before_the_orders_that_other_gateways_have_are_known(
+    site: DeliverySite, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(neighbours, "HEARD_WITHIN_S", math.inf)  # however slow this machine is
+    pair = Pair(site)
+    first, second = pair.seats
+    try:
+        first.start()
+        given(order_to(site, "arm", *pair.endpoints), 1.0)
+        second.start(others=[first.endpoint])
+        with closing(pair.peer("arm", 1)) as robot:
+            robot.wait_s(0.5)
+            with pytest.raises(zmq.Again):
+                robot.hello("arm")
+            robot.wait_s(PATIENCE_S)
+            pair.exchange()
+            assert isinstance(robot.receive(), Stop)
+            assert isinstance(robot.receive(), Welcome)
+    finally:
+        first.stop()
+        second.stop()
+
+
+def test_a_robot_is_welcome_where_nothing_is_heard_of_the_other_gateways(site: DeliverySite):
+    pair = Pair(site)
+    seat = pair.seats[1]
+    try:
+        seat.start(others=["tcp://10.0.0.1:5701"])
+        with agent(site, "arm", [seat.endpoint]) as emergency:
+            assert emergency.pulled is None
+    finally:
+        seat.stop()
 
 
 def test_a_connected_robot_stops_by_an_order_that_only_another_gateway_was_given(
