@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -26,11 +27,14 @@ from robot_agent.arms.joint_drive import JointDrive
 from robot_agent.arms.linkage import Linkage
 from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.arms.servo_group import GripperMotor, ServoGroup
+from robot_agent.arms.servo_identity import check_identities
 from robot_agent.arms.servo_watch import ServoWatch
 from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.kinematics.inverse import InverseKinematics
 from robot_agent.robots.base import GripperModel, RobotSite
 from robot_agent.serial_bus.named_errors import named_errors
+
+logger = logging.getLogger(__name__)
 
 A = TypeVar("A", bound=JointArm)
 
@@ -90,8 +94,8 @@ def assemble(
     """Return the arm, which has not moved yet; if that fails, its motors are let go.
 
     Raises:
-        ConfigurationError: an option or the calibration is unusable, or belongs to another arm; or
-            a motor is of another model.
+        ConfigurationError: an option or the calibration is unusable, or belongs to another arm or
+            to other motors; or a motor is of another model.
         RobotError: a motor or a gripper of its own does not answer.
     """
     with ExitStack() as undo:
@@ -106,6 +110,8 @@ def assemble(
         arm = options.model or hardware.arm
         built = ArmModel.load(arm)
         _check(calibration, built, site)
+        if calibration is not None:
+            _check_motors(calibration, hardware, options, site)
         model = ArmModel.load(arm, mount=options.mount, limits_rad=limits_rad)
         motors = [joint.name for joint in built.joints]
         gate, watch = MotionGate(site.name), _watch(motors, options, site)
@@ -144,6 +150,23 @@ def _check(calibration: JointCalibration | None, model: ArmModel, site: RobotSit
         raise ConfigurationError(
             f"{site.name}: the calibration in {site.state_folder} is of the arm "
             f"{calibration.arm!r}, this is a {model.name!r}; run `robot-agent calibrate`"
+        )
+
+
+def _check_motors(
+    calibration: JointCalibration, hardware: ArmHardware, options: ArmOptions, site: RobotSite
+) -> None:
+    """See that the motors are those that were calibrated; see ``check_identities``."""
+    names = [f"joint {joint.name}" for joint in calibration.joints]
+    with named_errors(site.name):
+        check_identities(calibration.servos, hardware.servos, names)
+        if options.gripper is None and calibration.gripper_servo is not None:
+            check_identities((calibration.gripper_servo,), hardware.jaw, ["gripper"])
+    if not calibration.knows_its_servos:
+        logger.warning(
+            "%s: its calibration does not say which servos it was measured with: one that is "
+            "changed goes unnoticed; run robot-agent calibrate when it suits",
+            site.name,
         )
 
 

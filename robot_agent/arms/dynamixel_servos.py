@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from protocol.errors import ConfigurationError, SafetyFault
 from robot_agent.arms.servo_group import ServoFault, ServoReadings
+from robot_agent.arms.servo_identity import ServoIdentity
 from robot_agent.serial_bus import dynamixel_registers as registers
 from robot_agent.serial_bus.dynamixel import DynamixelBus
 from robot_agent.serial_bus.dynamixel_registers import DynamixelRegister, HardwareError
@@ -24,6 +25,7 @@ LONGEST_PROFILE = 32_767
 FULL_LOAD = 1000
 """What a motor without current sensor calls all it can."""
 
+_KEPT = RegisterSpan(registers.MODEL, registers.HOMING_OFFSET)
 _SWITCHES = RegisterSpan(registers.TORQUE_ENABLE, registers.HARDWARE_ERROR)
 _MEASURED = RegisterSpan(registers.GOAL_POSITION, registers.PRESENT_TEMPERATURE)
 _LIMITS = RegisterSpan(registers.PWM_LIMIT, registers.CURRENT_LIMIT)
@@ -75,6 +77,19 @@ class DynamixelServos:
         models = RegisterSpan(registers.MODEL, registers.MODEL).read(self._bus, self._ids)
         limits = _LIMITS.read(self._bus, self._ids)
         self._motors = [self._motor(one, models, limits) for one in self._ids]
+
+    def identities(self) -> tuple[ServoIdentity, ...]:
+        """Read which motors they are, and how they turn and shift their readings."""
+        kept = _KEPT.read(self._bus, self._ids)
+        return tuple(
+            ServoIdentity(
+                servo_id=one,
+                model=kept.value(one, registers.MODEL),
+                homing_offset=kept.value(one, registers.HOMING_OFFSET),
+                drive_mode=kept.value(one, registers.DRIVE_MODE),
+            )
+            for one in self._ids
+        )
 
     def read(self) -> ServoReadings:
         """Measure all motors, in two transactions.

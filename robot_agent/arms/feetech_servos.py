@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from protocol.errors import ConfigurationError, SafetyFault
 from robot_agent.arms.servo_group import ServoFault, ServoReadings
+from robot_agent.arms.servo_identity import ServoIdentity
 from robot_agent.serial_bus import feetech_registers as registers
 from robot_agent.serial_bus.feetech import FeetechBus, FeetechError
 from robot_agent.serial_bus.feetech_registers import FeetechRegister
@@ -26,6 +27,7 @@ MAKE_MIDDLE = 128
 FULL_LOAD = 1000
 
 _MODEL = RegisterSpan(registers.MODEL, registers.MODEL)
+_KEPT = RegisterSpan(registers.MODEL, registers.HOMING_OFFSET)
 _MEASURED = RegisterSpan(registers.TORQUE_ENABLE, registers.PRESENT_TEMPERATURE)
 _FAULTS = {
     FeetechError.VOLTAGE: ServoFault.VOLTAGE,
@@ -59,6 +61,18 @@ class FeetechServos:
                     f"{self._bus.port.path}: servo {servo_id} is of model {model}, not an STS3215 "
                     f"({registers.STS3215})"
                 )
+
+    def identities(self) -> tuple[ServoIdentity, ...]:
+        """Read which motors they are, and by how much they shift their readings."""
+        kept = _KEPT.read(self._bus, self._ids)
+        return tuple(
+            ServoIdentity(
+                servo_id=one,
+                model=kept.value(one, registers.MODEL),
+                homing_offset=kept.value(one, registers.HOMING_OFFSET),
+            )
+            for one in self._ids
+        )
 
     def read(self) -> ServoReadings:
         """Measure all motors in one transaction.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from protocol.errors import ConfigurationError
 from protocol.key_files import PUBLIC_MODE, sync_folder, write_over
 from protocol.messages import Name
+from robot_agent.arms.servo_identity import ServoIdentity
 
 FILE = "joint_calibration.json"
 
@@ -54,11 +55,29 @@ class JointCalibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     joints: Annotated[tuple[JointScale, ...], msgspec.Meta(min_length=1, max_length=12)]
     gripper: GripperScale | None = None
     """None where the gripper is a device of its own."""
+    servos: Annotated[tuple[ServoIdentity, ...], msgspec.Meta(max_length=12)] = ()
+    """The joints' motors that were measured; empty where they did not say which they are, as in
+    every calibration from before they were asked."""
+    gripper_servo: ServoIdentity | None = None
+    """The gripper's; None likewise."""
+
+    def __post_init__(self) -> None:
+        if self.servos and len(self.servos) != len(self.joints):
+            raise ValueError(f"{len(self.servos)} servos of {len(self.joints)} joints")
+
+    @property
+    def knows_its_servos(self) -> bool:
+        """Whether a motor that was changed since would be noticed."""
+        return bool(self.servos) and (self.gripper is None or self.gripper_servo is not None)
 
     @property
     def digest(self) -> str:
-        """sha256 hex of all that was measured; another calibration, another policy identity."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
+        """sha256 hex of all that was measured; another calibration, another policy identity.
+
+        Without the motors: an arm that moves has those that it was calibrated with.
+        """
+        measured = {"arm": self.arm, "joints": self.joints, "gripper": self.gripper}
+        return hashlib.sha256(msgspec.json.encode(measured)).hexdigest()
 
     @property
     def directions(self) -> NDArray[np.float64]:

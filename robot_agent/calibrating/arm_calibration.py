@@ -12,6 +12,7 @@ from protocol.errors import ConfigurationError
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.jaw_gripper import JawGripper
 from robot_agent.arms.joint_calibration import JointCalibration
+from robot_agent.arms.servo_identity import identities
 from robot_agent.calibrating.gripper_ends import find_ends
 from robot_agent.calibrating.guide import Guide
 from robot_agent.calibrating.joint_ranges import joint_scales, record_ranges
@@ -62,6 +63,7 @@ def calibrate_joints(
 
     try:
         recorded = record_ranges(arm.servos, names, guide, clock, forget=forget)
+        servos = identities(arm.servos)
     finally:
         arm.stop()
         guide.say("The motors hold again; you may let go.")
@@ -69,6 +71,8 @@ def calibrate_joints(
         arm=model.name,
         joints=joint_scales(model.joints, recorded, reverse, endless),
         gripper=before.gripper if before is not None else None,
+        servos=servos,
+        gripper_servo=before.gripper_servo if before is not None else None,
     )
     found.write(state_folder)
     for joint in found.joints:
@@ -104,13 +108,15 @@ def calibrate_gripper(
     if before is None:
         raise ConfigurationError("the joints are not calibrated; begin with --only joints")
     guide.confirm("The gripper will close and open, slowly and weakly: leave it empty.")
+    without = msgspec.structs.replace(before, gripper=None, gripper_servo=None)
     scale = find_ends(
         *(gripper.servos, clock),
-        forget=lambda: msgspec.structs.replace(before, gripper=None).write(state_folder),
+        forget=lambda: without.write(state_folder),
         closes_upwards=GRIPPER in reverse,
         check=guide.check,
     )
-    found = msgspec.structs.replace(before, gripper=scale)
+    servo = next(iter(identities(gripper.servos)), None)
+    found = msgspec.structs.replace(before, gripper=scale, gripper_servo=servo)
     found.write(state_folder)
     guide.say(f"  closed at {scale.closed_rad:+.3f} rad, open at {scale.open_rad:+.3f} rad")
     return found

@@ -21,6 +21,7 @@ def check_calibration(config: AgentConfig) -> Iterator[CheckResult]:
             "joints", "not calibrated: the arm refuses to move", "run: robot-agent calibrate"
         )
         return
+    yield from _servos(config)
     subject = "hand-eye map"
     saved = saved_calibration(config)
     if saved is None:
@@ -43,6 +44,17 @@ def check_calibration(config: AgentConfig) -> Iterator[CheckResult]:
         )
     else:
         yield ok(subject, found)
+
+
+def _servos(config: AgentConfig) -> Iterator[CheckResult]:
+    measured = JointCalibration.read(config.state_folder) if _has_joints(config) else None
+    if measured is not None and not measured.knows_its_servos:
+        yield warn(
+            "joints",
+            "their calibration does not say which servos it was measured with: one that is changed "
+            "goes unnoticed",
+            "run: robot-agent calibrate, when it suits",
+        )
 
 
 def lacks_joints(config: AgentConfig) -> bool:

@@ -54,6 +54,10 @@ class DynamixelServo:
         self.memory[102:104] = self.memory[38:40]
         self._overloaded_s = 0.0
 
+    def home(self, offset: int) -> None:
+        """Shift what it reads by so many counts, as its maker's tool does."""
+        struct.pack_into("<i", self.memory, 20, offset)
+
     def write(self, address: int, data: bytes) -> int:
         """Take what the line says; return the number of the error, 0 for none."""
         end = address + len(data)

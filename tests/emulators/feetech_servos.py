@@ -72,6 +72,11 @@ class FeetechServo:
         if self.memory[40] == 128:
             self._make_this_the_middle()
 
+    def home(self, offset: int) -> None:
+        """Shift what it reads by so many counts, as its maker's tool does, and keep that."""
+        struct.pack_into("<H", self.memory, 31, _magnitude(offset, 11))
+        self._kept = bytes(self.memory[:EEPROM_END])
+
     def overload(self) -> None:
         """Order the fault that a blocked motor gets after a while."""
         self._is_overloaded = True

@@ -17,6 +17,7 @@ from robot_agent.arms.dynamixel_servos import DynamixelServos
 from robot_agent.arms.feetech_servos import FeetechServos
 from robot_agent.arms.holding import hold_still
 from robot_agent.arms.servo_group import ServoFault, ServoGroup
+from robot_agent.arms.servo_identity import identities
 from robot_agent.serial_bus.dynamixel import DynamixelBus
 from robot_agent.serial_bus.feetech import FeetechBus
 from robot_agent.serial_bus.port import SerialPort
@@ -39,6 +40,9 @@ class Make:
     group: Callable[..., Any]
     supply_v: float
     torque_at: int
+    model: int
+    home: Callable[[Any, int], None]
+    """Give a motor another zero, as its maker's tool does."""
     written_to_all: frozenset[int]
     """Addresses of what nobody acknowledges."""
 
@@ -50,6 +54,8 @@ FEETECH = Make(
     group=FeetechServos,
     supply_v=7.4,
     torque_at=40,
+    model=777,
+    home=FeetechServo.home,
     written_to_all=frozenset({40, 48}),
 )
 DYNAMIXEL = Make(
@@ -59,6 +65,8 @@ DYNAMIXEL = Make(
     group=DynamixelServos,
     supply_v=12.0,
     torque_at=64,
+    model=1020,
+    home=DynamixelServo.home,
     written_to_all=frozenset({100, 102}),
 )
 
@@ -116,6 +124,16 @@ def test_motors_measure_themselves(servos: ServoGroup, line: EmulatedLine[Any], 
     assert readings.loads == pytest.approx(np.zeros(5))
     assert readings.velocities_rad_s == pytest.approx(np.zeros(5))
     assert not any(readings.faults)
+
+
+def test_motors_say_which_they_are_and_from_where_they_count(
+    servos: ServoGroup, line: EmulatedLine[Any], make: Make
+):
+    make.home(line.servos[2], -300)
+    offsets = [one.homing_offset for one in identities(servos)]
+    assert offsets == [0, -300, 0, 0, 0]
+    assert [one.servo_id for one in identities(servos)] == IDS
+    assert {one.model for one in identities(servos)} == {make.model}
 
 
 def test_motors_reach_their_goals_no_faster_than_they_may(

@@ -11,6 +11,8 @@ from protocol.errors import ConfigurationError
 from robot_agent.arms.joint_calibration import FILE, GripperScale, JointCalibration, JointScale
 from tests.robot_agent.robots.emulated_arms import calibration_of
 
+GOLDEN_DIGEST = "6f3e1281fa32771f17ebd08c0364abd073e3e688fee4c5596d4a3163dbffe083"
+"""Of a calibration from before servos were asked: the policy's identity must not change with it."""
 ANGLES = st.lists(st.floats(-7.0, 7.0), min_size=5, max_size=5).map(np.array)
 
 
@@ -22,6 +24,16 @@ def test_what_was_measured_is_read_again_and_another_measurement_is_told_apart(t
     assert again.digest == found.digest
     wider = msgspec.structs.replace(found, gripper=GripperScale(closed_rad=0.1, open_rad=1.9))
     assert wider.digest != found.digest
+
+
+def test_a_calibration_from_before_servos_were_asked_is_read_and_is_the_same_policy():
+    now = calibration_of("so101")
+    assert now.knows_its_servos
+    before = msgspec.structs.replace(now, servos=(), gripper_servo=None)
+    assert not before.knows_its_servos
+    kept = msgspec.json.encode({name: getattr(now, name) for name in ("arm", "joints", "gripper")})
+    assert msgspec.json.decode(kept, type=JointCalibration) == before
+    assert before.digest == now.digest == GOLDEN_DIGEST
 
 
 def test_an_arm_that_was_never_calibrated_has_none(tmp_path: Path):
@@ -55,6 +67,10 @@ def test_a_motor_that_turns_the_other_way_is_read_the_other_way():
         b' "lower_rad": 1, "upper_rad": 1}]}',
         b'{"arm": "so101", "joints": [{"name": "a", "direction": 1, "zero_rad": 1e9,'
         b' "lower_rad": -1, "upper_rad": 1}]}',
+        b'{"arm": "so101", "joints": [{"name": "a", "direction": 1, "zero_rad": 0,'
+        b' "lower_rad": -1, "upper_rad": 1}], "servos": ['
+        b'{"servo_id": 1, "model": 777, "homing_offset": 0},'
+        b'{"servo_id": 2, "model": 777, "homing_offset": 0}]}',
         b"\xff\xfe",
     ],
 )

@@ -17,6 +17,7 @@ from robot_agent.calibrating.guide import Guide
 from robot_agent.kinematics.arm_model import ArmModel
 from tests.emulators.servo_mechanics import Shaft
 from tests.robot_agent.robots.emulated_arms import (
+    IDS,
     EmulatedArm,
     calibration_of,
     emulated_dynamixel,
@@ -66,6 +67,13 @@ def guide(arm: EmulatedArm) -> Guide:
     return Guide(SWEEP_S + 0.2, arm.clock)
 
 
+def offsets(arm: EmulatedArm) -> list[int]:
+    """Return what each motor shifts its readings by, as its memory has it."""
+    memories = [arm.line.servos[one].memory for one in IDS[arm.arm]]
+    raw = [int.from_bytes(memory[31:33], "little") for memory in memories]
+    return [(one & 0x7FF) * (-1 if one & 0x800 else 1) for one in raw]
+
+
 def test_joints_are_found_by_a_person_who_moves_them_and_the_arm_then_knows_where_it_is(
     so101: EmulatedArm, tmp_path: Path
 ):
@@ -77,6 +85,8 @@ def test_joints_are_found_by_a_person_who_moves_them_and_the_arm_then_knows_wher
     assert with_torque == [False]
     assert all(so101.torques[:5])
     assert JointCalibration.read(tmp_path) == found
+    assert [one.homing_offset for one in found.servos] == offsets(so101)[:5]
+    assert all(one.homing_offset for one in found.servos)
     robot.close()
 
     joints_rad = np.array([0.3, -0.4, 0.5, 0.6, -0.7])

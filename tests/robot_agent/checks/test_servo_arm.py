@@ -13,6 +13,7 @@ import pytest
 from robot_agent.arms.joint_calibration import FILE as JOINT_CALIBRATION
 from robot_agent.arms.joint_calibration import JointCalibration
 from robot_agent.checks.arm import check_gripper, check_parts, check_pose, check_reach
+from robot_agent.checks.calibration import check_calibration
 from robot_agent.checks.doctor import examine
 from robot_agent.config import AgentConfig, DriverConfig, WorkspaceConfig
 from robot_agent.robots.check_result import Verdict
@@ -84,6 +85,18 @@ def test_an_arm_that_was_never_calibrated_is_one_failure_that_says_to_calibrate_
     assert failure.subject == "joints"
     assert failure.remedy == "run: robot-agent calibrate"
     assert "servo shoulder_pan" in {one.subject for one in results}
+
+
+def test_a_calibration_from_before_servos_were_asked_is_a_warning(
+    arm: EmulatedArm, config: AgentConfig
+):
+    measured = JointCalibration.read(config.state_folder)
+    assert measured is not None
+    assert "joints" not in {one.subject for one in check_calibration(config)}
+    msgspec.structs.replace(measured, servos=(), gripper_servo=None).write(config.state_folder)
+    (result,) = [one for one in check_calibration(config) if one.subject == "joints"]
+    assert result.verdict == Verdict.WARN
+    assert "goes unnoticed" in result.finding
 
 
 def test_a_gripper_that_was_never_calibrated_is_one_failure_that_says_to_calibrate_it(

@@ -12,6 +12,7 @@ import numpy as np
 
 from robot_agent.arms.joint_arm import JointArm
 from robot_agent.arms.joint_calibration import GripperScale, JointCalibration, JointScale
+from robot_agent.arms.servo_identity import ServoIdentity
 from robot_agent.config import SafetyConfig
 from robot_agent.kinematics.arm_model import ArmModel
 from robot_agent.robots.base import RobotSite
@@ -30,6 +31,7 @@ NEARLY_PARKED_RAD = {
 }
 """Unfolding takes no time from there."""
 JAW_OPEN_RAD = 1.7
+MODELS = {"so101": 777, "wx200": 1020}
 IDS = {"so101": (1, 2, 3, 4, 5, 6), "wx200": (1, 2, 4, 5, 6, 7)}
 
 
@@ -125,8 +127,16 @@ def calibration_of(arm: str) -> JointCalibration:
         )
         for index, joint in enumerate(joints)
     ]
-    gripper = GripperScale(closed_rad=0.1, open_rad=0.1 + JAW_OPEN_RAD)
-    return JointCalibration(arm=arm, joints=tuple(scales), gripper=gripper)
+    *servos, jaw = (
+        ServoIdentity(servo_id=one, model=MODELS[arm], homing_offset=0) for one in IDS[arm]
+    )
+    return JointCalibration(
+        arm=arm,
+        joints=tuple(scales),
+        gripper=GripperScale(closed_rad=0.1, open_rad=0.1 + JAW_OPEN_RAD),
+        servos=tuple(servos),
+        gripper_servo=jaw,
+    )
 
 
 def nearly_parked(calibration: JointCalibration) -> FreeShafts:
