@@ -23,8 +23,10 @@ class Batch:
     """float32: measured pose at the step; metres, radians."""
     action_B5: Tensor
     """float32: from there to the commanded pose at which the gripper closed."""
-    robot_B: Tensor
-    """int64: index of the robot's hand-eye map."""
+    calibration_B: Tensor
+    """int64: key of the robot's calibration (see HandEyeRefiner)."""
+    map_B34: Tensor
+    """float32: the hand-eye map that the robot found itself."""
     success_B: Tensor
     """float32: 1 or 0, the label of the attempt."""
     added_logit_B: Tensor

@@ -40,6 +40,8 @@ class _Progress(msgspec.Struct, frozen=True, kw_only=True):
     counted_examples: int
     history_drawn: int
     robots: list[tuple[str, str]]
+    rows_by_age: list[int] = []
+    """Of each robot the oldest calibration's first; older checkpoints do not say."""
     trained_rows: int
 
 
@@ -104,6 +106,7 @@ class Checkpoints:
             counted_examples=counted.examples,
             history_drawn=counted.history_drawn,
             robots=refiner.known(),
+            rows_by_age=refiner.rows.by_age(),
             trained_rows=refiner.trained_rows,
         )
         return Checkpoint(tensors=_tensors(training), progress=progress)
@@ -278,7 +281,9 @@ def _restore(training: Training, tensors: dict[str, Tensor], progress: _Progress
         index, _, key = name.partition(".")
         optimiser["state"].setdefault(int(index), {})[key] = tensor
     training.optimiser.load_state_dict(optimiser)
-    training.learned.refiner.restore(progress.robots, trained_rows=progress.trained_rows)
+    training.learned.refiner.restore(
+        progress.robots, progress.rows_by_age, trained_rows=progress.trained_rows
+    )
     training.seed = progress.seed
     training.step_count = progress.step_count
     training.examples_seen = progress.examples_seen

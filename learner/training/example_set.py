@@ -16,7 +16,7 @@ from protocol.episode import Action, Episode, Label
 
 # B batch, R robots, O outcomes
 
-_FACTS_BYTES = 64
+_FACTS_BYTES = 112
 """What an example takes beside its picture, rounded up."""
 
 
@@ -47,7 +47,8 @@ class ExampleSet:
         self._first = np.empty(rows, np.int64)
         self._pose = np.empty((rows, 4), np.float32)
         self._action = np.empty((rows, 5), np.float32)
-        self._robot = np.empty(rows, np.int32)
+        self._calibration = np.empty(rows, np.int64)
+        self._map = np.empty((rows, 3, 4), np.float32)
         self._success = np.empty(rows, np.float32)
         self._begin = self._end = 0
         self._has_dropped = False
@@ -81,7 +82,7 @@ class ExampleSet:
             failed, succeeded = self._counts().sum(axis=1)
         return float(succeeded / (failed + succeeded)) if failed + succeeded else 0.5
 
-    def add(self, episode: Episode, robot_index: int) -> None:
+    def add(self, episode: Episode, calibration: int) -> None:
         """Add every step of a finished attempt as the newest; the oldest make room for it.
 
         An attempt that would not fit alone is left out: ``replay_of`` sees to it that only sets
@@ -95,12 +96,12 @@ class ExampleSet:
                 self._drop_oldest()
             place, self._end = self._end, self._end + needed
             self._lengths.append(needed)
-            self._write(place, episode, robot_index)
-            group = self._group(episode, robot_index)
+            self._write(place, episode, calibration)
+            group = self._group(episode, calibration)
             for step_place in range(place + 1, place + needed):
                 group.append(step_place)
 
-    def add_older(self, episode: Episode, robot_index: int) -> bool:
+    def add_older(self, episode: Episode, calibration: int) -> bool:
         """Add every step of a finished attempt as the oldest; False if there is no room for it.
 
         Nor is there any once the set was full: the places before it have named others.
@@ -111,8 +112,8 @@ class ExampleSet:
                 return False
             self._begin -= needed
             self._lengths.appendleft(needed)
-            self._write(self._begin, episode, robot_index)
-            group = self._group(episode, robot_index)
+            self._write(self._begin, episode, calibration)
+            group = self._group(episode, calibration)
             for step_place in range(self._begin + needed - 1, self._begin, -1):
                 group.append_front(step_place)
         return True
@@ -142,7 +143,7 @@ class ExampleSet:
                     pieces.append(group.at(rng.integers(len(group), size=drawn_R[robot])))
             place_B = np.concatenate(pieces)
             added_R = dict(zip(robots, balance.added_logit_R, strict=True))
-            robot_B = self._robot[place_B % self._rows]
+            robot_B = self._calibration[place_B % self._rows]
             added_B = np.array([added_R[robot] for robot in robot_B.tolist()], np.float32)
             return self._batch(place_B, added_B)
 
@@ -161,22 +162,23 @@ class ExampleSet:
             place_B = place_B[is_step_B][-limit:] if limit else place_B[:0]
             return self._batch(place_B, np.zeros(len(place_B), np.float32))
 
-    def _group(self, episode: Episode, robot_index: int) -> PlaceDeque:
+    def _group(self, episode: Episode, calibration: int) -> PlaceDeque:
         success = int(episode.outcome.label == Label.SUCCESS)
         self._balance = None
-        return self._groups.setdefault(robot_index, (PlaceDeque(), PlaceDeque()))[success]
+        return self._groups.setdefault(calibration, (PlaceDeque(), PlaceDeque()))[success]
 
     def _counts(self) -> NDArray[np.int64]:
         """Return int64[2, R]: examples by outcome and robot."""
         counts = [[len(group) for group in groups] for groups in self._groups.values()]
         return np.array(counts, np.int64).reshape(-1, 2).T
 
-    def _write(self, place: int, episode: Episode, robot_index: int) -> None:
+    def _write(self, place: int, episode: Episode, calibration: int) -> None:
         rows = self._rows
         final_pose = episode.final_pose
         self._image[place % rows] = episode.first_image
         self._first[place % rows] = place
-        self._robot[place % rows] = robot_index
+        self._calibration[place % rows] = calibration
+        self._map[place % rows] = episode.calibration
         self._success[place % rows] = episode.outcome.label == Label.SUCCESS
         for number, step in enumerate(episode.steps, start=1):
             row = (place + number) % rows
@@ -185,13 +187,14 @@ class ExampleSet:
             self._first[row] = place
             self._pose[row] = pose.as_array()
             self._action[row] = Action.between(pose, final_pose).as_array()
-            self._robot[row] = robot_index
+            self._calibration[row] = calibration
+            self._map[row] = episode.calibration
             self._success[row] = self._success[place % rows]
 
     def _drop_oldest(self) -> None:
         row = self._begin % self._rows
         length = self._lengths.popleft()
-        robot = int(self._robot[row])
+        robot = int(self._calibration[row])
         groups = self._groups[robot]
         groups[int(self._success[row])].drop_front(length - 1)
         if not any(map(len, groups)):
@@ -207,7 +210,8 @@ class ExampleSet:
             image_BHWC=torch.from_numpy(self._image.take(row_B, axis=0)),
             pose_B4=torch.from_numpy(self._pose[row_B]),
             action_B5=torch.from_numpy(self._action[row_B]),
-            robot_B=torch.from_numpy(self._robot[row_B].astype(np.int64)),
+            calibration_B=torch.from_numpy(self._calibration[row_B]),
+            map_B34=torch.from_numpy(self._map[row_B]),
             success_B=torch.from_numpy(self._success[row_B]),
             added_logit_B=torch.from_numpy(added_B),
             attempt_B=torch.from_numpy(first_B),

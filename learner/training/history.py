@@ -50,7 +50,7 @@ class History:
             folders: of the stores.
             config: of the learner.
             replay: what is filled.
-            refiner: gives robots their rows.
+            refiner: refines the maps of its robots.
             team: the workers that share what is read.
             least_per_step: episodes read before each step at least.
 
@@ -122,8 +122,8 @@ class History:
                 continue  # a robot that moved between gateways may have delivered to both
             try:
                 episode = decode_episode(stored.record)
-                row = self._refiner.index_of(episode)
-                is_full = self._replay.add_older(episode, row) is None
+                calibration = self._refiner.key_of(episode)
+                is_full = self._replay.add_older(episode, calibration) is None
             except RejectedEpisodeError as error:
                 self._left_out.note(stored.key, error)
                 continue

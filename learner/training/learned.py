@@ -24,7 +24,7 @@ class Learned(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return logits float32[B] of a batch on this device, without augmentation."""
-        map_B34 = self.refiner(batch.robot_B)
+        map_B34 = self.refiner(batch.calibration_B, batch.map_B34)
         logit_B: Tensor = self.network(
             batch.first_image_BHWC, batch.image_BHWC, batch.pose_B4, map_B34, batch.action_B5
         )
@@ -36,9 +36,5 @@ class Learned(nn.Module):
         return self.refiner.correction_R24.device
 
     def copied(self) -> Learned:
-        """Return what stays as it is now while this one is trained on; it has the same robots."""
-        found = Learned(copy.deepcopy(self.network)).to(self.device)
-        found.refiner.share_robots(self.refiner)
-        with torch.no_grad():
-            found.refiner.correction_R24.copy_(self.refiner.correction_R24)
-        return found.requires_grad_(requires_grad=False)
+        """Return what stays as it is now while this one is trained on."""
+        return copy.deepcopy(self).requires_grad_(requires_grad=False)

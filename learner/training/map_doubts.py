@@ -19,12 +19,12 @@ SEEING_AUC = 0.75
 
 
 def map_doubts(logit_B: Tensor, success_B: Tensor, robot_B: Tensor) -> dict[int, str]:
-    """Return by row of the refiner why its map is doubted, in words.
+    """Return by calibration why its map is doubted, in words.
 
     Args:
         logit_B: float32[B], predictions on held-out examples.
         success_B: float32[B], their labels.
-        robot_B: int64[B], whose they are.
+        robot_B: int64[B], whose they are: keys of calibrations.
     """
     curves: dict[int, float] = {}
     for robot in sorted(set(robot_B.tolist())):

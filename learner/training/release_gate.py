@@ -26,7 +26,7 @@ from learner.config import FEWEST_HELD_OUT
 from learner.networks import GraspNetwork
 from learner.training.batch import Batch
 from learner.training.example_set import ExampleSet
-from learner.training.hand_eye_refiner import HandEyeRefiner
+from learner.training.hand_eye_refiner import NOBODY, HandEyeRefiner
 from learner.training.learned import Learned
 from learner.training.paired_difference import paired_difference
 from protocol.errors import RejectedReleaseError
@@ -127,23 +127,23 @@ class ReleaseGate:
                 on_device.first_image_BHWC,
                 on_device.image_BHWC,
                 on_device.pose_B4,
-                self._maps(refiner)[refiner.rows_of(on_device.robot_B)],
+                self._maps(on_device, refiner),
                 on_device.action_B5,
             )
             losses = _log_loss(logit_B, new).tolist()
             self._losses.update(zip(new.place_B.tolist(), losses, strict=True))
         return torch.tensor([self._losses[place] for place in places])
 
-    def _maps(self, refiner: HandEyeRefiner) -> Tensor:
-        """Return float32[R, 3, 4]: what each robot makes of this release's maps."""
+    def _maps(self, batch: Batch, refiner: HandEyeRefiner) -> Tensor:
+        """Return float32[B, 3, 4]: what each robot makes of this release's maps."""
         assert self._manifest is not None
-        known = refiner.known()
         maps_R34 = refiner.calibration_R34.clone()
-        for row, (robot_id, digest) in enumerate(known):
+        for row, (robot_id, digest) in enumerate(refiner.known()):
             refined = self._manifest.hand_eye_maps.get(robot_id)
             if refined is not None and refined.calibration_digest == digest:
                 maps_R34[row] = torch.tensor(refined.matrix).reshape(3, 4)
-        return maps_R34
+        row_B = refiner.rows_of(batch.calibration_B)
+        return torch.where((row_B == NOBODY)[:, None, None], batch.map_B34, maps_R34[row_B])
 
 
 def _log_loss(logit_B: Tensor, batch: Batch) -> Tensor:

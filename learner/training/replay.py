@@ -57,10 +57,11 @@ class Replay:
         """Labelled attempts that are held now."""
         return self.training.attempts + self.held_out.attempts
 
-    def add(self, episode: Episode, robot_index: int) -> int:
+    def add(self, episode: Episode, calibration: int) -> int:
         """Add an attempt as the newest; return how many training examples it gave.
 
-        Aborted ones teach nothing and are left out.
+        Aborted ones teach nothing and are left out. ``calibration`` is the key that
+        ``HandEyeRefiner`` gave.
 
         Raises:
             RejectedEpisodeError: its pictures are of another size; nothing was added.
@@ -68,14 +69,14 @@ class Replay:
         if not self._is_wanted(episode):
             return 0
         chosen = self._set_of(episode)
-        chosen.add(episode, robot_index)
+        chosen.add(episode, calibration)
         if self._max_attempts:
             fraction = self._held_out_fraction
             self.training.drop_older_than(round((1 - fraction) * self._max_attempts))
             self.held_out.drop_older_than(round(fraction * self._max_attempts))
         return len(episode.steps) if chosen is self.training else 0
 
-    def add_older(self, episode: Episode, robot_index: int) -> int | None:
+    def add_older(self, episode: Episode, calibration: int) -> int | None:
         """Add an attempt as the oldest; return as ``add``, None when there is no room for it.
 
         Raises:
@@ -86,7 +87,7 @@ class Replay:
         if self._max_attempts and self.attempts >= self._max_attempts:
             return None
         chosen = self._set_of(episode)
-        if not chosen.add_older(episode, robot_index):
+        if not chosen.add_older(episode, calibration):
             # Held-out attempts must not run out of room before the others do: those just go on.
             return None if chosen is self.training else 0
         return len(episode.steps) if chosen is self.training else 0

@@ -171,7 +171,7 @@ class ReplayFeed:
         episode = self._decoded(stored, is_new=True)
         if episode is not None:
             self.attempts += self._team.size * (episode.outcome.label != Label.ABORTED)
-            self._count(tail, number, self._replay.add(episode, self._refiner.index_of(episode)))
+            self._count(tail, number, self._replay.add(episode, self._refiner.key_of(episode)))
 
     def _take_older(self, tail: StoreTail, number: int, stored: StoredEpisode) -> None:
         if self._stopping.is_set() or tail.is_done_with_older:
@@ -179,7 +179,7 @@ class ReplayFeed:
         episode = self._decoded(stored, is_new=False)
         if episode is None:
             return
-        added = self._replay.add_older(episode, self._refiner.index_of(episode))
+        added = self._replay.add_older(episode, self._refiner.key_of(episode))
         if added is None:
             logger.info("the replay holds %d attempts and is full", self._replay.attempts)
             tail.want_no_older()
@@ -197,7 +197,7 @@ class ReplayFeed:
             episode = decode_episode(stored.record)
             self._replay.check(episode)
             self._refiner.note_in_use(episode, is_new=is_new)
-            self._refiner.index_of(episode)
+            self._refiner.key_of(episode)
         except RejectedEpisodeError as error:
             # Admitted by its header; its pictures cannot be decoded, or are of another size. Or
             # its calibration cannot be learned with.

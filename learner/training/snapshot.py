@@ -26,7 +26,7 @@ class HeldOut:
     figures: Mapping[str, float] = field(default_factory=dict)
     """Loss, AUC and calibration; none where nothing is held out."""
     map_doubts: Mapping[int, str] = field(default_factory=dict)
-    """By row of the refiner: why a hand-eye map is doubted."""
+    """By key of the calibration: why a hand-eye map is doubted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +45,9 @@ class Snapshot:
         refiner = self.averaged.refiner
         self.averaged.eval()
         batch = examples.newest(max(HELD_OUT_LIMIT, HELD_OUT_PER_ROBOT * len(refiner.known())))
-        row_B = refiner.rows_of(batch.robot_B.to(self.averaged.device)).cpu()
         logit_B = self.averaged(batch.to(self.averaged.device)).float().cpu()
         loss = functional.binary_cross_entropy_with_logits(logit_B, batch.success_B)
-        doubts = map_doubts(logit_B, batch.success_B, row_B)
+        doubts = map_doubts(logit_B, batch.success_B, batch.calibration_B)
         figures = {
             "held_out_loss": float(loss),
             "held_out_calibration_error": calibration_error(logit_B, batch.success_B),

@@ -61,7 +61,6 @@ class Training:
         if config.compile:
             network.compile()  # in place; what is copied from it is not
         self.averaged.refiner.share_robots(self.learned.refiner)
-        self.learned.refiner.agrees_on_rows = self.team.size > 1
         self.optimiser = PromptAdamW(
             [
                 {"params": network.parameters(), "weight_decay": config.weight_decay},
@@ -96,12 +95,8 @@ class Training:
         self._set_learning_rate()
         self.learned.train()
         refiner = self.learned.refiner
-        if self.team.size > 1:
-            refiner.agree(self.team)
-        else:
-            newest_row = int(refiner.rows_of(batch.robot_B).max())
-            refiner.trained_rows = max(refiner.trained_rows, newest_row + 1)
-        self._begin_anew(refiner.take_reused_rows())
+        self._begin_anew(refiner.give_rows(self.team))
+        refiner.note_trained(self.team, batch.calibration_B)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.bfloat16):
             logit_B = self._augmented_logits(batch).float()
         # Batches hold both outcomes in equal parts. Putting the log-odds that this added into
@@ -140,7 +135,7 @@ class Training:
         return module
 
     def _begin_anew(self, rows: list[int]) -> None:
-        """Forget what was learned of calibrations whose rows have gone to others."""
+        """Forget what was learned in rows that have gone to other calibrations."""
         correction = self.learned.refiner.correction_R24
         moments = [self.optimiser.state[correction].get(name) for name in ("exp_avg", "exp_avg_sq")]
         with torch.no_grad():
@@ -159,7 +154,7 @@ class Training:
             batch.first_image_BHWC,
             batch.image_BHWC,
             batch.pose_B4,
-            self.learned.refiner(batch.robot_B),
+            self.learned.refiner(batch.calibration_B, batch.map_B34),
             action_B5,
             rng,
         )

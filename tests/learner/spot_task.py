@@ -87,7 +87,7 @@ def spot_examples(
         )
         label = Label.SUCCESS if success else Label.FAILURE
         episode = replace(episode, outcome=replace(episode.outcome, label=label))
-        examples.add(episode, refiner.index_of(episode))
+        examples.add(episode, refiner.key_of(episode))
     return examples
 
 

@@ -24,7 +24,7 @@ def attempts_of(refiner: HandEyeRefiner, robots: list[str]) -> ExampleSet:
     examples = make_examples()
     for index in range(40):
         episode = spot_episode(rng, success=index % 2 == 0, robot_id=robots[index % len(robots)])
-        examples.add(episode, refiner.index_of(episode))
+        examples.add(episode, refiner.key_of(episode))
     return examples
 
 
@@ -45,7 +45,7 @@ def work(rank: int, folder: Path) -> None:
     found = {
         "losses": losses,
         "known": training.learned.refiner.known(),
-        "rows": training.learned.refiner.rows_of(torch.tensor([0, 1])).tolist(),
+        "rows": training.learned.refiner.rows_of(examples.newest(2).calibration_B).tolist(),
         "weights": [float(p.detach().double().sum()) for p in training.learned.parameters()],
         "seen": training.examples_seen,
     }

@@ -19,6 +19,7 @@ from learner.training.checkpoints import Checkpoints, Resumed, _packed, _unpacke
 from learner.training.example_set import ExampleSet
 from learner.training.replay_feed import Counted
 from learner.training.step import Training
+from learner.training.team import Team
 from protocol.errors import ConfigurationError
 from tests.disks import small_disk
 from tests.learner.spot_task import SIDE_PX, TRUE_MAP, spot_episode, spot_examples, step_on
@@ -66,9 +67,12 @@ def test_robots_keep_their_maps(checkpoints: Checkpoints):
     checkpoints.restore_newest(resumed)
     assert resumed.averaged.refiner.refined_maps({}) == training.averaged.refiner.refined_maps({})
     again = spot_episode(np.random.default_rng(0), success=True, robot_id="robot-0")
-    assert resumed.learned.refiner.index_of(again) == 0
+    refiner = resumed.learned.refiner
+    keys = torch.tensor([refiner.key_of(again)])
+    assert refiner.rows_of(keys).tolist() == [0]
     another = spot_episode(np.random.default_rng(0), success=True, robot_id="robot-9")
-    assert resumed.averaged.refiner.index_of(another) == 1
+    resumed.averaged.refiner.key_of(another)
+    assert refiner.give_rows(Team()) == [1]
     assert another.calibration.tolist() == TRUE_MAP.matrix.tolist()
 
 

@@ -13,6 +13,7 @@ from learner.config import KeysConfig, LearnerConfig
 from learner.networks import build_network
 from learner.store.episode_store import EpisodeStore
 from learner.store.export import export_store
+from learner.training.calibration_rows import key_of
 from learner.training.example_set import ExampleSet
 from learner.training.hand_eye_refiner import HandEyeRefiner
 from learner.training.history import History
@@ -24,7 +25,14 @@ from learner.training.trainer import history_of
 from protocol.codec import encode_episode
 from protocol.errors import ConfigurationError, StoreError
 from tests.episodes import make_episode
-from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store, make_examples, spot_examples
+from tests.learner.spot_task import (
+    SIDE_PX,
+    STORE_BYTES,
+    TRUE_MAP,
+    fill_store,
+    make_examples,
+    spot_examples,
+)
 from tests.stored_records import arrival
 
 
@@ -72,8 +80,8 @@ class Bench:
     def drawn(self, step: int) -> tuple[int, int]:
         """Return how many examples of a batch are recorded ones, and how many live."""
         batch = self.mixture.draw(step)
-        robots = [robot for robot, _ in self.refiner.known()]
-        recorded = int((batch.robot_B == robots.index("old-arm")).sum())
+        key = key_of(("old-arm", TRUE_MAP.digest()))
+        recorded = int((batch.calibration_B == key).sum())
         return recorded, len(batch) - recorded
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from learner.training.hand_eye_refiner import HandEyeRefiner
 from learner.training.map_doubts import map_doubts
+from learner.training.team import Team
 from tests.episodes import make_episode
 
 EXAMPLES = 200
@@ -44,6 +45,7 @@ def test_few_examples_raise_no_doubt():
 
 def test_a_doubt_reaches_the_robot_with_the_release():
     refiner = HandEyeRefiner()
-    row = refiner.index_of(make_episode("robot-7", seed=1))
-    assert refiner.refined_maps({row: "blind"})["robot-7"].warning == "blind"
+    key = refiner.key_of(make_episode("robot-7", seed=1))
+    refiner.give_rows(Team())
+    assert refiner.refined_maps({key: "blind"})["robot-7"].warning == "blind"
     assert refiner.refined_maps({})["robot-7"].warning == ""

@@ -175,7 +175,7 @@ def test_held_out_attempts_that_came_since_count(bench: Bench):
     rng = np.random.default_rng(4)
     for index in range(10):
         episode = spot_episode(rng, success=index % 2 == 0, robot_id="robot-0")
-        held_out.add(episode, bench.refiner.index_of(episode))
+        held_out.add(episode, bench.refiner.key_of(episode))
     damage(bench)
     assert "of 40 attempts" in gate.objection(bench.candidate)
 

@@ -49,7 +49,7 @@ def test_every_step_becomes_an_example_that_leads_to_the_commanded_final_pose():
         np.testing.assert_array_equal(batch.action_B5[index], action.as_array())
     last = one.steps[-1]
     np.testing.assert_allclose(batch.action_B5[3], last.commanded.as_array(), atol=1e-6)
-    assert batch.robot_B.tolist() == [7] * 4
+    assert batch.calibration_B.tolist() == [7] * 4
     assert batch.success_B.tolist() == [1.0] * 4
 
 
@@ -62,7 +62,7 @@ def test_samples_have_the_shapes_and_types_that_training_expects():
         "image_BHWC": ((5, SIDE_PX, SIDE_PX, 3), torch.uint8),
         "pose_B4": ((5, 4), torch.float32),
         "action_B5": ((5, 5), torch.float32),
-        "robot_B": ((5,), torch.int64),
+        "calibration_B": ((5,), torch.int64),
         "success_B": ((5,), torch.float32),
     }
     for name, (shape, kind) in shapes.items():
@@ -100,7 +100,7 @@ def test_labels_and_pictures_stay_together_through_many_attempts():
         )
     batch = examples.sample(512, np.random.default_rng(0))
     assert len(examples) == 2800
-    robots = batch.robot_B.numpy()
+    robots = batch.calibration_B.numpy()
     np.testing.assert_array_equal(batch.first_image_BHWC[:, 0, 0, 0].numpy(), robots % 251)
     np.testing.assert_array_equal(batch.success_B.numpy(), robots % 3 == 0)
 
@@ -110,7 +110,7 @@ def test_the_newest_examples_are_evaluated():
     for index in range(30):
         examples.add(episode(index, steps=1, success=index % 2 == 0), index)
     batch = examples.newest(limit=10)
-    assert sorted(batch.robot_B.tolist()) == list(range(20, 30))
+    assert sorted(batch.calibration_B.tolist()) == list(range(20, 30))
 
 
 def test_aborted_attempts_teach_nothing():
@@ -125,7 +125,7 @@ def test_a_restarted_learner_holds_out_the_same_attempts():
         replay = make_replay(held_out_fraction=0.3)
         for seed in order:
             replay.add(episode(seed, steps=1), seed)
-        return replay.attempts, set(replay.held_out.newest(1000).robot_B.tolist())
+        return replay.attempts, set(replay.held_out.newest(1000).calibration_B.tolist())
 
     attempts, first = held_out(list(range(100)))
     _, again = held_out(list(reversed(range(100))))
@@ -139,8 +139,8 @@ def test_no_step_of_a_held_out_attempt_is_trained_on():
     replay = make_replay(held_out_fraction=0.5)
     for seed in range(40):
         replay.add(episode(seed, steps=3), seed)
-    trained = set(replay.training.newest(1000).robot_B.tolist())
-    held_out = set(replay.held_out.newest(1000).robot_B.tolist())
+    trained = set(replay.training.newest(1000).calibration_B.tolist())
+    held_out = set(replay.held_out.newest(1000).calibration_B.tolist())
     assert not trained & held_out
     assert len(trained | held_out) == 40
 
@@ -161,7 +161,7 @@ def test_one_thread_may_sample_while_another_adds():
     while adding.is_alive():
         batch = examples.sample(64, rng)
         np.testing.assert_array_equal(
-            batch.first_image_BHWC[:, 0, 0, 0].numpy(), batch.robot_B.numpy() % 251
+            batch.first_image_BHWC[:, 0, 0, 0].numpy(), batch.calibration_B.numpy() % 251
         )
     adding.join()
     assert len(examples) == 4000
@@ -233,7 +233,7 @@ def test_a_robot_that_was_heard_rarely_is_drawn_as_often_as_the_others():
     for number in range(200):
         examples.add(marked(number, success=number % 2 == 0), 1 if number % 20 < 2 else 0)
     batch = examples.sample(4000, np.random.default_rng(0))
-    share = float((batch.robot_B == 1).float().mean())
+    share = float((batch.calibration_B == 1).float().mean())
     assert share == pytest.approx(0.5, abs=0.05)
     assert int(batch.success_B.sum()) == 2000
 
@@ -243,7 +243,7 @@ def test_a_robot_whose_attempts_have_all_gone_is_drawn_no_more():
     examples.add(marked(0), 7)
     for number in range(1, 20):
         examples.add(marked(number), 3)
-    assert set(examples.sample(100, np.random.default_rng(0)).robot_B.tolist()) == {3}
+    assert set(examples.sample(100, np.random.default_rng(0)).calibration_B.tolist()) == {3}
 
 
 def test_nothing_older_is_added_once_something_has_gone():

@@ -250,13 +250,14 @@ def test_the_calibration_in_use_is_that_of_a_robots_newest_attempt(tmp_path: Pat
     store(tmp_path, attempts)
     replay = Replay(height_px=SIDE_PX, width_px=SIDE_PX, held_out_fraction=0.0)
     refiner = HandEyeRefiner()
-    refiner.index_of(attempts[0])  # a recorded one
+    refiner.key_of(attempts[0])  # a recorded one
     feed = ReplayFeed([GatewayConfig(store=tmp_path, max_store_bytes=STORE_BYTES)], replay, refiner)
     feed.start()
     try:
         assert feed.caught_up.wait(20.0)
     finally:
         feed.close()
+    refiner.give_rows(Team())
     published = refiner.refined_maps({})["arm-1"].calibration_digest
     assert published == HandEyeMap(matrix=new).digest()
 
