@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,13 @@ def small_disk(folder: Path, *, megabytes: int) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill_disk(path: Path, *, but_bytes: int = 0) -> None:
+    """Write a file that leaves no more than so many bytes of its disk."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while (left := shutil.disk_usage(path.parent).free - but_bytes) > 0:
+            file.write(bytes(min(left, 2**16)))
 
 
 @contextmanager

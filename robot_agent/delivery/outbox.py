@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import errno
 import logging
+import shutil
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Literal
 
@@ -79,6 +80,8 @@ class Outbox:
         self._opened_s = time.monotonic()
         self._put_at_s: deque[tuple[int, float]] = deque()
         """Sequences that this process put, oldest first, with when."""
+        self._undeleted: set[int] = set()
+        """Acked, and still in the file, because the disk had no room to write that they go."""
         self._owner = claim(folder)
         self._database = open_outbox_file(self._path)
         self._waiting_bytes = 0
@@ -116,6 +119,8 @@ class Outbox:
         digest = digest_of(record)
         with self._lock:
             self._largest_bytes = max(self._largest_bytes, len(record))
+            if self._undeleted:
+                self._delete_acked()
             excess_bytes = 0 if beyond_limit else self._excess_bytes(len(record))
             if not self._records.next_place.has_room(len(record)):
                 self._turn_over()
@@ -143,6 +148,8 @@ class Outbox:
                 (after,),
             )
             for sequence, size_bytes, digest in rows:
+                if sequence in self._undeleted:
+                    continue
                 total_bytes += size_bytes
                 if chosen and total_bytes > limit_bytes:
                     break
@@ -154,18 +161,19 @@ class Outbox:
     def forget(self, sequences: Iterable[int]) -> None:
         """Delete what the learner has on disk: acked records, and tombstones it has noted.
 
-        On disk some records later. After a loss of power the last of them may wait here again; they
-        are sent again then, and the learner recognises them.
+        On disk some records later, and on a full disk when it has room again. After a loss of power
+        the last of them may wait here again; they are sent again then, and the learner recognises
+        them.
         """
-        doomed = list(sequences)
         with self._lock:
-            with self._transaction(synchronous="NORMAL"):
-                freed_bytes, count = self._records.delete(doomed)
-                self._database.executemany(
-                    "DELETE FROM tombstones WHERE sequence = ?", [(each,) for each in doomed]
+            was_full = bool(self._undeleted)
+            self._undeleted.update(sequences)
+            if not self._delete_acked() and not was_full:
+                logger.warning(
+                    "outbox %s: the disk is full (%d bytes are free): what the learner has is "
+                    "remembered, and deleted when there is room; free some space",
+                    *(self._path, _free_bytes(self._path)),
                 )
-                self._database.execute("UPDATE outbox SET acked = acked + ?", (count,))
-            self._waiting_bytes -= freed_bytes
 
     def set_aside(self, sequence: int, code: str, reason: str) -> None:
         """Keep a record that the learner will never accept, for a person to look at.
@@ -201,16 +209,27 @@ class Outbox:
         """
         with self._lock:
             rows = self._database.execute(
-                "SELECT sequence, reason FROM tombstones WHERE sequence > ? "
-                "ORDER BY sequence LIMIT ?",
-                (after, min(limit, MAX_TOMBSTONE_RANGE)),
-            ).fetchall()
-        return list(_ranges(rows))
+                "SELECT sequence, reason FROM tombstones WHERE sequence > ? ORDER BY sequence",
+                (after,),
+            )
+            open_rows = (row for row in rows if row[0] not in self._undeleted)
+            found = list(islice(open_rows, min(limit, MAX_TOMBSTONE_RANGE)))
+            rows.close()
+        return list(_ranges(found))
 
     def counts(self) -> OutboxCounts:
         """Return what became of every sequence, over all restarts."""
         with self._lock:
-            return read_counts(self._database)
+            counts = read_counts(self._database)
+            query = "SELECT bytes FROM waiting WHERE sequence = ?"
+            rows = [self._database.execute(query, (each,)).fetchone() for each in self._undeleted]
+        acked_bytes = [row[0] for row in rows if row is not None]
+        return replace(
+            counts,
+            acked=counts.acked + len(acked_bytes),
+            waiting=counts.waiting - len(acked_bytes),
+            waiting_bytes=counts.waiting_bytes - sum(acked_bytes),
+        )
 
     def oldest_s(self) -> float:
         """Return how long the oldest waiting record has waited; 0 when none does.
@@ -233,11 +252,28 @@ class Outbox:
 
     def _oldest(self) -> int | None:
         """Return the oldest sequence that waits; forget when those before it were put."""
-        oldest: int | None
-        (oldest,) = self._database.execute("SELECT min(sequence) FROM waiting").fetchone()
+        rows = self._database.execute("SELECT sequence FROM waiting ORDER BY sequence")
+        oldest = next((each for (each,) in rows if each not in self._undeleted), None)
+        rows.close()
         while self._put_at_s and (oldest is None or self._put_at_s[0][0] < oldest):
             self._put_at_s.popleft()
         return oldest
+
+    def _delete_acked(self) -> bool:
+        """Delete what was acked; return False if the disk has no room to write that."""
+        doomed = list(self._undeleted)
+        try:
+            with self._transaction(synchronous="NORMAL"):
+                freed_bytes, count = self._records.delete(doomed)
+                self._database.executemany(
+                    "DELETE FROM tombstones WHERE sequence = ?", [(each,) for each in doomed]
+                )
+                self._database.execute("UPDATE outbox SET acked = acked + ?", (count,))
+        except OutboxFullError:
+            return False
+        self._undeleted.clear()
+        self._waiting_bytes -= freed_bytes
+        return True
 
     def _turn_over(self) -> None:
         with self._transaction():
@@ -328,8 +364,8 @@ class Outbox:
             if not _is_disk_full(error):
                 raise
             raise OutboxFullError(
-                f"outbox {self._path}: the disk is full with {self._waiting_bytes} bytes waiting; "
-                "free some space or let the learner take some"
+                f"outbox {self._path}: the disk is full ({_free_bytes(self._path)} bytes are free); "
+                "free some space"
             ) from error
         except BaseException:
             self._roll_back()
@@ -339,6 +375,11 @@ class Outbox:
         # SQLite has rolled back by itself after some errors.
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
+
+
+def _free_bytes(path: Path) -> int:
+    """Return how much a file's disk has room for."""
+    return shutil.disk_usage(path.parent).free
 
 
 def _is_disk_full(error: sqlite3.OperationalError | OSError) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from protocol.codec import decode_message
-from protocol.errors import RejectedMessageError
+from protocol.errors import OutboxFullError, RejectedMessageError
 from protocol.limits import MAX_HEADER_BYTES
 from protocol.messages import (
     WIRE_VERSION,
@@ -427,10 +427,7 @@ class Uplink:
     def _take_refusal(self, refusal: Refusal) -> None:
         now_s = time.monotonic()
         if refusal.sequence is not None and refusal.spool_id == self._outbox.spool_id:
-            logger.error("episode %d is refused: %s", refusal.sequence, printable(refusal.reason))
-            self._outbox.set_aside(refusal.sequence, refusal.code, refusal.reason)
-            self._window.remove([refusal.sequence], now_s)
-            self._is_stalled = False
+            self._set_aside(refusal, refusal.sequence, now_s)
         elif refusal.code == RefusalCode.SAY_HELLO:
             if self._is_welcome:
                 self._is_welcome = False
@@ -445,6 +442,17 @@ class Uplink:
             self._say_refused(refusal.reason)
         else:
             self._take_refused_greeting(refusal, now_s)
+
+    def _set_aside(self, refusal: Refusal, sequence: int, now_s: float) -> None:
+        logger.error("episode %d is refused: %s", sequence, printable(refusal.reason))
+        try:
+            self._outbox.set_aside(sequence, refusal.code, refusal.reason)
+        except OutboxFullError as error:
+            # It stays under way: sent again after the wait for an ack, and refused again.
+            logger.warning("episode %d is not set aside: %s", sequence, error)
+            return
+        self._window.remove([sequence], now_s)
+        self._is_stalled = False
 
     def _take_refused_greeting(self, refusal: Refusal, now_s: float) -> None:
         """Send nothing but a greeting now and then; a robot may be revoked while it delivers."""

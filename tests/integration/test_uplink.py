@@ -19,7 +19,7 @@ from robot_agent.config import OutboxConfig
 from robot_agent.delivery.outbox import Outbox
 from robot_agent.delivery.outbox_file import FILE_NAME
 from tests.delivery_site import DeliverySite, make_heartbeat
-from tests.disks import small_disk
+from tests.disks import fill_disk, small_disk
 from tests.episodes import make_episode
 from tests.waiting import PATIENCE_S, wait_until
 
@@ -205,6 +205,32 @@ def test_a_learner_whose_disk_is_full_refuses_in_words_and_takes_all_when_there_
         assert uplink.close(PATIENCE_S)
         gateway.stop()
         assert outbox.counts().acked == outbox.counts().written
+
+
+def test_a_robot_whose_disk_is_full_delivers_what_it_has(
+    site: DeliverySite, gateway: Gateway, caplog: pytest.LogCaptureFixture
+):
+    with small_disk(site.folder / "disk", megabytes=3) as disk:
+        outbox = Outbox(disk / "state", OutboxConfig())
+        put(outbox, *range(30))
+        outbox.put(b"this is no episode")
+        outbox.close()
+        fill_disk(disk / "logs", but_bytes=100_000)
+        outbox = Outbox(disk / "state", OutboxConfig())
+        fill_disk(disk / "more-logs")
+        uplink = site.uplink("arm", outbox)
+        uplink.start()
+        wait_until(lambda: outbox.counts().acked == 30, "all are delivered")
+        wait_until(lambda: "is not set aside: outbox" in caplog.text, "one is refused")
+        assert not uplink.close(0.0)
+        assert "begins anew" not in caplog.text
+        (disk / "logs").unlink()
+        uplink = site.uplink("arm", outbox)
+        uplink.start()
+        assert uplink.close(PATIENCE_S)
+        (robot,) = gateway.status().robots
+        assert (robot.stored, robot.tombstoned) == (30, 1)
+        outbox.close()
 
 
 def test_a_heartbeat_can_be_woken(

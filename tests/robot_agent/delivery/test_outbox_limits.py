@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from protocol.errors import OutboxFullError
 from robot_agent.config import OutboxConfig
 from robot_agent.delivery.outbox import Outbox
-from tests.disks import small_disk
+from tests.disks import fill_disk, small_disk
 from tests.robot_agent.delivery.outbox_contents import assert_adds_up, record, sequences
 
 
@@ -94,5 +96,46 @@ def test_a_full_disk_is_said_in_words_and_nothing_is_lost(tmp_path: Path):
         (disk / "ballast").unlink()
         outbox.forget(range(1, put // 2))
         outbox.put(record(put, size=20_000))
+        assert_adds_up(outbox)
+        outbox.close()
+
+
+@contextmanager
+def full_disk_with_an_outbox(folder: Path, *, episodes: int) -> Iterator[tuple[Path, Outbox]]:
+    """An outbox that was opened when there was next to no room, and now there is none."""
+    with small_disk(folder, megabytes=3) as disk:
+        outbox = Outbox(disk / "state", OutboxConfig())
+        for number in range(1, episodes + 1):
+            outbox.put(record(number))
+        outbox.set_aside(episodes, "schema", "wrong")
+        outbox.close()
+        fill_disk(disk / "logs", but_bytes=100_000)
+        outbox = Outbox(disk / "state", OutboxConfig())
+        fill_disk(disk / "more-logs")
+        yield disk, outbox
+        outbox.close()
+
+
+def test_on_a_full_disk_what_the_learner_has_is_not_sent_again_and_goes_when_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    with full_disk_with_an_outbox(tmp_path / "disk", episodes=10) as (disk, outbox):
+        for sequence in (1, 3, 10):
+            outbox.forget([sequence])
+        assert sequences(outbox) == [2, 4, 5, 6, 7, 8, 9]
+        assert outbox.tombstones() == []
+        counts = outbox.counts()
+        assert (counts.acked, counts.waiting, counts.waiting_bytes) == (2, 7, 7000)
+        with pytest.raises(OutboxFullError, match=r"the disk is full \(0 bytes are free\)"):
+            outbox.put(record(11))
+        assert [each.levelname for each in caplog.records] == ["WARNING"], "said once"
+        assert "remembered, and deleted when there is room" in caplog.text
+        (disk / "logs").unlink()
+        outbox.put(record(11))
+        outbox.close()
+        outbox = Outbox(disk / "state", OutboxConfig())
+        assert sequences(outbox) == [2, 4, 5, 6, 7, 8, 9, 11]
+        assert outbox.tombstones() == []
+        assert outbox.counts().acked == 2
         assert_adds_up(outbox)
         outbox.close()
