@@ -8,9 +8,7 @@ killed.
 
 from __future__ import annotations
 
-import errno
 import logging
-import shutil
 import sqlite3
 import threading
 import time
@@ -30,6 +28,8 @@ from robot_agent.delivery.outbox_file import (
     FILE_NAME,
     OutboxCounts,
     claim,
+    free_bytes,
+    is_disk_full,
     open_outbox_file,
     outbox_counts,
     read_counts,
@@ -72,6 +72,7 @@ class Outbox:
         Raises:
             ConfigurationError: the folder cannot be written, another agent has it open, or the
                 file is damaged or of another version.
+            OutboxFullError: the disk is full.
         """
         self._config = config
         self._path = folder / FILE_NAME
@@ -172,7 +173,7 @@ class Outbox:
                 logger.warning(
                     "outbox %s: the disk is full (%d bytes are free): what the learner has is "
                     "remembered, and deleted when there is room; free some space",
-                    *(self._path, _free_bytes(self._path)),
+                    *(self._path, free_bytes(self._path)),
                 )
 
     def set_aside(self, sequence: int, code: str, reason: str) -> None:
@@ -361,10 +362,10 @@ class Outbox:
             self._database.execute("COMMIT")
         except (sqlite3.OperationalError, OSError) as error:
             self._roll_back()
-            if not _is_disk_full(error):
+            if not is_disk_full(error):
                 raise
             raise OutboxFullError(
-                f"outbox {self._path}: the disk is full ({_free_bytes(self._path)} bytes are free); "
+                f"outbox {self._path}: the disk is full ({free_bytes(self._path)} bytes are free); "
                 "free some space"
             ) from error
         except BaseException:
@@ -375,17 +376,6 @@ class Outbox:
         # SQLite has rolled back by itself after some errors.
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
-
-
-def _free_bytes(path: Path) -> int:
-    """Return how much a file's disk has room for."""
-    return shutil.disk_usage(path.parent).free
-
-
-def _is_disk_full(error: sqlite3.OperationalError | OSError) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return error.sqlite_errorcode == sqlite3.SQLITE_FULL
 
 
 def _ranges(rows: list[tuple[int, str]]) -> Iterator[TombstoneRange]:

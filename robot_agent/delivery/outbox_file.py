@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, OutboxFullError
 from robot_agent.delivery.record_log import NOWHERE
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 2
 """Since 2 records lie in a log beside the file. Those that waited in an outbox of format 1 stay in
@@ -21,8 +27,9 @@ PAGE_BYTES = 4096
 fails during a checkpoint then holds pages of that checkpoint alone, and the log has them all; with
 smaller pages it also holds their neighbours, which nothing repairs."""
 _CHECKPOINT_PAGES = 256
-"""1 MiB. While the write-ahead log grows to its full size, after every start, each transaction
-costs the file system some blocks of its own; later the log is written over."""
+_LOG_BYTES = (_CHECKPOINT_PAGES + 16) * (PAGE_BYTES + 24)
+"""What the write-ahead log grows to, 1 MiB: it is written over from its begin once a transaction
+has gone beyond the checkpoint's pages."""
 
 _SCHEMA = (
     """CREATE TABLE outbox (
@@ -84,11 +91,14 @@ def claim(folder: Path) -> TextIO:
 
     Raises:
         ConfigurationError: another process has it, or the folder cannot be written.
+        OutboxFullError: the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "outbox.lock").open("a")
     except OSError as error:
+        if is_disk_full(error):
+            raise _cannot_begin(folder) from error
         raise ConfigurationError(
             f"state_folder {folder}: cannot be written: {error.strerror}"
         ) from error
@@ -107,6 +117,7 @@ def open_outbox_file(path: Path) -> sqlite3.Connection:
 
     Raises:
         ConfigurationError: it is damaged, not an outbox, or of another version.
+        OutboxFullError: the disk is full.
     """
     database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     try:
@@ -125,6 +136,8 @@ def open_outbox_file(path: Path) -> sqlite3.Connection:
             _change(database, _SINCE_2)
     except (sqlite3.Error, TypeError) as error:
         database.close()
+        if is_disk_full(error):
+            raise _cannot_begin(path) from error
         raise ConfigurationError(
             f"outbox {path}: cannot be used: {error}; move it away to begin a new one"
         ) from error
@@ -133,7 +146,47 @@ def open_outbox_file(path: Path) -> sqlite3.Connection:
         raise ConfigurationError(
             f"outbox {path}: format {found}, but this agent writes format {FORMAT}"
         )
+    _reserve(path)
     return database
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Say whether a write failed because the disk has no room."""
+    if isinstance(error, sqlite3.Error):
+        # Of the second kind is a disk without room for the index of the write-ahead log.
+        full = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+        return getattr(error, "sqlite_errorcode", None) in full
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
+def free_bytes(path: Path) -> int:
+    """Return how much a file's disk has room for."""
+    return shutil.disk_usage(path.parent).free
+
+
+def _cannot_begin(path: Path) -> OutboxFullError:
+    return OutboxFullError(
+        f"outbox {path}: cannot be opened, the disk is full ({free_bytes(path)} bytes are free); "
+        "free some space, nothing of it is lost"
+    )
+
+
+def _reserve(path: Path) -> None:
+    """Give the write-ahead log its full size: what was acked can go when the disk is full later.
+
+    SQLite takes the zeros for the end of the log, and deletes it when the outbox is closed.
+    """
+    log = os.open(f"{path}-wal", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.posix_fallocate(log, 0, _LOG_BYTES)
+    except OSError as error:
+        # What waits can be delivered all the same.
+        logger.warning(
+            "outbox %s: nothing is kept in reserve for a full disk: %s; %d bytes are free",
+            *(path, error.strerror, free_bytes(path)),
+        )
+    finally:
+        os.close(log)
 
 
 def outbox_counts(folder: Path) -> OutboxCounts:
