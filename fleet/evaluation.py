@@ -25,7 +25,7 @@ from fleet.camera_description import error_mm, falsify, workspace_points
 from fleet.child_process import SINGLE_THREADED, die_with
 from fleet.evaluation_job import EvaluationJob, calibrate, run_job
 from fleet.evaluation_result import EvaluatedAttempt, Evaluation, Policy, UnseenCamera
-from fleet.fleet_files import MOST_SEED, agent_config, simulated_robot_seed
+from fleet.fleet_files import MOST_ROBOTS, MOST_SEED, agent_config, simulated_robot_seed
 from fleet.run_folder import RunFolder
 from protocol.errors import ConfigurationError, RejectedReleaseError
 from protocol.release import Release, unpack_release
@@ -41,8 +41,12 @@ UNSEEN = "unseen-camera"
 _SEEDS_PER_ROBOT = 10_000
 _SEEDS_PER_RUN = 100_000_000
 """Runs of different seeds meet different bins, so that their results are independent."""
-_UNSEEN_INDEX = 999
+_UNSEEN_INDEX = MOST_ROBOTS
 _ATTEMPTS_PER_JOB = 20
+MOST_ATTEMPTS = _ATTEMPTS_PER_JOB * _SEEDS_PER_ROBOT
+"""Of any kind: with more, one robot would meet the bins of another."""
+MOST_MOVES = 100
+"""The most that a release may ask for."""
 _WORKERS = 2
 
 
@@ -70,8 +74,15 @@ class EvaluationPlan:
                 f"evaluation: {self.greedy} attempts with the release, {self.random} random, "
                 f"{self.unseen} unseen: none may be below zero, nor all be zero"
             )
-        if self.max_moves < 1:
-            raise ConfigurationError(f"evaluation: {self.max_moves} moves at most: one at least")
+        if max(attempts) > MOST_ATTEMPTS:
+            raise ConfigurationError(
+                f"evaluation: {max(attempts)} attempts exceed {MOST_ATTEMPTS}: a robot would meet "
+                "the bins of another"
+            )
+        if not 1 <= self.max_moves <= MOST_MOVES:
+            raise ConfigurationError(
+                f"evaluation: {self.max_moves} moves at most per attempt: from 1 to {MOST_MOVES}"
+            )
         if not 0 <= self.seed <= MOST_SEED:
             raise ConfigurationError(f"evaluation: seed {self.seed} is outside 0 to {MOST_SEED}")
 
@@ -146,6 +157,11 @@ def _measure(
             attempts += future.result()
             if not progress(len(attempts), total):
                 raise EvaluationStoppedError
+    except BaseException:
+        # What they are at takes minutes on a busy machine, and nobody wants it any more.
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
     attempts.sort(key=lambda one: (one.policy, one.robot, one.scene_seed, one.scene_index))

@@ -41,6 +41,8 @@ _WORKSPACE = dict(zip(("x_m", "y_m", "z_m"), map(list, WORKSPACE_M), strict=True
 _IMAGE_PX = 64
 SESSION_SEEDS = 1_000_000
 """Distance between the scene seeds of one session and the next."""
+MOST_ROBOTS = 999
+"""Of one run; with more, a robot could be the same as one of a run of the next seed."""
 MOST_SEED = 100_000
 """With a higher one the scenes of later sessions could be those that are kept for evaluation."""
 

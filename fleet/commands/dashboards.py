@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from protocol.errors import ConfigurationError
 dashboards = SubcommandApp()
 _FOLDER = Path("deploy/grafana/dashboards")
 _RUNBOOKS = Path("docs/runbooks")
+_MOST_MINUTES = 10 * 366 * 24 * 60
+_MOST_UNTIL_S = 10**11
 
 
 @dashboards.command
@@ -85,10 +86,10 @@ def draw(
     paths = sorted(folder.glob("GraspFleet/*.json"))
     if not paths:
         raise ConfigurationError(f"{folder}: there are no dashboards; give --folder")
-    if not 0 < minutes < math.inf or not 0 <= until < math.inf:
+    if not 0 < minutes <= _MOST_MINUTES or not 0 <= until <= _MOST_UNTIL_S:
         raise ConfigurationError(
-            f"--minutes {minutes:g} --until {until:g}: minutes must be above zero, "
-            "until not below, both finite"
+            f"--minutes {minutes:g} --until {until:g}: minutes must be above zero and at most "
+            f"{_MOST_MINUTES:,}, until from 0 to {_MOST_UNTIL_S:,}"
         )
     end_s = until or time.time()
     shown = Shown(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,8 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from fleet.commands.output import console, print_json, progress_lines
 from protocol.errors import ConfigurationError
+
+_YEAR_MIN = 366 * 24 * 60
 
 # Imports of what is slow to load stand in the commands: `fleet --help` should not wait for MuJoCo.
 
@@ -59,13 +60,14 @@ def demo(
     """
     from fleet.demo import DemoPlan, run_demo
     from fleet.evaluation import EvaluationPlan
-    from fleet.fleet_files import MOST_SEED, driver_and_arm
+    from fleet.fleet_files import MOST_ROBOTS, MOST_SEED, driver_and_arm
     from fleet.toml_text import load_table
 
-    if robots < 1 or not 0 < minutes < math.inf or not 0 <= seed <= MOST_SEED:
+    if not 1 <= robots <= MOST_ROBOTS or not 0 < minutes <= _YEAR_MIN or not 0 <= seed <= MOST_SEED:
         raise ConfigurationError(
-            f"--robots {robots} --minutes {minutes:g} --seed {seed}: robots and minutes must be "
-            f"above zero and finite, the seed from 0 to {MOST_SEED}"
+            f"--robots {robots} --minutes {minutes:g} --seed {seed}: robots must be from 1 to "
+            f"{MOST_ROBOTS}, minutes above zero and at most {_YEAR_MIN}, the seed from 0 to "
+            f"{MOST_SEED}"
         )
     driver, arm = driver_and_arm(robot)
     plan = DemoPlan(

@@ -84,9 +84,11 @@ def test_command_line_reads_every_store_of_several_gateways(folder, tmp_path, fl
 def test_command_line_answers_a_mistake_with_one_clear_line_and_status_two(tmp_path, fleet_tool):
     for arguments, says in (
         (("status", "--run", str(tmp_path)), "not a fleet's run folder"),
-        (("demo", "--robots", "0"), "robots and minutes must be above zero"),
-        (("demo", "--minutes", "nan"), "robots and minutes must be above zero"),
-        (("demo", "--minutes", "inf"), "robots and minutes must be above zero and finite"),
+        (("demo", "--robots", "0"), "robots must be from 1 to 999"),
+        (("demo", "--robots", "1000"), "robots must be from 1 to 999"),
+        (("demo", "--minutes", "nan"), "minutes above zero and at most 527040"),
+        (("demo", "--minutes", "1e6"), "minutes above zero and at most 527040"),
+        (("dashboards", "draw", "--prometheus", "x", "--minutes", "1e300"), "at most 5,270,400"),
         (("evaluate", "--run", str(tmp_path)), "not a fleet's run folder"),
         (("revoke", "nobody", "--run", str(tmp_path)), "not a fleet's run folder"),
         (("stop", "arm", "--run", str(tmp_path)), "not a fleet's run folder"),

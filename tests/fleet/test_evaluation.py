@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ from protocol.errors import ConfigurationError, RejectedReleaseError
 from protocol.security import load_release_secret
 from tests.delivery_site import ROOT
 from tests.releases import make_release
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.mark.parametrize(
@@ -30,12 +31,14 @@ from tests.waiting import wait_until
         {"greedy": 0, "random": 0, "unseen": 0},
         {"max_moves": 0},
         {"max_moves": -1},
+        {"max_moves": 101},
+        {"greedy": 200_001},
         {"seed": -1},
         {"seed": 10**9},
     ],
     ids=str,
 )
-def test_a_plan_that_measures_nothing_is_refused(wrong: dict[str, int]):
+def test_a_plan_that_measures_nothing_or_never_ends_is_refused(wrong: dict[str, int]):
     with pytest.raises(ConfigurationError, match=r"evaluation: .*-?\d"):
         EvaluationPlan(**wrong)
 
@@ -63,9 +66,11 @@ def test_progress_is_a_line_on_stderr_where_there_is_no_terminal(
     assert capsys.readouterr() == ("", "evaluating release-3: 20 of 700 attempts\n")
 
 
+@pytest.mark.parametrize("never_done", [False, True])
 def test_ctrl_c_while_workers_load_ends_the_evaluation_without_a_traceback(
-    folder: RunFolder, tmp_path: Path
+    folder: RunFolder, tmp_path: Path, never_done: bool
 ):
+    """Whatever the workers are at: they are not waited for."""
     release = tmp_path / "release.gfrel"
     key = load_release_secret(folder.keys / "release.secret")
     release.write_bytes(make_release(key=key, size_px=64))
@@ -78,8 +83,15 @@ def test_ctrl_c_while_workers_load_ends_the_evaluation_without_a_traceback(
         text=True,
     )
     wait_until(lambda: is_loading(evaluating.pid), "a worker loads its libraries")
+    if never_done:
+        for worker in workers(evaluating.pid):
+            worker.send_signal(signal.SIGSTOP)
     os.killpg(evaluating.pid, signal.SIGINT)
-    _, stderr = evaluating.communicate(timeout=120)
+    try:
+        _, stderr = evaluating.communicate(timeout=PATIENCE_S)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(evaluating.pid, signal.SIGKILL)
     assert evaluating.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert not folder.evaluation.exists()
@@ -87,8 +99,12 @@ def test_ctrl_c_while_workers_load_ends_the_evaluation_without_a_traceback(
 
 def is_loading(parent: int) -> bool:
     """Say whether a worker has begun to load what it imports first, of which nothing is ready."""
-    return any(
-        "multiprocessing.spawn" in " ".join(child.cmdline())
-        and any("numpy" in file.path for file in child.memory_maps())
+    return any("numpy" in file.path for worker in workers(parent) for file in worker.memory_maps())
+
+
+def workers(parent: int) -> list[psutil.Process]:
+    return [
+        child
         for child in psutil.Process(parent).children()
-    )
+        if "multiprocessing.spawn" in " ".join(child.cmdline())
+    ]
