@@ -135,14 +135,7 @@ def _measure(
 ) -> tuple[list[EvaluatedAttempt], UnseenCamera | None]:
     total = plan.greedy + plan.random + plan.unseen
     attempts: list[EvaluatedAttempt] = []
-    os.environ.update(SINGLE_THREADED)  # before the workers load their libraries
-    pool = ProcessPoolExecutor(
-        _WORKERS,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_settle_worker,
-        initargs=(os.getpid(),),
-    )
-    try:
+    with _workers() as pool:
         new_robot, unseen = None, None
         if plan.unseen:
             new_robot = _new_robot(folder, configs[0], plan.seed)
@@ -157,15 +150,29 @@ def _measure(
             attempts += future.result()
             if not progress(len(attempts), total):
                 raise EvaluationStoppedError
+    attempts.sort(key=lambda one: (one.policy, one.robot, one.scene_seed, one.scene_index))
+    return attempts, unseen
+
+
+@contextmanager
+def _workers() -> Iterator[ProcessPoolExecutor]:
+    """Yield what runs jobs; when the block fails, what it is at is given up."""
+    os.environ.update(SINGLE_THREADED)  # before the workers load their libraries
+    pool = ProcessPoolExecutor(
+        _WORKERS,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_settle_worker,
+        initargs=(os.getpid(),),
+    )
+    try:
+        yield pool
     except BaseException:
-        # What they are at takes minutes on a busy machine, and nobody wants it any more.
+        # A job takes minutes on a busy machine.
         for worker in multiprocessing.active_children():
             worker.kill()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-    attempts.sort(key=lambda one: (one.policy, one.robot, one.scene_seed, one.scene_index))
-    return attempts, unseen
 
 
 def _submitted(

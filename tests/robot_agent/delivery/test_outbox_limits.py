@@ -165,7 +165,7 @@ def test_an_outbox_on_a_full_disk_says_that_and_opens_when_there_is_room(tmp_pat
         outbox.put(record(1))
         outbox.close()
         fill_disk(disk / "logs")
-        with pytest.raises(OutboxFullError, match="the disk is full .* free some space"):
+        with pytest.raises(OutboxFullError, match=r"the disk is full .* free some space"):
             Outbox(disk, OutboxConfig())
         (disk / "logs").unlink()
         outbox = Outbox(disk, OutboxConfig())
