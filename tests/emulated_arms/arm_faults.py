@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from robot_agent.safety.stop_latch import STOP_FILE
 from tests.emulated_arms.robot_cell import SAFETY, RobotCell
@@ -28,6 +28,8 @@ class ArmFault:
     mend: Callable[[RobotCell], object] = lambda _: None
     status: int | None = None
     """With which the agent ends; None: it goes on grasping."""
+    begin: Callable[[RobotCell], None] = RobotCell.resume
+    """Has the arm in the motion in which it breaks."""
 
     def __str__(self) -> str:
         return self.name
@@ -68,15 +70,16 @@ STOPPED_BY_FILE = ArmFault(
     says="stopped by the file STOP",
     status=3,
 )
+SIGNALLED = ArmFault(
+    name="SIGUSR1",
+    strike=lambda cell: cell.agent.send_signal(signal.SIGUSR1),
+    says="stopped by the signal SIGUSR1",
+    status=3,
+)
 FINAL = (
     KILLED,
     STOPPED_BY_FILE,
-    ArmFault(
-        name="SIGUSR1",
-        strike=lambda cell: cell.agent.send_signal(signal.SIGUSR1),
-        says="stopped by the signal SIGUSR1",
-        status=3,
-    ),
+    SIGNALLED,
     ArmFault(
         name="over-temperature",
         strike=_orders("temperature 4 65"),
@@ -98,11 +101,15 @@ FINAL = (
         status=3,
     ),
 )
+WHILE_CALIBRATING = tuple(
+    replace(fault, name=f"{fault} while calibrating", begin=RobotCell.calibrate)
+    for fault in (STOPPED_BY_FILE, SIGNALLED)
+)
 
 
 def strike(cell: RobotCell, fault: ArmFault) -> float:
-    """Let it happen in the next motion of an attempt; return when."""
-    cell.resume()
+    """Let it happen in the next motion; return when."""
+    fault.begin(cell)
     now_s = time.monotonic()
     fault.strike(cell)
     return now_s

@@ -72,13 +72,24 @@ class RobotCell:
     def resume(self) -> None:
         """Have an agent whose arm moves in an attempt, as a person does who saw to the arm."""
         if self.agent is None or self.agent.poll() is not None:
-            self.latch.release(self.latch.stops())
-            command = [sys.executable, "-m", "robot_agent", "--config", str(self._toml)]
-            with (self._folder / "agent.log").open("ab") as log:
-                self._starts += 1
-                self.agent = subprocess.Popen(command, cwd=ROOT, stderr=log, env=self._environment)
+            self._starts += 1
+            self._start()
             wait_until(self._is_ready, "the agent is ready", START_WITHIN_S)
         self.await_motion()
+
+    def calibrate(self) -> None:
+        """Have the arm moved without an agent, as a person does who looks for its hand-eye map."""
+        assert self.agent is None or self.agent.poll() is not None
+        self._start("calibrate", "--only", "hand-eye", "--record-seconds", "0.1")
+        self.await_motion()
+
+    def _start(self, *command: str) -> None:
+        self.latch.release(self.latch.stops())
+        whole = [sys.executable, "-m", "robot_agent", *command, "--config", str(self._toml)]
+        with (self._folder / "agent.log").open("ab") as log:
+            self.agent = subprocess.Popen(
+                whole, cwd=ROOT, stdout=log, stderr=log, env=self._environment
+            )
 
     def _is_ready(self) -> bool:
         return self.log.count("robot-1: ready") == self._starts
