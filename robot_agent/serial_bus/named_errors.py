@@ -16,6 +16,6 @@ def named_errors(name: str) -> Iterator[None]:
     try:
         yield
     except GraspFleetError as error:
-        if str(error).startswith(f"{name}: "):
+        if str(error).startswith((f"{name}: ", f"{name} ")):
             raise
         raise type(error)(f"{name}: {error}") from error
