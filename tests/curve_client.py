@@ -14,6 +14,7 @@ from nacl.public import Box, PrivateKey, PublicKey
 from zmq.utils import z85
 
 from protocol.security import CurveKeys
+from tests.waiting import PATIENCE_S
 
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + bytes(32)
 _COMMAND, _MESSAGE, _LONG = 4, 0, 2
@@ -26,7 +27,7 @@ class CurveClient:
     def __init__(self, endpoint: str, keys: CurveKeys, server_public: bytes) -> None:
         host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
         self._nonce = 0
-        self._socket = socket.create_connection((host, int(port)), timeout=20.0)
+        self._socket = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
         self._socket.sendall(_GREETING)
         self._receive(64)
         self._shake_hands(PrivateKey(z85.decode(keys.secret)), PublicKey(z85.decode(server_public)))

@@ -17,6 +17,7 @@ from fleet.dashboards.reading import PanelView, filled_in, read_dashboard
 from protocol.errors import TransientError
 from tests.deploy import exporter
 from tests.free_ports import free_port
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 VIEWS = sorted((ROOT / "deploy/grafana/dashboards/GraspFleet").glob("*.json"))
@@ -49,7 +50,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             yield server
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(PATIENCE_S)
 
 
 def faster_configuration(port: int) -> dict[str, object]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml"
 NAMES = ("alertmanager", "prometheus-alertmanager")
@@ -37,7 +37,7 @@ def alertmanager(tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            wait_until(lambda: is_ready(address), "Alertmanager is ready", 30.0)
+            wait_until(lambda: is_ready(address), "Alertmanager is ready")
             yield f"http://{address}/api/v2/alerts"
         finally:
             process.terminate()
@@ -46,7 +46,7 @@ def alertmanager(tmp_path: Path) -> Iterator[str]:
 
 def is_ready(address: str) -> bool:
     try:
-        urllib.request.urlopen(f"http://{address}/-/ready", timeout=5).close()
+        urllib.request.urlopen(f"http://{address}/-/ready", timeout=PATIENCE_S).close()
     except urllib.error.URLError:
         return False
     return True
@@ -56,11 +56,13 @@ def silenced(alerts_url: str, firing: list[dict[str, str]]) -> set[str]:
     """Return the names of those alerts that are not told, since others fire."""
     body = json.dumps([{"labels": labels} for labels in [*firing, LAST]]).encode()
     headers = {"Content-Type": "application/json"}
-    urllib.request.urlopen(urllib.request.Request(alerts_url, body, headers), timeout=5).close()
+    urllib.request.urlopen(
+        urllib.request.Request(alerts_url, body, headers), timeout=PATIENCE_S
+    ).close()
     found: list[dict[str, str]] = []
 
     def has_judged_the_last() -> bool:
-        with urllib.request.urlopen(alerts_url, timeout=5) as answer:
+        with urllib.request.urlopen(alerts_url, timeout=PATIENCE_S) as answer:
             alerts = json.load(answer)
         found[:] = [one["labels"] for one in alerts if one["status"]["inhibitedBy"]]
         return LAST in found

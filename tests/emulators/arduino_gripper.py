@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+_STEP_S = 0.01
+
 
 def with_seal(text: str) -> str:
     """Return a line as it goes over the wire, without its end."""
@@ -33,6 +35,7 @@ class EmulatedServoGripper:
     """Lines whose checksum was wrong."""
     _goal: tuple[int, int, int] | None = None
     _now_s: float | None = None
+    _unlived_s: float = 0.0
     _buffer: bytes = b""
 
     def receive(self, data: bytes, now_s: float) -> bytes:
@@ -87,11 +90,12 @@ class EmulatedServoGripper:
         return 60 + 20 * max(0.0, self.pulse_us - self.shaft_us)
 
     def _pass_time(self, now_s: float) -> None:
-        passed_s = 0.0 if self._now_s is None else (now_s - self._now_s) * self.hurry
+        # Whole steps alone: how far the fingers lag must not depend on how often it is asked.
+        self._unlived_s += 0.0 if self._now_s is None else (now_s - self._now_s) * self.hurry
         self._now_s = now_s
-        while passed_s > 0:
-            self._step(min(passed_s, 0.01))
-            passed_s -= 0.01
+        while self._unlived_s >= _STEP_S:
+            self._step(_STEP_S)
+            self._unlived_s -= _STEP_S
 
     def _step(self, step_s: float) -> None:
         if self.motion == 1 and self._goal is not None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.waiting import PATIENCE_S
+
 
 @contextmanager
 def null_modem() -> Iterator[tuple[Path, Path]]:
@@ -25,7 +27,7 @@ def null_modem() -> Iterator[tuple[Path, Path]]:
         yield Path(os.ttyname(pairs[0][1])), Path(os.ttyname(pairs[1][1]))
     finally:
         done.set()
-        cable.join(5)
+        cable.join(PATIENCE_S)
         for end in (end for pair in pairs for end in pair):
             os.close(end)
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
+from tests.waiting import PATIENCE_S
+
 TICK_S = 0.002
 
 
@@ -103,7 +105,7 @@ class PtyPort:
 
     def __exit__(self, *_: object) -> None:
         self._closing = True
-        self._thread.join(5)
+        self._thread.join(PATIENCE_S)
         self.unplug()
 
     def _serve(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.delivery_site import ROOT
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 COMMANDS = re.findall(
     r"^(robot-agent .*tests/emulators/so101\.toml.*)$",
@@ -40,7 +40,7 @@ def toml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield toml
     finally:
         emulator.terminate()
-        emulator.wait(10)
+        emulator.wait(PATIENCE_S)
 
 
 def test_the_page_shows_a_check_and_a_dry_run():

@@ -17,6 +17,7 @@ from robot_agent.serial_bus.port import SerialPort
 from robot_agent.serial_bus.servo_bus import ServoBus
 from tests.emulators.feetech_servos import FeetechLine, FeetechServo
 from tests.emulators.servo_mechanics import Drive, FreeShafts
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +46,7 @@ def process(
         yield bus, order
         bus.close()
         served.stdin.close()
-        assert served.wait(10) == 0
+        assert served.wait(PATIENCE_S) == 0
 
 
 def test_a_line_serves_as_a_process_and_takes_orders(

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from fleet.child_process import ChildProcess
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 SLEEP = ["-c", "import time; print('up', flush=True); time.sleep(60)"]
 
@@ -27,7 +27,7 @@ def test_child_runs_until_it_is_asked_to_end_and_its_output_is_in_the_log(child)
     wait_until(lambda: child.log_tail(1) == "up", "it runs")
     assert child.running
     child.ask_to_end()
-    assert child.wait(20.0) == -signal.SIGTERM
+    assert child.wait(PATIENCE_S) == -signal.SIGTERM
     assert not child.running
 
 
@@ -48,7 +48,7 @@ def test_child_is_told_to_write_no_colours(tmp_path: Path):
     code = "import os; print(os.environ['NO_COLOR'], os.environ['RAY_COLOR_PREFIX'])"
     child = ChildProcess("plain", ["-c", code], log=tmp_path / "log")
     child.start()
-    assert child.wait(20.0) == 0
+    assert child.wait(PATIENCE_S) == 0
     assert child.log_tail(1) == "1 0"
 
 

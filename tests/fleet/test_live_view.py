@@ -18,6 +18,7 @@ from learner.config import LearnerConfig
 from learner.ingestion.gateway import Gateway
 from protocol.configuration import load_toml
 from tests.fleet.deliveries import deliver
+from tests.waiting import PATIENCE_S
 
 
 class Terminal:
@@ -69,7 +70,7 @@ def test_top_goes_on_while_the_learner_is_away_and_ends_with_ctrl_c(
         with gateway_of(folder):
             terminal.wait_for("robot-02")
             terminal.process.send_signal(signal.SIGINT)
-            assert terminal.process.wait(30) == 130
+            assert terminal.process.wait(PATIENCE_S) == 130
 
 
 def test_top_without_a_terminal_says_what_scripts_take(folder: RunFolder):

@@ -32,7 +32,7 @@ from tests.delivery_site import STORE_BYTES
 from tests.free_ports import free_port
 from tests.protocol.older_versions import complaints
 from tests.releases import make_release
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 AGENT = Path(__file__).parent / "a_strangers_agent"
 NAME = "stranger"
@@ -150,7 +150,7 @@ class Stranger:
     def leave(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        assert self._process.wait(20) == 0
+        assert self._process.wait(PATIENCE_S) == 0
 
     def kill(self) -> None:
         self._process.kill()

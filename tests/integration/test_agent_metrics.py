@@ -140,7 +140,7 @@ def test_an_agents_own_endpoint_is_found_and_agrees_with_the_learner(
         )
 
     wait_until(lambda: "arm" in targets(gateway) or agent.poll() is not None, "it is listed", 90)
-    wait_until(lambda: made() >= 3, "attempts are counted", within_s=60)
+    wait_until(lambda: made() >= 3, "attempts are counted")
     found = Exported(targets(gateway)["arm"])
     # It has no release and no thermometer.
     absent = {

@@ -25,7 +25,7 @@ from tests.emulated_arms.arm_faults import (
 )
 from tests.emulated_arms.robot_cell import RobotCell, robot_cell
 from tests.emulators.v4l2_camera import SIZE_PX, build, emulated_camera
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +108,10 @@ def test_motors_that_let_go_while_the_outbox_has_no_room_are_held_and_the_attemp
 ):
     with robot_cell(tmp_path, is_hurried=True, outbox={"max_bytes": 1000}) as cell:
         cell.resume()
-        wait_until(lambda: "the robot waits" in cell.log, "a full outbox", 60)
+        wait_until(lambda: "the robot waits" in cell.log, "a full outbox")
         assert cell.attempts() == 0
         cell.arm.order("brown_out")
-        assert cell.agent.wait(20) == 3
+        assert cell.agent.wait(PATIENCE_S) == 3
         assert "switched itself off" in cell.log
         assert is_held(cell.arm)
         assert cell.attempts() == 1

@@ -10,7 +10,7 @@ from protocol.errors import ConfigurationError
 from robot_agent.delivery.outbox import outbox_counts
 from tests.chaos.independent_reader import compare, read_store
 from tests.delivery_site import DeliverySite
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 EPISODES = 400
 ROBOTS = ("arm-a", "arm-b")
@@ -51,7 +51,7 @@ def test_every_episode_is_stored_once_however_often_both_sides_are_killed(site: 
     finally:
         for process in (gateway, *robots.values()):
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE_S)
 
     outboxes = {name: site.outbox_folder(name) / "outbox.sqlite3" for name in ROBOTS}
     found = compare(read_store(site.store), outboxes, journals={})

@@ -57,7 +57,7 @@ def test_some_robots_of_a_crowded_gateway_move_and_nothing_is_lost_or_doubled(
         assert second.gateway is not None
         return len(second.gateway.report().sessions)
 
-    wait_until(lambda: moved() >= 2, "two robots have moved", within_s=60)
+    wait_until(lambda: moved() >= 2, "two robots have moved")
     for robot in robots:
         robot.deliver(5)
     written = sum(robot.written for robot in robots)

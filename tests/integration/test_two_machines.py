@@ -15,7 +15,7 @@ from robot_agent.delivery.outbox_file import FILE_NAME
 from tests.chaos.independent_reader import compare, read_store
 from tests.delivery_site import DeliverySite, make_site
 from tests.network_namespaces import NETWORK, Machine, connect, two_machines
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 PORT = 5701
 RECONNECTED_WITHIN_S = 90.0
@@ -35,7 +35,7 @@ class Deployment:
         gateway = self._start(self.learner, f"tcp://*:{PORT}", "gateway")
         log = self.site.folder / "gateway.log"
         heard = log.read_text().count("gateway listens")
-        wait_until(lambda: log.read_text().count("gateway listens") > heard, "listening", 60.0)
+        wait_until(lambda: log.read_text().count("gateway listens") > heard, "listening")
         return gateway
 
     def start_robot(self, episodes: int, *, learner: str) -> subprocess.Popen[bytes]:
@@ -76,7 +76,7 @@ class Deployment:
     def stop(self) -> None:
         for process in self._processes:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE_S)
         self._processes.clear()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from protocol.messages import (
     Tombstone,
     Welcome,
 )
-from tests.delivery_site import DeliverySite, make_heartbeat, make_site
+from tests.delivery_site import DeliverySite, make_heartbeat
 from tests.episodes import make_episode
 from tests.peer import SPOOL, Peer
 from tests.waiting import PATIENCE_S, wait_until
@@ -117,27 +116,20 @@ def test_without_its_registry_the_gateway_refuses_in_words_and_goes_on(
 
 
 def test_an_answer_that_cannot_be_encoded_spoils_no_other(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    peer: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    # The reason names a folder whose name is no UTF-8.
-    folder = tmp_path / os.fsdecode(b"caf\xe9")
-    folder.mkdir()
-    site = make_site(folder)
-    gateway = site.gateway(store=tmp_path / "store")
-    gateway.start()
-    peer = Peer(site, site.enrol("arm"))
-    registry = site.folder / "registry"
+    def give_up(message: object) -> bytes:
+        raise UnicodeEncodeError("utf-8", "\udce9", 0, 1, "a defect")
+
     assert isinstance(peer.hello("arm"), Welcome)
-    registry.rename(site.folder / "elsewhere")
     peer.wait_s(0.0)
-    with pytest.raises(zmq.Again):
-        peer.hello("arm")
-    wait_until(lambda: "could not be handled" in caplog.text, "the answer is given up")
-    (site.folder / "elsewhere").rename(registry)
+    with monkeypatch.context() as patched:
+        patched.setattr("learner.ingestion.gateway.encode_message", give_up)
+        with pytest.raises(zmq.Again):
+            peer.hello("arm")
+        wait_until(lambda: "could not be handled" in caplog.text, "the answer is given up")
     peer.wait_s(PATIENCE_S)
     assert isinstance(peer.hello("arm"), Welcome)
-    peer.close()
-    gateway.stop()
 
 
 def test_a_robot_that_is_not_heard_while_the_disk_is_slow_still_has_its_window(

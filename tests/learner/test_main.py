@@ -233,7 +233,7 @@ def test_ctrl_c_while_the_learner_starts_ends_it_without_a_traceback(tmp_path: P
     table = make_table(tmp_path, "")
     learner = start(tmp_path, table)
     process = psutil.Process(learner.pid)
-    wait_until(lambda: has_reached(process, reached), f"{reached} is there", within_s=60)
+    wait_until(lambda: has_reached(process, reached), f"{reached} is there")
     learner.send_signal(signal.SIGINT)
     status, stderr = end_of(learner)
     assert status == 130, stderr
@@ -298,7 +298,7 @@ def test_a_killed_trainer_comes_back_from_its_checkpoint_and_numbers_releases_up
         killed = training_actor()
         assert killed is not None
         psutil.Process(killed).send_signal(signal.SIGKILL)
-        wait_until(lambda: not psutil.pid_exists(killed), "the trainer's end", within_s=30)
+        wait_until(lambda: not psutil.pid_exists(killed), "the trainer's end")
         lines, last = len(metrics(tmp_path)), releases(tmp_path)[-1]
         resumed_from = max(int(path.stem) for path in checkpoints.glob("*.safetensors"))
 

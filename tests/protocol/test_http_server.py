@@ -14,7 +14,7 @@ import pytest
 from protocol.errors import ConfigurationError
 from protocol.http_server import AT_ONCE, HttpServer, Page
 from protocol.recent_value import RecentValue
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 Serve = Callable[..., HttpServer]
 Connect = Callable[[HttpServer, bytes], socket.socket]
@@ -44,7 +44,7 @@ def connect() -> Iterator[Connect]:
     connections: list[socket.socket] = []
 
     def connect(server: HttpServer, said: bytes) -> socket.socket:
-        connections.append(socket.create_connection(("127.0.0.1", server.port), timeout=20))
+        connections.append(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S))
         connections[-1].sendall(said)
         return connections[-1]
 
@@ -54,7 +54,7 @@ def connect() -> Iterator[Connect]:
 
 
 def read(server: HttpServer, path: str = "/page") -> bytes:
-    with urllib.request.urlopen(f"http://{server.endpoint}{path}", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://{server.endpoint}{path}", timeout=PATIENCE_S) as answer:
         return answer.read()
 
 
@@ -91,7 +91,7 @@ def test_a_request_has_one_deadline_however_often_it_says_something(serve: Serve
     server = serve(request_within_s=0.5)
     dripping = connect(server, UNFINISHED)
     dripping.settimeout(0.05)
-    wait_until(lambda: is_cut(dripping), "the connection is cut", within_s=20)
+    wait_until(lambda: is_cut(dripping), "the connection is cut")
     assert read(server) == b"text"
 
 

@@ -9,6 +9,8 @@ import urllib.request
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.waiting import PATIENCE_S
+
 Labels = frozenset[tuple[str, str]]
 
 
@@ -16,7 +18,7 @@ class Exported:
     """One scrape."""
 
     def __init__(self, endpoint: str) -> None:
-        with urllib.request.urlopen(f"http://{endpoint}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{endpoint}/metrics", timeout=PATIENCE_S) as answer:
             self.text: str = answer.read().decode()
         self.families: dict[str, Metric] = {}
         self._samples: dict[tuple[str, Labels], float] = {}

@@ -11,6 +11,7 @@ from protocol.errors import RejectedReleaseError
 from protocol.messages import ReleaseAnnouncement, ReleaseSubscription
 from tests.learner.releases.served_fleet import Fleet, ask, receive
 from tests.releases import OTHER_KEY, make_release
+from tests.waiting import PATIENCE_S
 
 
 def test_a_release_is_announced_although_the_disk_is_slow(
@@ -24,7 +25,7 @@ def test_a_release_is_announced_although_the_disk_is_slow(
     store = ReleaseFolder.store
 
     def store_once_heard(*arguments: object, **options: object) -> None:
-        assert heard.wait(10.0)
+        assert heard.wait(PATIENCE_S)
         store(*arguments, **options)
 
     monkeypatch.setattr(ReleaseFolder, "store", store_once_heard)

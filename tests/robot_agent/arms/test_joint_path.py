@@ -28,7 +28,7 @@ def rates(path: JointPath) -> tuple[float, float]:
     return float(np.abs(speed).max()), float(np.abs(np.gradient(speed, times, axis=0)).max())
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(turn_rad=st.floats(0.01, 5.0), way_m=st.floats(0.0, 0.6), count=st.integers(9, 41))
 def test_nothing_exceeds_its_limit_and_something_is_near_it(
     turn_rad: float, way_m: float, count: int

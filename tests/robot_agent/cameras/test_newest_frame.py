@@ -13,6 +13,7 @@ import pytest
 from protocol.episode import ImageArray
 from protocol.errors import CameraError, GraspFleetError
 from robot_agent.cameras.newest_frame import Exposure, NewestFrame
+from tests.waiting import PATIENCE_S
 
 
 class FailingSource:
@@ -51,16 +52,18 @@ def test_a_camera_that_fails_in_any_way_that_cameras_do_is_opened_again(error: E
         is_open_again.set()
         return FailingSource(None)
 
-    newest = NewestFrame(FailingSource(error), reopen, name="camera of a test", timeout_s=5.0)
-    assert is_open_again.wait(5.0)
+    newest = NewestFrame(
+        FailingSource(error), reopen, name="camera of a test", timeout_s=PATIENCE_S
+    )
+    assert is_open_again.wait(PATIENCE_S)
     newest.after(time.monotonic_ns())
     newest.close()
 
 
 def test_what_nobody_foresaw_is_said_to_whoever_asks_for_a_picture():
     source = FailingSource(ZeroDivisionError("a defect"))
-    newest = NewestFrame(source, lambda: source, name="camera of a test", timeout_s=5.0)
-    assert source.is_closed.wait(5.0)
+    newest = NewestFrame(source, lambda: source, name="camera of a test", timeout_s=PATIENCE_S)
+    assert source.is_closed.wait(PATIENCE_S)
     with pytest.raises(CameraError, match=r"camera of a test: .*ZeroDivisionError\('a defect'\)"):
         newest.after(time.monotonic_ns())
     newest.close()

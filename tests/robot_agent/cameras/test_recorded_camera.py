@@ -16,12 +16,13 @@ from protocol.errors import CameraError, ConfigurationError
 from robot_agent.cameras.recorded import RecordedCamera
 from robot_agent.robots.simulated import SimulatedRobot
 from tests.robot_agent.cameras.recordings import SIDE_PX, number_in, write_folder, write_video
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @contextmanager
 def opened(path: Path, side_px: int = 48, **options: Any) -> Iterator[RecordedCamera]:
     camera = RecordedCamera.open(
-        {"path": str(path), **options},
+        {"path": str(path), "timeout_s": PATIENCE_S, **options},
         width_px=side_px,
         height_px=side_px,
         robot=SimulatedRobot.open({"seed": 1}),
@@ -44,8 +45,9 @@ def test_without_a_pace_each_picture_is_given_once_and_in_order(
 
 def test_a_recording_that_is_not_repeated_ends_with_an_error_that_says_so(tmp_path: Path):
     path = write_folder(tmp_path / "recording", 3)
-    with opened(path, fps=0, loop=False, timeout_s=0.3) as camera:
+    with opened(path, fps=0, loop=False) as camera:
         assert [number_in(camera.capture().image) for _ in range(3)] == [0, 1, 2]
+        camera._newest._timeout_s = 0.3
         for _ in range(2):
             with pytest.raises(CameraError, match=r"within 0.3 s: .*ended after 3 pictures"):
                 camera.capture()
@@ -53,12 +55,14 @@ def test_a_recording_that_is_not_repeated_ends_with_an_error_that_says_so(tmp_pa
 
 def test_at_a_pace_pictures_that_nobody_wanted_are_gone(tmp_path: Path):
     with opened(write_folder(tmp_path / "recording", 200), fps=100) as camera:
-        first = number_in(camera.capture().image)
-        due = time.monotonic() + 0.2
-        while time.monotonic() < due:
-            time.sleep(0.02)
-        second = number_in(camera.capture().image)
-    assert second - first >= 10
+        number = number_in(camera.capture().image)
+
+        def has_passed_many() -> bool:
+            nonlocal number
+            before, number = number, number_in(camera.capture().image)
+            return number - before >= 10
+
+        wait_until(has_passed_many, "pictures go by between two that are looked at", every_s=0.2)
 
 
 def test_every_picture_is_taken_after_it_was_asked_for(tmp_path: Path):
@@ -127,8 +131,9 @@ def test_a_picture_of_another_size_is_an_error_and_not_a_distorted_picture(
 ):
     folder = write_folder(tmp_path / "recording", 2)
     cv2.imwrite(str(folder / "001.png"), np.zeros((32, 64, 3), np.uint8))
-    with opened(folder, fps=0, loop=False, timeout_s=0.3) as camera:
+    with opened(folder, fps=0, loop=False) as camera:
         camera.capture()
+        camera._newest._timeout_s = 0.3
         with pytest.raises(CameraError):
             camera.capture()
     assert "picture 2 has 64x32 px, the first has 96x96" in caplog.text

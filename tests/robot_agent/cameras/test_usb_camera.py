@@ -31,7 +31,7 @@ from tests.emulators.v4l2_camera import (
     emulated_camera,
 )
 from tests.robot_agent.cameras.recordings import SIDE_PX, numbered_picture
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 PICTURES = 256
 Said = dict[str, Any]
@@ -76,7 +76,7 @@ def running(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             yield Process(started, camera, folder / "log.txt")
         finally:
             started.stdin.close()
-            started.wait(timeout=10)
+            started.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -305,7 +305,7 @@ def test_a_camera_that_fails_is_an_error_and_comes_back_by_itself(
     assert said["error"] == "CameraError"
     assert words in said["words"]
     mend(camera)
-    wait_until(lambda: "number" in running.capture(), "pictures again", within_s=20)
+    wait_until(lambda: "number" in running.capture(), "pictures again")
 
 
 def test_a_camera_that_is_not_there_is_said_at_once(camera: EmulatedCamera, running: Process):

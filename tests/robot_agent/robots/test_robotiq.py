@@ -26,6 +26,7 @@ from robot_agent.robots.robotiq_status import FAULTS, HARMLESS_FAULTS, parse_sta
 from tests.emulators.null_modem import null_modem
 from tests.emulators.pty_port import PtyPort
 from tests.emulators.robotiq import CLOSED_AT, OPEN_AT, EmulatedRobotiq
+from tests.waiting import PATIENCE_S
 
 FAULTS_THAT_STOP = sorted(set(FAULTS) - HARMLESS_FAULTS)
 
@@ -138,7 +139,7 @@ def test_holding_stops_fingers_in_the_air_and_the_motion_says_so(
         while not gripper.status().is_moving:
             pass
         gripper.hold()
-        motion.join(10)
+        motion.join(PATIENCE_S)
         assert not gripper.status().is_moving
     assert "stopped" in str(failures[0])
     assert OPEN_AT <= device.position < CLOSED_AT
@@ -302,12 +303,12 @@ class PymodbusSlave:
 
     def __enter__(self) -> PymodbusSlave:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(PATIENCE_S)
         return self
 
     def __exit__(self, *_: object) -> None:
         asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._loop).result(10)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
         self._loop.close()
 
     def _run(self) -> None:

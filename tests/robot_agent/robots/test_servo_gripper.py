@@ -22,6 +22,7 @@ from robot_agent.robots.base import RobotSite
 from robot_agent.robots.servo_gripper import ServoGripper, parse_readings
 from tests.emulators.arduino_gripper import EmulatedServoGripper
 from tests.emulators.pty_port import PtyPort
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -107,10 +108,9 @@ def test_holding_stops_fingers_in_the_air_and_the_motion_says_so(
 
     motion = threading.Thread(target=close)
     motion.start()
-    while board.pulse_us < 1200:
-        pass
+    wait_until(lambda: board.pulse_us >= 1200, "the fingers move")
     gripper.hold()
-    motion.join(10)
+    motion.join(PATIENCE_S)
     assert str(failures[0]) == "arm-1: stopped in the middle of a motion"
     assert 1200 <= board.pulse_us < 2000
 
@@ -199,7 +199,7 @@ def test_a_board_may_be_emulated_in_a_process_of_its_own(tmp_path: Path, site: R
             gripper.disconnect()
         finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def moving_arm(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start an agent in a process group of its own; yield it once its arm moves."""
     with agent_of(folder, stall_s, **options) as agent:
-        wait_until(lambda: line.count(SET_POINT) >= 20, "the arm moves", within_s=30)
+        wait_until(lambda: line.count(SET_POINT) >= 20, "the arm moves")
         yield agent
 
 

@@ -16,7 +16,7 @@ from robot_agent.safety.stop_latch import StopLatch
 from tests.robot_agent.safety.moving_arm import guard_of, is_gone, moving_arm
 from tests.robot_agent.safety.recorder import Recorder
 from tests.robot_agent.safety.wire_robot import CLOSED, HOLD, MAY_HOLD, SET_POINT, STOPPED
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_guard_that_is_told_to_end_stays_as_long_as_it_is_needed(tmp_path: Pat
 def test_an_agent_that_hangs_in_a_motion_is_ended_and_the_arm_held(tmp_path: Path, line: Recorder):
     with moving_arm(tmp_path, line, stall_s=0.5, hangs=3) as agent:
         wait_until(lambda: is_held(line), "the arm is held")
-        assert agent.wait(10) == -signal.SIGKILL
+        assert agent.wait(PATIENCE_S) == -signal.SIGKILL
         wait_until(lambda: why_stopped(tmp_path) != "", "the stop is kept")
     assert "its agent made no progress for 0.5 s and was ended" in why_stopped(tmp_path)
 
@@ -71,7 +71,7 @@ def test_an_agent_that_hangs_in_a_motion_is_ended_and_the_arm_held(tmp_path: Pat
 def test_an_agent_whose_camera_freezes_is_ended_and_the_arm_held(tmp_path: Path, line: Recorder):
     with moving_arm(tmp_path, line, stall_s=0.5, frozen_after=3) as agent:
         wait_until(lambda: is_held(line), "the arm is held")
-        assert agent.wait(10) == -signal.SIGKILL
+        assert agent.wait(PATIENCE_S) == -signal.SIGKILL
 
 
 @pytest.mark.slow
@@ -79,14 +79,14 @@ def test_an_agent_that_is_suspended_is_ended_and_the_arm_held(tmp_path: Path, li
     with moving_arm(tmp_path, line, stall_s=0.5, motion_s=60) as agent:
         agent.send_signal(signal.SIGSTOP)
         wait_until(lambda: is_held(line), "the arm is held")
-        assert agent.wait(10) == -signal.SIGKILL
+        assert agent.wait(PATIENCE_S) == -signal.SIGKILL
 
 
 def test_an_agent_that_ends_in_order_needs_no_guard(tmp_path: Path, line: Recorder):
     with moving_arm(tmp_path, line) as agent:
         guard = guard_of(agent)
         os.killpg(agent.pid, signal.SIGINT)
-        assert agent.wait(10) == 0
+        assert agent.wait(PATIENCE_S) == 0
         wait_until(lambda: is_gone(guard), "the guard ends")
     assert line.lines[-1][1] == CLOSED
     assert line.count(HOLD) == 0
@@ -133,7 +133,7 @@ def test_an_arm_that_its_agent_could_not_bring_to_its_safe_state_is_held(
     with moving_arm(tmp_path, line, close_fails=1) as agent:
         agent.send_signal(signal.SIGINT)
         wait_until(lambda: is_held(line), "the arm is held")
-        assert agent.wait(10) == 1
+        assert agent.wait(PATIENCE_S) == 1
         wait_until(lambda: why_stopped(tmp_path).endswith("the arm holds still"), "it says so")
     assert "its agent could not bring it to its safe state" in why_stopped(tmp_path)
     assert line.count(HOLD) == 1
@@ -143,7 +143,7 @@ def test_an_arm_that_its_agent_cannot_stop_is_held_by_its_guard(tmp_path: Path, 
     with moving_arm(tmp_path, line, stop_fails=1, close_fails=1) as agent:
         agent.send_signal(signal.SIGUSR1)
         wait_until(lambda: is_held(line), "the arm is held")
-        assert agent.wait(10) == 3
+        assert agent.wait(PATIENCE_S) == 3
         wait_until(lambda: why_stopped(tmp_path).endswith("the arm holds still"), "it says so")
     assert why_stopped(tmp_path).startswith(
         "by the signal SIGUSR1; by its guard, because its agent"
@@ -176,7 +176,7 @@ def test_an_agents_death_is_seen_though_another_process_has_its_pipe(last: bytes
 def test_no_arm_moves_without_its_guard(tmp_path: Path, line: Recorder):
     with moving_arm(tmp_path, line) as agent:
         os.kill(guard_of(agent), signal.SIGKILL)
-        assert agent.wait(10) == 3
+        assert agent.wait(PATIENCE_S) == 3
     assert line.count(STOPPED) >= 1
     assert "the process that guards the arm has ended" in why_stopped(tmp_path)
 
@@ -188,7 +188,7 @@ def test_a_stop_ends_the_motion_under_way(tmp_path: Path, line: Recorder, how: s
             (tmp_path / "STOP").touch()
         else:
             agent.send_signal(signal.SIGUSR1)
-        assert agent.wait(10) == 3
+        assert agent.wait(PATIENCE_S) == 3
     told = [one for _, one in line.lines]
     assert SET_POINT not in told[told.index(STOPPED) + 2 :]
     assert told[-1] == CLOSED

@@ -60,7 +60,7 @@ def test_after_a_stop_the_attempt_is_aborted_and_only_a_person_lets_it_go_on(
 ):
     toml, state = agent_toml(tmp_path), tmp_path / "robot" / "state"
     with learner(tmp_path, toml) as gateway, running(toml) as agent:
-        wait_until(lambda: written(state) >= 1, "an attempt", within_s=60)
+        wait_until(lambda: written(state) >= 1, "an attempt")
         moved = line.count(SET_POINT)
         wait_until(lambda: line.count(SET_POINT) > moved + 10, "the next motion")
         (state / "STOP").touch()
@@ -95,7 +95,7 @@ def test_an_agent_that_is_killed_in_a_motion_leaves_a_held_arm_and_all_it_finish
 ):
     toml, state = agent_toml(tmp_path), tmp_path / "robot" / "state"
     with running(toml) as agent:
-        wait_until(lambda: written(state) >= 1, "an attempt", within_s=60)
+        wait_until(lambda: written(state) >= 1, "an attempt")
         agent.kill()
         wait_until(lambda: line.lines[-1][1] == HOLD, "the arm is held")
     wait_until(lambda: "holds still" in str(StopLatch(state).read()), "the stop is kept")
@@ -112,7 +112,7 @@ def test_space_in_the_agents_terminal_stops_it(tmp_path: Path, line: Recorder):
         os.chdir(ROOT)
         os.execv(sys.executable, command("--config", toml))
     try:
-        wait_until(lambda: line.count(SET_POINT) >= 20, "the arm moves", within_s=60)
+        wait_until(lambda: line.count(SET_POINT) >= 20, "the arm moves")
         os.write(terminal, b"x")
         assert StopLatch(state).read() is None
         os.write(terminal, b" ")

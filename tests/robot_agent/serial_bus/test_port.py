@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import termios
@@ -17,9 +18,11 @@ from robot_agent.serial_bus.feetech import FeetechBus
 from robot_agent.serial_bus.port import SerialPort
 from tests.emulators.feetech_servos import FeetechLine, FeetechServo
 from tests.emulators.pty_port import PtyPort
+from tests.waiting import PATIENCE_S, wait_until
 
 BAUD = 1_000_000
-PATIENT_S = 0.3
+SHORT_S = 0.2
+"""For answers that never come."""
 
 
 class Whatever:
@@ -70,9 +73,11 @@ def port(cable: PtyPort) -> Iterator[SerialPort]:
     port.close()
 
 
-def _ask(port: SerialPort, request: bytes, count: int) -> bytes | None:
+def _ask(
+    port: SerialPort, request: bytes, count: int, within_s: float = PATIENCE_S
+) -> bytes | None:
     reply = Whatever(count)
-    return reply.data if port.exchange(request, reply, timeout_s=PATIENT_S) else None
+    return reply.data if port.exchange(request, reply, timeout_s=within_s) else None
 
 
 def test_no_board_is_restarted_by_whoever_opens_its_port_next(cable: PtyPort, port: SerialPort):
@@ -98,15 +103,15 @@ def test_an_answer_is_fed_until_it_is_whole(device: Device, port: SerialPort):
 
 def test_an_answer_that_never_is_whole_ends_at_its_deadline(device: Device, port: SerialPort):
     device.answers[b"who?"] = b"me, the"
-    assert _ask(port, b"who?", 14) is None
+    assert _ask(port, b"who?", 14, SHORT_S) is None
     assert port.counters.timeouts == 1
 
 
 def test_the_rest_of_a_late_answer_is_not_taken_for_the_next_one(device: Device, port: SerialPort):
-    assert _ask(port, b"first", 5) is None
+    assert _ask(port, b"first", 5, SHORT_S) is None
     device.unasked = b"late!"
     device.answers[b"second"] = b"2nd"
-    _until(lambda: not device.unasked)
+    wait_until(lambda: port._serial.in_waiting == 5, "it has come")
     assert _ask(port, b"second", 3) == b"2nd"
     assert port.counters.garbage_bytes == 5
 
@@ -123,14 +128,15 @@ def test_a_device_that_babbles_on_and_on_ends_no_deadline(device: Device, port: 
 def test_an_adapter_that_echoes_is_no_trouble(tmp_path: Path):
     line = FeetechLine([FeetechServo(servo_id=1), FeetechServo(servo_id=2)], echoes=True)
     with PtyPort(line, tmp_path / "bus") as cable:
-        bus = FeetechBus(SerialPort(cable.path, baud=BAUD), reply_timeout_s=PATIENT_S)
+        port = SerialPort(cable.path, baud=BAUD)
+        bus = FeetechBus(port, reply_timeout_s=PATIENCE_S)
         for _ in range(3):
             bus.sync_write(42, {1: b"\x01\x02", 2: b"\x03\x04"})
             packets = bus.sync_read([1, 2], 42, 2)
             assert [p.parameters for p in packets.values()] == [b"\x01\x02", b"\x03\x04"]
         with pytest.raises(NoAnswerError):
-            bus.read(3, 42, 2)
-        assert bus.counters.retries == 2
+            FeetechBus(port, reply_timeout_s=SHORT_S).read(3, 42, 2)
+        assert port.counters.retries == 2
         bus.close()
 
 
@@ -151,10 +157,15 @@ def test_a_cable_pulled_in_the_middle_of_an_answer_is_known_at_once(
     device: Device, cable: PtyPort, port: SerialPort
 ):
     port.open()
-    puller = threading.Thread(target=lambda: (_until(lambda: device.received), cable.unplug()))
+
+    def pull() -> None:
+        wait_until(lambda: bool(device.received), "it is asked")
+        cable.unplug()
+
+    puller = threading.Thread(target=pull)
     puller.start()
     with pytest.raises(PortGoneError):
-        port.exchange(b"?", Whatever(1), timeout_s=30.0)
+        port.exchange(b"?", Whatever(1), timeout_s=PATIENCE_S)
     puller.join()
 
 
@@ -197,6 +208,31 @@ def test_a_second_process_on_the_port_is_refused_until_the_first_is_gone(
     port.open()
 
 
+def test_a_port_that_another_program_took_while_the_cable_was_out_is_waited_for(
+    device: Device, cable: PtyPort
+):
+    now_s = 0.0
+    port = SerialPort(cable.path, baud=BAUD, monotonic_s=lambda: now_s)
+    device.answers[b"?"] = b"!"
+    assert _ask(port, b"?", 1) == b"!"
+    cable.unplug()
+    with pytest.raises(PortGoneError):
+        _ask(port, b"?", 1)
+    cable.plug()
+    with cable.path.open("rb", buffering=0) as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for _ in range(2):
+            now_s += 2.0
+            with pytest.raises(PortGoneError, match="another process has this port"):
+                _ask(port, b"?", 1)
+        with pytest.raises(PortGoneError, match=r"another process .* again in 0\.2 s"):
+            _ask(port, b"?", 1)
+    now_s += 2.0
+    assert _ask(port, b"?", 1) == b"!"
+    assert port.counters.reopened == 1
+    port.close()
+
+
 def test_a_port_that_was_closed_opens_again_when_it_is_used(device: Device, port: SerialPort):
     device.answers[b"?"] = b"!"
     port.open()
@@ -228,7 +264,7 @@ def test_a_baud_rate_that_cannot_be_is_refused(cable: PtyPort):
 def test_threads_take_turns(tmp_path: Path):
     line = FeetechLine([FeetechServo(servo_id=one) for one in range(1, 5)])
     with PtyPort(line, tmp_path / "bus") as cable:
-        bus = FeetechBus(SerialPort(cable.path, baud=BAUD), reply_timeout_s=5.0)
+        bus = FeetechBus(SerialPort(cable.path, baud=BAUD), reply_timeout_s=PATIENCE_S)
         seen: list[set[bytes]] = []
 
         def read(servo_id: int) -> None:
@@ -238,16 +274,7 @@ def test_threads_take_turns(tmp_path: Path):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE_S)
         bus.close()
     assert sorted(seen, key=min) == [{bytes((one,))} for one in line.servos]
     assert bus.counters.retries == 0
-
-
-def _until(is_true, timeout_s: float = 10.0) -> None:
-    done = threading.Event()
-    for _ in range(int(timeout_s / 0.005)):
-        if is_true():
-            return
-        done.wait(0.005)
-    raise AssertionError("it never came true")
