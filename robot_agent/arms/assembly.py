@@ -196,6 +196,7 @@ def _gripper(
     return JawGripper(
         hardware.jaw,
         calibration.gripper if calibration is not None else None,
+        name=site.name,
         model=hardware.gripper,
         linkage=hardware.linkage,
         safety=site.safety,

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from protocol.errors import ConfigurationError, SafetyFault
+from protocol.errors import ConfigurationError, RobotError, SafetyFault
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.joint_calibration import GripperScale
 from robot_agent.arms.linkage import Linkage
@@ -24,8 +24,10 @@ from robot_agent.robots.check_result import CheckResult
 CYCLE_S = 0.02
 STILL_RAD = 0.004
 STILL_CYCLES = 6
-"""The jaw is at rest when it moves by no more than that in so many cycles."""
-LIMIT_S = 4.0
+"""The jaw is at rest when it moves by no more than that in so many cycles, or in as many as a slow
+jaw needs for twice the way."""
+MARGIN_S = 2.0
+"""A motion of the jaw may take so much longer than its speed says."""
 SQUEEZE_RAD = 0.25
 """The goal lies this far inside what is gripped: the limited torque, not the goal, is the grip."""
 GRIPPING_LOAD = 0.05
@@ -40,6 +42,7 @@ class JawGripper:
         servos: ServoGroup,
         scale: GripperScale | None,
         *,
+        name: str,
         model: GripperModel,
         linkage: Linkage,
         safety: SafetyConfig,
@@ -53,6 +56,7 @@ class JawGripper:
         Args:
             servos: a group of one.
             scale: what it reads closed and open; None before it is calibrated.
+            name: of the robot, for what is said of it.
             model: the gripper's data sheet; it opens to its ``max_opening_m``, not further.
             linkage: what is between motor and finger tips.
             safety: the site's limits.
@@ -63,6 +67,7 @@ class JawGripper:
         """
         self._servos = servos
         self._scale = scale
+        self._name = name
         self._model = model
         self._linkage = linkage
         self._safety = safety
@@ -124,22 +129,38 @@ class JawGripper:
         self._servos.close()
 
     def _drive(self, goal_rad: float) -> float:
-        """Turn the jaw to ``goal_rad`` or until it stops; return the opening, metres."""
+        """Turn the jaw to ``goal_rad`` or until it stops; return the opening, metres.
+
+        Raises:
+            RobotError: it was still moving when it should have been there for long.
+        """
         with self._gate.passing():
             # Each time: a loss of power may have switched it off.
             self._servos.set_torque(True, self._safety.max_grip)
             self._command(goal_rad)
-        seen: deque[float] = deque(maxlen=STILL_CYCLES)
-        for _ in range(round(LIMIT_S / CYCLE_S)):
+        speed_rad_s = self._safety.max_joint_speed_rad_s
+        cycles = max(STILL_CYCLES, 1 + math.ceil(2 * STILL_RAD / (speed_rad_s * CYCLE_S)))
+        limit_s = self._way_rad() / speed_rad_s + cycles * CYCLE_S + MARGIN_S
+        end_s = self._clock.monotonic_s() + limit_s
+        seen: deque[float] = deque(maxlen=cycles)
+        while len(seen) < cycles or max(seen) - min(seen) >= STILL_RAD:
+            if self._clock.monotonic_s() > end_s:
+                raise RobotError(
+                    f"{self._name}: the gripper is still moving after {limit_s:.1f} s: does "
+                    "something push it to and fro, or is its linkage broken?"
+                )
             self._beat()
             self._clock.sleep(CYCLE_S)
             with self._gate.passing():
                 readings = self._read()
             seen.append(float(readings.positions_rad[0]))
-            if len(seen) == STILL_CYCLES and max(seen) - min(seen) < STILL_RAD:
-                break
         self._watch.note_success()
         return self._opening_at(readings)
+
+    def _way_rad(self) -> float:
+        """Return the longest way that the jaw may be sent."""
+        scale = self._calibrated()
+        return abs(scale.open_rad - scale.closed_rad) + SQUEEZE_RAD
 
     def _command(self, goal_rad: float) -> None:
         self._servos.command(
