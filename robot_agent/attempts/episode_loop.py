@@ -71,8 +71,9 @@ class EpisodeLoop:
         self._rng = rng
         self._closed_zero_m = closed_zero_m
         self._workspace = Workspace(config.workspace)
-        self._bin_picture: ImageArray | None = None
-        self._captured_at_ns = 0
+        self._is_in_view = True
+        """Whether the hand may hide something of the bin."""
+        self._exposed_ns = 0
         self._is_closed = self._is_away = False
         self.abort_error: GraspFleetError | None = None
         """What aborted the last attempt; None when it was finished."""
@@ -121,7 +122,7 @@ class EpisodeLoop:
             )
             self._servo_until_close(servo, steps)
             outcome, last_image = self._lift_and_judge()
-            self._bin_picture = last_image
+            self._is_in_view = False
         except (RobotError, NonFiniteScoreError, RejectedReleaseError) as error:
             logger.warning("%s: attempt aborted: %s", self._config.name, error)
             self.abort_error = error
@@ -144,16 +145,16 @@ class EpisodeLoop:
         )
 
     def _picture_of_the_bin(self) -> ImageArray:
-        """Return the bin without the hand; the picture that ended the last attempt will do."""
-        if self._bin_picture is None:
+        """Return the bin without the hand, as it is now: since the last attempt somebody may have
+        filled it, or switched the light off.
+        """
+        if self._is_in_view:
             # The last attempt may have left the hand in view, or closed.
             if self._is_closed:
                 self._let_go()
             self._robot.retreat()
-        changed = self._robot.prepare_attempt()
-        if self._bin_picture is None or changed:
-            self._bin_picture = self._capture()
-        return self._bin_picture
+        self._robot.prepare_attempt()
+        return self._capture()
 
     def _servo_until_close(self, servo: Servo, steps: list[Step]) -> None:
         commanded = self._transport(self._start_pose())
@@ -212,7 +213,7 @@ class EpisodeLoop:
 
     def _return_to_safety(self) -> None:
         """Leave the bin with an open gripper, if the robot can; after a fault, hold still."""
-        self._bin_picture = None
+        self._is_in_view = True
         if isinstance(self.abort_error, SafetyFault):
             hold_still(self._robot)
             return
@@ -267,11 +268,11 @@ class EpisodeLoop:
         """Take a picture. Raises CameraError for one that is stale or of another size."""
         frame = self._camera.capture()
         camera, image = self._config.camera, frame.image
-        before_ns, self._captured_at_ns = self._captured_at_ns, frame.captured_at_ns
-        if frame.captured_at_ns <= before_ns:
+        before_ns, self._exposed_ns = self._exposed_ns, frame.exposed_ns
+        if frame.exposed_ns <= before_ns:
             raise CameraError(
                 f"{self._config.name}: the camera gave a stale picture: exposed "
-                f"{(before_ns - frame.captured_at_ns) * 1e-9:.3f} s before the last one"
+                f"{(before_ns - frame.exposed_ns) * 1e-9:.3f} s before the last one"
             )
         if image.shape != (camera.height_px, camera.width_px, 3) or image.dtype != np.uint8:
             raise CameraError(

@@ -17,6 +17,9 @@ class Frame:
     image: ImageArray
     """uint8[H, W, 3], RGB."""
     captured_at_ns: int
+    """UTC, for the record: this clock may be set back."""
+    exposed_ns: int
+    """Nanoseconds of the monotonic clock, which tell what is newer."""
 
 
 class Camera(Protocol):

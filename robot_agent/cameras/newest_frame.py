@@ -194,7 +194,9 @@ class NewestFrame:
             self._stands_still("it gives the same picture again and again")
             return
         self._last_image, self._still_since_s, self._trouble = image, None, ""
-        self._give(Frame(image=image, captured_at_ns=_utc_ns(exposure.ended_ns)), wanted_ns)
+        ended_ns = exposure.ended_ns
+        frame = Frame(image=image, captured_at_ns=_utc_ns(ended_ns), exposed_ns=ended_ns)
+        self._give(frame, wanted_ns)
 
     def _give(self, frame: Frame, wanted_ns: int) -> None:
         with self._changed:
@@ -225,4 +227,6 @@ def _are_equal(image: ImageArray, last: ImageArray | None) -> bool:
 
 
 def _utc_ns(monotonic_ns: int) -> int:
-    return time.time_ns() - (time.monotonic_ns() - monotonic_ns)
+    # In this order: a thread that is held up between the two reads makes no picture older.
+    now_ns = time.monotonic_ns()
+    return time.time_ns() - (now_ns - monotonic_ns)

@@ -79,6 +79,7 @@ class SimulatedCamera:
         return Frame(
             image=self._with_noise(image, self._robot.options.image_noise),
             captured_at_ns=time.time_ns(),
+            exposed_ns=time.monotonic_ns(),
         )
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ _LIGHT = "change the lamp or the camera's exposure in [camera.options], which mu
 def check_camera(camera: Camera) -> Iterator[CheckResult]:
     """Take pictures and look at them; nothing moves."""
     camera.capture()  # the first one may wait for the sensor
-    asked_ns = time.time_ns()
+    asked_ns = time.monotonic_ns()
     began_s = time.monotonic()
     frames = [camera.capture() for _ in range(PICTURES)]
     taken_s = time.monotonic() - began_s
@@ -69,8 +69,8 @@ def _freshness(frames: Sequence[Frame], asked_ns: int, rate_hz: float) -> CheckR
     subject = "camera"
     height_px, width_px = frames[0].image.shape[:2]
     found = f"{width_px}x{height_px} px, {rate_hz:.0f} pictures/s"
-    if frames[0].captured_at_ns < asked_ns:
-        late_s = (asked_ns - frames[0].captured_at_ns) * 1e-9
+    if frames[0].exposed_ns < asked_ns:
+        late_s = (asked_ns - frames[0].exposed_ns) * 1e-9
         return fail(
             subject,
             f"{found}; a picture is {late_s:.2f} s older than the question",

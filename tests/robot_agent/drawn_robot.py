@@ -103,7 +103,7 @@ class DrawnCamera:
         for box in GRIPPER.boxes(state.opening_m):
             pixels = self._pixels(box, state.pose)
             cv2.fillConvexPoly(image, cv2.convexHull(pixels), (10, 10, 30))
-        return Frame(image=image, captured_at_ns=time.time_ns())
+        return Frame(image=image, captured_at_ns=time.time_ns(), exposed_ns=time.monotonic_ns())
 
     def close(self) -> None:
         """Nothing to disconnect."""

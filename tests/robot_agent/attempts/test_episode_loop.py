@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from protocol.codec import decode_episode, encode_episode
 from protocol.episode import Episode, GripperPose, Mode, StepKind
+from robot_agent.cameras.base import Frame
 from robot_agent.safety.workspace import WRIST_LIMIT_RAD
 from tests.robot_agent.attempts.made_attempts import (
     RANDOM,
@@ -113,11 +115,22 @@ def test_an_attempt_names_the_policy_and_the_map_that_made_it(site: Site):
         np.testing.assert_array_equal(episode.calibration, site.truth.matrix)
 
 
-def test_the_picture_that_ends_an_attempt_begins_the_next_unless_the_bin_changed(site: Site):
-    made = [attempt(site) for _ in range(11)]
-    same = [
-        np.array_equal(before.last_image, after.first_image) for before, after in pairwise(made)
-    ]
-    assert same[-1] is False  # the bin is refilled after ten attempts
-    assert sum(same) >= 8
+def test_the_first_picture_is_taken_after_the_attempt_began(site: Site):
+    exposed_ns: list[int] = []
+    capture = site.camera.capture
+
+    def noted() -> Frame:
+        frame = capture()
+        exposed_ns.append(frame.exposed_ns)
+        return frame
+
+    site.camera.capture = noted
+    attempt(site)
+    for _ in range(2):
+        exposed_ns.clear()
+        before_ns = time.monotonic_ns()
+        made = attempt(site)
+        # One for the bin, one for each step, and two for the drop test.
+        assert len(exposed_ns) == 1 + len(made.steps) + 2
+        assert exposed_ns[0] >= before_ns
     assert hand_is_parked(site)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ class HalfCamera:
         self._left -= 1
         if self._left > 0:
             return frame
-        return Frame(image=frame.image[::2], captured_at_ns=frame.captured_at_ns)
+        return dataclasses.replace(frame, image=frame.image[::2])
 
     def close(self) -> None:
         self._camera.close()
@@ -53,6 +54,24 @@ class RepeatingCamera:
         self._camera.close()
 
 
+class SetBackCamera:
+    """A camera of a computer whose clock is set back by an hour after two pictures."""
+
+    def __init__(self, site: Site) -> None:
+        self._camera = site.camera
+        self._left = 2
+
+    def capture(self) -> Frame:
+        frame = self._camera.capture()
+        self._left -= 1
+        if self._left >= 0:
+            return frame
+        return dataclasses.replace(frame, captured_at_ns=frame.captured_at_ns - 3600 * 10**9)
+
+    def close(self) -> None:
+        self._camera.close()
+
+
 def loop_with(site: Site, camera: Camera) -> EpisodeLoop:
     return EpisodeLoop(
         config=site.config,
@@ -70,6 +89,13 @@ def test_a_picture_that_was_seen_before_aborts_the_attempt(site: Site):
     assert len(episode.steps) == 1
     with pytest.raises(CameraError, match="stale picture"):
         loop.run_attempt(Mode.RANDOM, None, max_moves=2, policy=RANDOM)
+
+
+def test_a_clock_that_is_set_back_costs_no_attempt(site: Site):
+    loop = loop_with(site, SetBackCamera(site))
+    episode = loop.run_attempt(Mode.RANDOM, None, max_moves=2, policy=RANDOM)
+    assert loop.abort_error is None
+    assert episode.outcome.label != Label.ABORTED
 
 
 def test_pictures_of_another_size_are_named_with_both_sizes(site: Site):

@@ -44,7 +44,7 @@ class BoardCamera:
     def capture(self) -> Frame:
         to_base = transform(self._robot.state().pose) @ self._seat
         image = seen(MarkerBoard(), to_base, TRUTH, self._size_px)
-        return Frame(image=image, captured_at_ns=time.time_ns())
+        return Frame(image=image, captured_at_ns=time.time_ns(), exposed_ns=time.monotonic_ns())
 
     def close(self) -> None:
         pass

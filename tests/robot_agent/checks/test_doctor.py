@@ -229,13 +229,13 @@ def test_places_out_of_reach_are_told_with_the_worst(
 class StillCamera:
     """Gives the pictures that it was made with, the last one again and again."""
 
-    def __init__(self, *images: np.ndarray, captured_at_ns: int = 2**62) -> None:
+    def __init__(self, *images: np.ndarray, exposed_ns: int = 2**62) -> None:
         self._images = list(images)
-        self._captured_at_ns = captured_at_ns
+        self._exposed_ns = exposed_ns
 
     def capture(self) -> Frame:
         image = self._images.pop(0) if len(self._images) > 1 else self._images[0]
-        return Frame(image=image, captured_at_ns=self._captured_at_ns)
+        return Frame(image=image, captured_at_ns=1, exposed_ns=self._exposed_ns)
 
     def close(self) -> None:
         """Nothing to disconnect."""
@@ -250,7 +250,7 @@ def pictures(low: int, high: int) -> list[np.ndarray]:
     ("camera", "subject", "verdict", "said"),
     [
         (StillCamera(pictures(60, 200)[0]), "camera", Verdict.FAIL, "frozen"),
-        (StillCamera(*pictures(60, 200), captured_at_ns=1), "camera", Verdict.FAIL, "older"),
+        (StillCamera(*pictures(60, 200), exposed_ns=1), "camera", Verdict.FAIL, "older"),
         (StillCamera(*pictures(0, 40)), "exposure", Verdict.WARN, "under-exposed"),
         (StillCamera(*pictures(200, 256)), "exposure", Verdict.WARN, "over-exposed"),
     ],
