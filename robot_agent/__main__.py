@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from tyro.extras import SubcommandApp
@@ -39,6 +40,10 @@ def main() -> None:
         sys.exit(_said(error, SAFETY_STATUS))
     except GraspFleetError as error:
         sys.exit(_said(error, FAILURE_STATUS))
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has seen enough. Python would flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILURE_STATUS)
     except KeyboardInterrupt:
         sys.stderr.write("\nrobot-agent: interrupted\n")
         sys.exit(INTERRUPTED_STATUS)
