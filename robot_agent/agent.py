@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import suppress
 from threading import Event
 from types import TracebackType
@@ -54,6 +55,8 @@ DRAIN_S = 20.0
 """An agent that is told to stop waits this long for the learner to take what is spooled."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 """Pause after an attempt that was aborted or could not even begin; doubled each time."""
+SAY_AGAIN_S = 60.0
+"""How often the log says that a full outbox keeps the robot waiting."""
 LARGEST_ZERO = 0.1
 """A gripper that closes on nothing reads at most this share of its full opening."""
 
@@ -282,15 +285,18 @@ class Agent:
     def _spool(self, record: bytes, stopping: Event) -> None:
         """Keep the record; with a full outbox, wait for room rather than lose it."""
         is_stopping = False
+        say_at_s = time.monotonic()
         while True:
             try:
                 self._outbox.put(record, beyond_limit=is_stopping)
             except OutboxFullError as error:
                 self._warning = str(error)
-                logger.warning("%s: %s; the robot waits", self._config.name, error)
                 if is_stopping:
-                    logger.warning("%s: stopped; the last attempt is lost", self._config.name)
+                    logger.warning("%s: %s; the last attempt is lost", self._config.name, error)
                     return
+                if time.monotonic() >= say_at_s:
+                    logger.warning("%s: %s; the robot waits", self._config.name, error)
+                    say_at_s = time.monotonic() + SAY_AGAIN_S
                 with suppress(SafetyFault):  # it has set ``stopping``: the record comes first
                     self._pause(stopping, FIRST_PAUSE_S)
                 is_stopping = stopping.is_set()
@@ -299,6 +305,10 @@ class Agent:
                 return
 
     def _drain(self) -> None:
+        logger.info(
+            "%s: ends: %d attempts wait in the outbox, the learner has up to %g s to take them",
+            *(self._config.name, self._outbox.counts().waiting, DRAIN_S),
+        )
         if not self._uplink.close(DRAIN_S):
             logger.warning(
                 "%s: not all is told to the learner; %d attempts wait in the outbox for the next "

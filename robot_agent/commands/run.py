@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from protocol.configuration import load_toml
 from robot_agent.config import AgentConfig
 
 logger = logging.getLogger(__name__)
+
+_STOPPING = b"robot-agent: stops after the attempt under way; a second signal ends it at once\n"
 
 
 def run(config: Annotated[Path, tyro.conf.arg(metavar="TOML")], dry_run: bool = False) -> int:
@@ -52,6 +55,7 @@ def _run(settings: AgentConfig, stopping: Event) -> None:
         with Agent(settings, emergency) as agent:
             logger.info("%s: ready", settings.name)
             agent.run(stopping)
+    logger.info("%s: has ended", settings.name)
 
 
 def _run_dry(settings: AgentConfig, stopping: Event) -> None:
@@ -71,6 +75,8 @@ def _stop_signal() -> Event:
 
     def stop(*_: object) -> None:
         stopping.set()
+        # Not to the log: what this interrupts may be writing to it.
+        os.write(sys.stderr.fileno(), _STOPPING)
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
 

@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def test_an_aborted_attempt_is_spooled_and_the_process_goes_on(tmp_path: Path, c
     state = with_calibration(tmp_path, table, calibration)
     agent = subprocess.Popen(command("--config", write_toml(tmp_path, table)), cwd=ROOT)
     try:
-        wait_until(lambda: written(state) >= 3, "three attempts in the outbox", within_s=60)
+        wait_until(lambda: written(state) >= 3, "three attempts in the outbox")
         assert agent.poll() is None
     finally:
         agent.kill()
@@ -99,13 +100,18 @@ def test_an_attempt_for_which_there_is_no_room_is_kept_when_the_agent_is_stopped
             command("--config", write_toml(tmp_path, table)), cwd=ROOT, stderr=stderr
         )
     try:
-        wait_until(lambda: "the robot waits" in log.read_text(), "a full outbox", within_s=60)
+        wait_until(lambda: "the robot waits" in log.read_text(), "a full outbox")
         assert written(state) == 0
+        time.sleep(3)  # in which it looks for room six times
         agent.terminate()
         wait_until(lambda: written(state) == 1, "the attempt is kept")
+        wait_until(lambda: "the learner has up to 20 s" in log.read_text(), "it says how it ends")
     finally:
         agent.kill()
         agent.wait()
+    assert "a second signal ends it at once" in log.read_text()
+
+    assert log.read_text().count("the robot waits") <= 2, "not at every look"
 
 
 def test_a_hand_that_cannot_leave_makes_a_record_and_a_pause(tmp_path: Path, calibration: bytes):
@@ -115,7 +121,7 @@ def test_a_hand_that_cannot_leave_makes_a_record_and_a_pause(tmp_path: Path, cal
     toml = write_toml(tmp_path, table)
     agent = subprocess.Popen(command("--config", toml), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
-        wait_until(lambda: written(state) >= 2, "two attempts in the outbox", within_s=60)
+        wait_until(lambda: written(state) >= 2, "two attempts in the outbox")
     finally:
         agent.kill()
         _, stderr = agent.communicate()
@@ -136,7 +142,7 @@ def test_an_attempt_that_no_learner_would_accept_is_said_and_the_next_one_made(
         text=True,
     )
     try:
-        wait_until(lambda: written(state) >= 1, "an attempt in the outbox", within_s=60)
+        wait_until(lambda: written(state) >= 1, "an attempt in the outbox")
     finally:
         agent.kill()
         _, stderr = agent.communicate()
@@ -153,7 +159,7 @@ def test_a_second_signal_ends_the_agent_at_once(tmp_path: Path, calibration: byt
         return agent.poll() is not None
 
     try:
-        wait_until(lambda: written(state) >= 1, "an attempt in the outbox", within_s=60)
+        wait_until(lambda: written(state) >= 1, "an attempt in the outbox")
         # After the first signal it would wait for a learner that is not there.
         wait_until(ended, "it ends")
         assert agent.returncode == -signal.SIGTERM
