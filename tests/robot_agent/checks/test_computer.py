@@ -61,6 +61,22 @@ def board(folder: Path, *, millidegrees: int = 51_000, word: str = "0") -> list[
     return list(check_board(folder))
 
 
+def test_a_firmware_that_does_not_answer_is_told_and_does_not_end_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tool = tmp_path / "vcgencmd"
+    tool.write_text("#!/bin/sh\nexec sleep 30\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    found = only(list(check_board(tmp_path / "nothing")), Verdict.WARN)
+    assert "the firmware does not say" in found.finding
+    assert "timed out" in found.finding
+
+
+def test_a_firmware_whose_word_is_no_number_is_told(tmp_path: Path):
+    assert "does not say" in only(board(tmp_path, word=""), Verdict.WARN).finding
+
+
 def test_a_cool_board_with_a_firm_supply_is_well(tmp_path: Path):
     assert are_well(board(tmp_path))
 
