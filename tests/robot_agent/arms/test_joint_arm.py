@@ -27,11 +27,6 @@ from tests.robot_agent.arms.arm_on_shafts import (
 from tests.robot_agent.robots.emulated_arms import calibration_of
 
 
-@pytest.fixture
-def rig(tmp_path: Path) -> ArmOnShafts:
-    return arm_on_shafts(tmp_path)
-
-
 def test_the_finger_tips_go_straight(rig: ArmOnShafts):
     rig.arm.move_to(ABOVE_BIN)
     rig.joints.commands.clear()

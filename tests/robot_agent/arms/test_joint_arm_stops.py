@@ -1,7 +1,6 @@
 """What ends a JointArm's motion, over shafts in simulated time: stops, faults, closing."""
 
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +13,7 @@ from tests.robot_agent.arms.arm_on_shafts import (
     PARKED_M,
     ArmOnShafts,
     apart_m,
-    arm_on_shafts,
 )
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> ArmOnShafts:
-    return arm_on_shafts(tmp_path)
 
 
 def test_a_motor_that_is_too_hot_ends_all_motion_until_a_person_has_seen_to_it(rig: ArmOnShafts):
