@@ -26,6 +26,7 @@ from protocol.errors import ConfigurationError, GraspFleetError
 logger = logging.getLogger("learner")
 
 STATUS_INTERVAL_S = 30.0
+MOST_VISITS = 1_000_000
 LOOK_INTERVAL_S = 2.0
 """Between looks at whether the Ray that all runs on is there."""
 
@@ -90,8 +91,8 @@ def run_offline(arguments: Arguments) -> None:
     """Train on recorded stores until the end, or until a signal says stop."""
     if arguments.out is None:
         raise ConfigurationError("--offline needs --out DIR")
-    if not arguments.visits >= 0:
-        raise ConfigurationError(f"--visits {arguments.visits}: must be 0 or more")
+    if not 0 <= arguments.visits <= MOST_VISITS:
+        raise ConfigurationError(f"--visits {arguments.visits:g}: from 0 to {MOST_VISITS:,}")
     # It loads torch and the exporter, which a learner that serves a fleet does in its actors.
     from learner.offline import default_config, train_offline
 

@@ -13,10 +13,12 @@ from protocol.configuration import (
     Fraction,
     NonNegativeFloat,
     NonNegativeInt,
+    PictureSide,
     PositiveFloat,
     PositiveInt,
+    Seed,
 )
-from protocol.endpoint import is_endpoint
+from protocol.endpoint import is_endpoint, is_listener
 from protocol.limits import MAX_GATEWAYS
 
 _MOST_KEPT = 0.9
@@ -25,6 +27,10 @@ _MOST_KEPT = 0.9
 FEWEST_HELD_OUT = 20
 """Attempts without which weights are released unjudged."""
 
+Interval = Annotated[float, msgspec.Meta(gt=0, le=604_800)]
+"""Seconds between what a learner does again and again; at most a week."""
+LearningRate = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Processes = Annotated[int, msgspec.Meta(gt=0, le=1024)]
 Place = Annotated[str, msgspec.Meta(pattern=r"^([a-z][a-z0-9-]{0,62})?$")]
 """Nodes of a Ray cluster: those that were started with a custom resource of this name. "" is the
 node that the learner is started on. A learner with a Ray of its own is in every place at once."""
@@ -77,16 +83,17 @@ class GatewayConfig:
     """Where it runs: on the node whose disk holds the store, whatever else is lost."""
     store: Path = Path("episodes")
     """Folder of the episode store, relative to this file."""
-    max_store_bytes: PositiveInt = 200_000_000_000
-    """Size of the store's file; when it is reached, robots keep their episodes."""
-    keep_days: NonNegativeFloat = 0.0
+    max_store_bytes: Annotated[int, msgspec.Meta(gt=0, le=10**14)] = 200_000_000_000
+    """Size of the store's file; when it is reached, robots keep their episodes. It is mapped into
+    memory, where a process has room for 100 TB."""
+    keep_days: Annotated[float, msgspec.Meta(ge=0, le=36_500)] = 0.0
     """Episodes older than this are retired, oldest first; 0 keeps them for ever. Days while the
     learner runs: no wall clock is asked, so that a wrong one cannot empty the store."""
     keep_bytes: NonNegativeInt = 0
     """Above this size of all episodes the oldest are retired; 0 keeps them until the store is
     full. At most nine tenths of ``max_store_bytes``, for the ledger also takes room."""
-    window_bytes: PositiveInt = 8_000_000
-    """Unacked bytes that each robot may have under way."""
+    window_bytes: Annotated[int, msgspec.Meta(gt=0, le=2**30)] = 8_000_000
+    """Unacked bytes that each robot may have under way; all of them may take so much memory."""
     metrics: MetricsConfig = MetricsConfig()
 
     def __post_init__(self) -> None:
@@ -96,6 +103,8 @@ class GatewayConfig:
                 f"keep_bytes {self.keep_bytes} exceeds nine tenths of max_store_bytes "
                 f"{self.max_store_bytes}"
             )
+        if not is_listener(self.bind):
+            raise ValueError(f"bind {self.bind!r} is not of the form 'tcp://host:port'")
         if self.advertise and not is_endpoint(self.advertise):
             raise ValueError(f"advertise {self.advertise!r} is not of the form 'tcp://host:port'")
 
@@ -116,10 +125,15 @@ class ReleasesConfig:
     place: Place = ""
     """Where it runs: on the node whose disk holds the releases."""
     folder: Path = Path("releases")
-    interval_s: PositiveFloat = 5.0
+    interval_s: Interval = 5.0
     """Shortest time between two releases."""
-    keep: PositiveInt = 20
+    keep: Annotated[int, msgspec.Meta(gt=0, le=100_000)] = 20
     """Release files kept on disk, newest first."""
+
+    def __post_init__(self) -> None:
+        """Check what the field cannot say."""
+        if not is_listener(self.bind):
+            raise ValueError(f"bind {self.bind!r} is not of the form 'tcp://host:port'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,12 +142,12 @@ class TrainingConfig:
 
     place: Place = ""
     """Where training runs, and where the run folder is."""
-    batch_size: PositiveInt = 256
-    learning_rate: PositiveFloat = 2e-3
-    final_learning_rate: PositiveFloat = 2e-4
+    batch_size: Annotated[int, msgspec.Meta(gt=0, le=2**20)] = 256
+    learning_rate: LearningRate = 2e-3
+    final_learning_rate: LearningRate = 2e-4
     decay_examples: PositiveInt = 800_000
     """Examples over which the learning rate falls from the first to the final value."""
-    weight_decay: NonNegativeFloat = 1e-3
+    weight_decay: Annotated[float, msgspec.Meta(ge=0, le=10)] = 1e-3
     average_decay: Fraction = 0.998
     """Of the weights' moving average, which is what gets released."""
     max_visits: PositiveFloat = 22.0
@@ -162,11 +176,11 @@ class TrainingConfig:
     checkpoints: str = ""
     """Where checkpoints go: a folder, relative to ``run_folder``, or a URL that fsspec knows
     (s3://, gs://, ...); "" for ``run_folder``'s own."""
-    checkpoint_interval_s: PositiveFloat = 30.0
-    keep_checkpoints: PositiveInt = 3
+    checkpoint_interval_s: Interval = 30.0
+    keep_checkpoints: Annotated[int, msgspec.Meta(gt=0, le=100_000)] = 3
     """Checkpoints kept, newest first."""
-    threads: PositiveInt = 1
-    workers: PositiveInt = 1
+    threads: Processes = 1
+    workers: Processes = 1
     """Processes that train together, under Ray Train if there are more than one."""
 
     def __post_init__(self) -> None:
@@ -203,8 +217,6 @@ class TrainingConfig:
 
 
 Moves = Annotated[int, msgspec.Meta(ge=1, le=100)]
-ImageSide = Annotated[int, msgspec.Meta(ge=8, le=4096)]
-"""Pixels. These are the bounds of a release's manifest: what is beyond them cannot be released."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -240,8 +252,8 @@ class RayConfig:
     """How long to wait for nodes of every place: in a cloud they come minutes after the head."""
     dashboard: bool = False
     """Of a Ray of its own."""
-    object_store_bytes: PositiveInt = 100_000_000
-    """Shared memory of a Ray of its own."""
+    object_store_bytes: Annotated[int, msgspec.Meta(ge=78_643_200, le=10**13)] = 100_000_000
+    """Shared memory of a Ray of its own, which starts with no less than 75 MiB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -250,10 +262,10 @@ class LearnerConfig:
 
     run_folder: Path
     """Checkpoints, metrics and the record of the run."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     network: Literal["patch", "levine2016"] = "patch"
-    image_height_px: ImageSide = 64
-    image_width_px: ImageSide = 64
+    image_height_px: PictureSide = 64
+    image_width_px: PictureSide = 64
     """Size of every robot's pictures."""
     keys: KeysConfig
     gateway: GatewayConfig | tuple[GatewayConfig, ...] = GatewayConfig()

@@ -19,13 +19,24 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from protocol.errors import ConfigurationError
+from protocol.limits import EPISODE_LIMITS
 
-PositiveInt = Annotated[int, msgspec.Meta(gt=0)]
-NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
-PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
-NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
+_MOST = 2**53
+"""Of any count: what every message and every reader of JSON holds exactly."""
+_LARGEST = 1e9
+"""Of any measure. As seconds it is thirty years, and still less than a thread can wait."""
+
+PositiveInt = Annotated[int, msgspec.Meta(gt=0, le=_MOST)]
+NonNegativeInt = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+PositiveFloat = Annotated[float, msgspec.Meta(gt=0, le=_LARGEST)]
+NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0, le=_LARGEST)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""What TOML can write, which NumPy and torch both take."""
+Baud = Annotated[int, msgspec.Meta(ge=1200, le=4_000_000)]
+PictureSide = Annotated[int, msgspec.Meta(ge=8, le=EPISODE_LIMITS.image_side_px)]
+"""Pixels, from the least that a release may ask for to the most that the learner takes."""
 
 T = TypeVar("T")
 

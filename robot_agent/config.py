@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from protocol.configuration import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Share
+from protocol.configuration import Fraction, NonNegativeInt, PictureSide, PositiveInt, Seed, Share
 from protocol.endpoint import is_endpoint
 from protocol.errors import ConfigurationError
+from protocol.limits import MAX_GATEWAYS
 from protocol.messages import Name, Text
 
 FARTHEST_CAMERA_M = 5.0
@@ -38,8 +39,8 @@ class DriverConfig:
 class CameraConfig(DriverConfig):
     """The camera that looks into the bin."""
 
-    width_px: PositiveInt = 64
-    height_px: PositiveInt = 64
+    width_px: PictureSide = 64
+    height_px: PictureSide = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +73,7 @@ class WorkspaceConfig:
     y_m: tuple[float, float]
     z_m: tuple[float, float]
     """Lowest and highest finger-tip height."""
-    max_step_m: PositiveFloat = 0.5
+    max_step_m: Annotated[float, msgspec.Meta(gt=0, le=2 * FARTHEST_WORKSPACE_M)] = 0.5
     """Longest displacement of one servoing motion; a longer one is shortened along its line. The
     transports around it (to the start, out of view, to the drop) may be longer."""
 
@@ -146,6 +147,11 @@ class LearnerEndpointConfig:
     def __post_init__(self) -> None:
         if not self.gateways:
             raise ConfigurationError("learner.episodes: names no gateway")
+        if len(self.gateways) > MAX_GATEWAYS:
+            raise ConfigurationError(
+                f"learner.episodes: {len(self.gateways)} gateways exceed the {MAX_GATEWAYS} of one "
+                "fleet"
+            )
         named = [("episodes", one) for one in self.gateways] + [("releases", self.releases)]
         for name, endpoint in named:
             if not is_endpoint(endpoint):
@@ -172,7 +178,7 @@ class OutboxConfig:
 class LabelConfig:
     """How an attempt judges itself."""
 
-    min_opening_m: PositiveFloat = 0.004
+    min_opening_m: Annotated[float, msgspec.Meta(gt=0, le=0.2)] = 0.004
     """An opening above this, measured from the gripper's closed zero, means something is held."""
     min_changed_fraction: Fraction = 0.004
     """Drop test: fraction of bin pixels that must change."""
@@ -204,7 +210,7 @@ class AgentConfig:
     """Outbox, last good release and calibration live here."""
     secret_key: Path
     """The robot's CURVE secret key, mode 0600."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     robot: DriverConfig
     camera: CameraConfig
     workspace: WorkspaceConfig

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from protocol.configuration import NonNegativeFloat, PositiveFloat, PositiveInt
+from protocol.configuration import Baud
 from protocol.errors import ConfigurationError
-from robot_agent.arms.arm_options import Parking
+from robot_agent.arms.arm_options import Opening, Parking, Place
 from robot_agent.kinematics.arm_model import Mount
 from robot_agent.robots.gcode_dialect import Firmware
+
+Length = Annotated[float, msgspec.Meta(gt=0, le=3)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +23,7 @@ class GcodeOptions:
 
     port: str
     """Path of the serial port, best one in ``/dev/serial/by-id``: it survives replugging."""
-    baud: PositiveInt = 115200
+    baud: Baud = 115200
     firmware: Firmware = "uarm-4"
     """Which words the controller understands."""
     mount: Mount = field(default_factory=lambda: Mount(x_m=-0.20))
@@ -29,11 +31,11 @@ class GcodeOptions:
     axis, z so that finger tips on the bin's floor read zero."""
     parking: Parking = field(default_factory=lambda: Parking(x_m=-0.14, y_m=0.20, z_m=0.14))
     """Where the hand waits out of the camera's view; its yaw is not used, the wrist stays."""
-    clearance_m: PositiveFloat = 0.12
+    clearance_m: Length = 0.12
     """Height of the finger tips above which the hand may leave the bin sideways."""
-    reach_m: tuple[PositiveFloat, PositiveFloat] = (0.11, 0.31)
+    reach_m: tuple[Length, Length] = (0.11, 0.31)
     """Nearest and farthest distance of the hand from the arm's vertical axis."""
-    heights_m: tuple[float, float] = (-0.05, 0.15)
+    heights_m: tuple[Place, Place] = (-0.05, 0.15)
     """Lowest and highest place of the hand, frame of the controller."""
     half_turn_rad: Annotated[float, msgspec.Meta(gt=0, le=math.pi)] = math.pi / 2
     """How far the arm turns from straight ahead, either way."""
@@ -45,11 +47,11 @@ class GcodeOptions:
     """``driver = "module:Class"`` and that gripper's options, where it is a device of its own."""
     tool: Literal["gripper", "pump"] = "gripper"
     """What the controller itself switches, where there is no ``gripper``; uArm only."""
-    tool_opening_m: PositiveFloat = 0.040
+    tool_opening_m: Opening = 0.040
     """What an open tool is said to measure; measure yours."""
-    tool_held_opening_m: PositiveFloat = 0.010
+    tool_held_opening_m: Opening = 0.010
     """What a tool that holds something is said to measure; above label.min_opening_m."""
-    tool_travel_s: NonNegativeFloat = 2.0
+    tool_travel_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 2.0
     """How long the tool takes to open or close."""
     shuffle: str = ""
     """``module:function``: called between attempts with the robot, the hand out of view, to stir

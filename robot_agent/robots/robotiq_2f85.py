@@ -13,9 +13,9 @@ from typing import Annotated, Any, Self
 import msgspec
 import numpy as np
 
-from protocol.configuration import PositiveFloat, PositiveInt
+from protocol.configuration import Baud
 from protocol.errors import ConfigurationError, RobotError
-from robot_agent.arms.arm_options import parse_options
+from robot_agent.arms.arm_options import Opening, parse_options
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.robots.base import GripperModel, RobotSite
@@ -50,9 +50,9 @@ class RobotiqOptions:
 
     port: str
     """The adapter's path; one in /dev/serial/by-id stays the same."""
-    baud: PositiveInt = 115200
+    baud: Baud = 115200
     slave: Annotated[int, msgspec.Meta(ge=1, le=247)] = 9
-    stroke_m: PositiveFloat = 0.085
+    stroke_m: Opening = 0.085
     """Opening between the finger tips when open."""
     open_reading: _Reading = 3
     """Position that it reports when open."""

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Self
 import msgspec
 import numpy as np
 
-from protocol.configuration import PositiveFloat, PositiveInt
+from protocol.configuration import Baud
 from protocol.errors import ConfigurationError, RobotError
-from robot_agent.arms.arm_options import parse_options
+from robot_agent.arms.arm_options import Opening, parse_options
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.robots.base import GripperModel, RobotSite
@@ -56,18 +56,18 @@ class ServoGripperOptions:
 
     port: str
     """The board's path; one in /dev/serial/by-id stays the same."""
-    baud: PositiveInt = 115200
+    baud: Baud = 115200
     open_us: _Pulse = 1000
     closed_us: _Pulse = 2000
     """Pulses at which the fingers are open, and closed on nothing."""
     open_reading: _Reading = 150
     closed_reading: _Reading = 550
     """What the feedback reads there, 0 to 1023."""
-    stroke_m: PositiveFloat = 0.060
+    stroke_m: Opening = 0.060
     """Opening between the finger tips when open."""
-    stall_current_a: PositiveFloat = 1.2
+    stall_current_a: Annotated[float, msgspec.Meta(gt=0, le=20)] = 1.2
     """What the servo draws when it is blocked; its data sheet says."""
-    travel_s: PositiveFloat = 1.0
+    travel_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 1.0
     """How long a stroke may take at least; slower is kinder to what is gripped."""
 
     def __post_init__(self) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from protocol.configuration import (
     Fraction,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Seed,
     from_table,
 )
 from protocol.errors import ConfigurationError
@@ -24,6 +26,10 @@ Vector = tuple[float, float, float]
 
 MAX_OBJECTS = 12
 MAX_LATENCY_S = 0.5
+
+Brightness = Annotated[float, msgspec.Meta(ge=0, le=10)]
+Scale = Annotated[float, msgspec.Meta(gt=0, le=100)]
+"""Against the nominal robot."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,9 +56,9 @@ class Light:
 
     position_m: Vector = (-0.55, 0.75, 1.5)
     """Of the lamp, base frame."""
-    strength: NonNegativeFloat = 0.65
+    strength: Brightness = 0.65
     """Share of its colour that a surface facing the lamp adds."""
-    ambient: NonNegativeFloat = 0.38
+    ambient: Brightness = 0.38
     """Share of its colour that every surface shows, also in shadow."""
 
 
@@ -60,7 +66,7 @@ class Light:
 class SimulationOptions:
     """One simulated robot and its bin; the defaults are the nominal robot."""
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Same seed, same objects, same places, same noise."""
     objects: Literal["training", "held-out"] = "training"
     """Held-out objects have scales and one kind of shape that training never sees."""
@@ -72,11 +78,11 @@ class SimulationOptions:
     light: Light = Light()
     colour_jitter: Fraction = 0.0
     """How far bin, table and gripper depart from their nominal colours."""
-    image_noise: NonNegativeFloat = 1.0
+    image_noise: Annotated[float, msgspec.Meta(ge=0, le=255)] = 1.0
     """Standard deviation of the camera's noise, in levels out of 255."""
-    friction_scale: PositiveFloat = 1.0
-    mass_scale: PositiveFloat = 1.0
-    actuator_gain: PositiveFloat = 1.0
+    friction_scale: Scale = 1.0
+    mass_scale: Scale = 1.0
+    actuator_gain: Scale = 1.0
     """Stiffness of the hand's position control, relative to nominal."""
     latency_s: NonNegativeFloat = 0.0
     """Simulated time that passes before each motion begins."""
@@ -84,7 +90,7 @@ class SimulationOptions:
     """0 is new; at 1 the pads have lost 40 % of their friction and 0.8 mm of their thickness."""
     opening_drift_m: float = 0.0
     """Error of the gripper's zero."""
-    opening_noise_m: NonNegativeFloat = 5e-5
+    opening_noise_m: Annotated[float, msgspec.Meta(ge=0, le=0.01)] = 5e-5
     """Standard deviation of a reading of the opening."""
 
     arm: str = ""
@@ -94,7 +100,7 @@ class SimulationOptions:
     """Where the arm's foot stands; None for the place in ARM_PLACES."""
     parking: Parking | None = None
     """Where the arm takes the hand out of view; None for the place in ARM_PLACES."""
-    servo_lag_s: NonNegativeFloat = 0.05
+    servo_lag_s: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
     """By which the arm's joints are behind their goals."""
 
     @property
