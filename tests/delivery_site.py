@@ -1,7 +1,7 @@
 """A learner's and its robots' keys in one folder, and the two processes of the data path.
 
 As a program it is one of those processes:
-    python -m tests.delivery_site gateway FOLDER
+    python -m tests.delivery_site gateway FOLDER [KEEP_BYTES]
     python -m tests.delivery_site robot FOLDER NAME EPISODES
 """
 
@@ -173,10 +173,10 @@ def make_heartbeat(release_version: int = 0, next_server_key: str = "") -> Heart
     )
 
 
-def run_gateway(site: DeliverySite) -> None:
+def run_gateway(site: DeliverySite, keep_bytes: int = 0) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    gateway = site.gateway()
+    gateway = site.gateway(keep_bytes=keep_bytes)
     gateway.start()
     stop.wait()
     gateway.stop()
@@ -199,6 +199,6 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     _, kind, folder, *rest = sys.argv
     if kind == "gateway":
-        run_gateway(DeliverySite(Path(folder)))
+        run_gateway(DeliverySite(Path(folder)), *map(int, rest))
     else:
         run_robot(DeliverySite(Path(folder)), rest[0], int(rest[1]))

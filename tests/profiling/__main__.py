@@ -4,9 +4,9 @@
     python -m tests.profiling --subjects gateway       one of them
     python -m tests.profiling --seconds 60 --rows 25   longer, and more of each table
 
-The gateway is under the full load of eight agents; the agent is that of a simulated robot, with a
-release to search with. py-spy samples their Python 100 times a second while a thread is not idle;
-what OpenCV, ONNX Runtime, LMDB or the simulator do counts for the function that called them.
+The gateway is under the full load of eight agents, and its store has the size at which the oldest
+episodes go; the agent is that of a simulated robot, with a release to search with. py-spy samples
+their Python 100 times a second while a thread is not idle; what OpenCV, ONNX Runtime, LMDB or the simulator do counts for the function that called them.
 libzmq's own threads (encryption, sockets) run no Python: they are in the kernel's account alone.
 
 Under the folder of the results are, for each, a profile to look at with https://speedscope.app
@@ -28,6 +28,7 @@ from tests.profiling.hot_functions import read_profile, table
 from tests.profiling.recording import ProfilingError
 from tests.profiling.subjects import Seen, profile_agent, profile_gateway
 
+MOST_S = 3600.0
 SUBJECTS: dict[str, Callable[[Path, Path, float], Seen]] = {
     "gateway": profile_gateway,
     "agent": profile_agent,
@@ -67,6 +68,13 @@ def describe(name: str, seen: Seen, rows: int) -> str:
     return "\n".join(lines)
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= MOST_S:
+        raise argparse.ArgumentTypeError(f"{text}: above 0 and at most {MOST_S:.0f}")
+    return seconds
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.profiling",
@@ -76,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--subjects", nargs="+", choices=list(SUBJECTS), default=list(SUBJECTS), help="(both)"
     )
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each (15)")
+    parser.add_argument("--seconds", type=_seconds, default=15.0, help="of each, to 3600 (15)")
     parser.add_argument("--rows", type=int, default=12, help="functions of each thread (12)")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/profile"), help="folder of the results"

@@ -37,6 +37,9 @@ from tests.releases import make_manifest
 ROOT = Path(__file__).parents[2]
 AGENTS = 8
 WINDOW = 64
+KEPT_BYTES = 2**30
+"""Of the gateway's store. The load fills it within seconds; from then on the oldest make room, as
+with a learner that has run for long, however long the profile takes."""
 FIRST_ATTEMPTS = 5
 """When so many are in its outbox, an agent is through with its start, its calibration and its
 first release."""
@@ -64,7 +67,8 @@ def profile_gateway(out: Path, work: Path, seconds: float) -> Seen:
     for agent in range(AGENTS):
         site.enrol(agent_name(agent))
     write_all(work / "episodes", AGENTS)
-    with watched(["-m", "tests.delivery_site", "gateway", str(work)], out, ROOT) as gateway:
+    program = ["-m", "tests.delivery_site", "gateway", str(work), str(KEPT_BYTES)]
+    with watched(program, out, ROOT) as gateway:
         _load(gateway, site, seconds)
         # Its main thread only starts it, and waits.
         return _finish(gateway, out, start_share=1.0)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from learner.store.episode_store import EpisodeStore
+from tests.delivery_site import STORE_BYTES
+from tests.profiling import subjects
 from tests.profiling.hot_functions import read_profile, table
 from tests.profiling.recording import ProfilingError, explain, watched
 from tests.profiling.subjects import profile_gateway
@@ -77,7 +80,10 @@ def test_the_function_that_a_process_is_busy_with_is_found(tmp_path: Path) -> No
     assert "count_in_vain" in {one.name for one in read_profile(path)[0].functions}
 
 
-def test_a_gateway_is_profiled_under_the_load_of_real_agents(tmp_path: Path) -> None:
+def test_a_gateway_is_profiled_under_the_load_of_real_agents_while_its_oldest_episodes_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subjects, "KEPT_BYTES", 2**20)
     path = tmp_path / "profile.json"
 
     try:
@@ -91,3 +97,6 @@ def test_a_gateway_is_profiled_under_the_load_of_real_agents(tmp_path: Path) -> 
     threads = " ".join(one.name for one in read_profile(path) if one.busy_s > 0)
     assert '"gateway"' in threads
     assert '"committer"' in threads
+    store = EpisodeStore(tmp_path / "store", STORE_BYTES, readonly=True)
+    assert any(store.retired_keys())
+    store.close()
