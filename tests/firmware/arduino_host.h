@@ -16,10 +16,15 @@ template <class T> T constrain(T value, T low, T high) {
   return value < low ? low : value > high ? high : value;
 }
 
+// Stands still while the machine does: no board sees its servo at the other end all of a sudden.
 inline double now_s() {
+  static double lived_s = 0, read_s = 0;
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec + now.tv_nsec * 1e-9;
+  double real_s = now.tv_sec + now.tv_nsec * 1e-9;
+  if (read_s > 0) lived_s += fmin(real_s - read_s, 0.1);
+  read_s = real_s;
+  return lived_s;
 }
 inline unsigned long micros() { return (unsigned long)(now_s() * 1e6); }
 inline unsigned long millis() { return (unsigned long)(now_s() * 1e3); }

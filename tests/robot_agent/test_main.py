@@ -20,6 +20,7 @@ from tests.robot_agent.agent_process import (
     run_agent,
     write_toml,
 )
+from tests.waiting import PATIENCE_S
 
 
 def misspelt(table: Table, folder: Path) -> None:
@@ -194,7 +195,7 @@ def test_ctrl_c_at_the_question_whether_a_robot_may_go_on_leaves_it_stopped(tmp_
     while not said.endswith(b"[y/N] "):
         said += asking.stdout.read(1) or pytest.fail(f"it asked nothing, it said {said!r}")
     asking.send_signal(signal.SIGINT)
-    _, stderr = asking.communicate(timeout=30)
+    _, stderr = asking.communicate(timeout=PATIENCE_S)
     assert asking.returncode == 130
     assert stderr == b"\nrobot-agent: interrupted\n"
     assert latch.read() is not None

@@ -29,7 +29,7 @@ from protocol.hand_eye import HandEyeMap
 from tests.delivery_site import ROOT
 from tests.episodes import make_episode
 from tests.stored_records import wipe_trees
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 STORE_BYTES = 2**27
 SIDE_PX = 64
@@ -64,7 +64,7 @@ def test_pictures_of_another_size_are_left_out_and_said_so(
     good = [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(3)]
     store(tmp_path, [good[0], make_episode("arm-2", seed=9, side_px=128), *good[1:]])
     with feeding(tmp_path) as (feed, replay):
-        assert feed.caught_up.wait(20.0)
+        assert feed.caught_up.wait(PATIENCE_S)
         feed.check()
         assert replay.attempts == 3
     assert "pictures of 128 x 128 px" in caplog.text
@@ -74,7 +74,7 @@ def test_pictures_of_another_size_are_left_out_and_said_so(
 def test_it_says_when_everything_stored_before_has_been_read(tmp_path: Path):
     store(tmp_path, [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(100)])
     with feeding(tmp_path) as (feed, replay):
-        assert feed.caught_up.wait(20.0)
+        assert feed.caught_up.wait(PATIENCE_S)
         assert replay.attempts == 100
 
 
@@ -83,7 +83,7 @@ def test_a_store_that_breaks_while_training_runs_ends_nothing(
 ):
     store(tmp_path, [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(5)])
     with feeding(tmp_path) as (feed, replay):
-        assert feed.caught_up.wait(20.0)
+        assert feed.caught_up.wait(PATIENCE_S)
         wipe_trees(tmp_path)
         wait_until(lambda: "no more episodes can be read" in caplog.text, "it is said")
         feed.check()
@@ -114,7 +114,7 @@ def test_it_reads_on_past_episodes_that_were_retired(tmp_path: Path):
     writer.close()
     assert 1 < kept < 40
     with feeding(tmp_path) as (feed, replay):
-        assert feed.caught_up.wait(20.0)
+        assert feed.caught_up.wait(PATIENCE_S)
         assert replay.attempts == kept
 
 
@@ -122,7 +122,7 @@ def test_the_newest_are_read_first_and_kept_when_not_all_fit(tmp_path: Path):
     store(tmp_path, [make_episode("arm-1", seed=seed, steps=1, side_px=64) for seed in range(900)])
     rows = row_bytes(height_px=SIDE_PX, width_px=SIDE_PX)
     with feeding(tmp_path, max_bytes=200 * rows) as (feed, replay):
-        assert feed.caught_up.wait(30.0)
+        assert feed.caught_up.wait(PATIENCE_S)
         assert feed.opened.is_set()
         assert replay.attempts == 100
         assert feed.attempts == 900
@@ -135,12 +135,12 @@ def test_the_newest_are_read_first_and_kept_when_not_all_fit(tmp_path: Path):
 def test_what_was_counted_before_a_restart_is_not_counted_again(tmp_path: Path):
     store(tmp_path, [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(50)])
     with feeding(tmp_path) as (feed, _):
-        assert feed.caught_up.wait(20.0)
+        assert feed.caught_up.wait(PATIENCE_S)
         counted = feed.counted(history_drawn=3)
     (through,) = counted.through.values()
     assert (through, counted.examples, counted.history_drawn) == (50, 200, 3)
     with feeding(tmp_path, counted=counted) as (feed, _):
-        assert feed.caught_up.wait(20.0)
+        assert feed.caught_up.wait(PATIENCE_S)
         assert (feed.examples, feed.examples_ever) == (200, 200)
 
 
@@ -149,7 +149,7 @@ def test_each_worker_takes_its_part_of_a_store(tmp_path: Path):
     found = []
     for rank in range(3):
         with feeding(tmp_path, team=Team(rank=rank, size=3)) as (feed, replay):
-            assert feed.caught_up.wait(20.0)
+            assert feed.caught_up.wait(PATIENCE_S)
             assert (replay.attempts, feed.examples_ever) == (20, 240)
             found.append({tuple(pose) for pose in replay.training.newest(1000).pose_B4.tolist()})
     assert len(set.union(*found)) == sum(map(len, found)) == 240
@@ -158,7 +158,7 @@ def test_each_worker_takes_its_part_of_a_store(tmp_path: Path):
 def test_a_worker_keeps_the_keys_of_a_spool_as_one_run_also_with_others_in_it(tmp_path: Path):
     store(tmp_path, [make_episode("arm-1", seed=seed, side_px=SIDE_PX) for seed in range(20)])
     with feeding(tmp_path, team=Team(rank=1, size=2)) as (feed, _):
-        assert feed.caught_up.wait(20.0)
+        assert feed.caught_up.wait(PATIENCE_S)
         (keys,) = feed._keys._spools.values()
     assert keys.runs() == [range(1, 21)]
 
@@ -176,7 +176,7 @@ def test_what_two_stores_hold_is_trained_on_once(tmp_path: Path):
     feed, replay = feed_of(tmp_path / "a", tmp_path / "b")
     feed.start()
     try:
-        assert feed.caught_up.wait(20.0)
+        assert feed.caught_up.wait(PATIENCE_S)
         assert (replay.attempts, feed.examples) == (12, 48)
     finally:
         feed.close()
@@ -190,7 +190,7 @@ def test_training_goes_on_from_one_store_while_another_cannot_be_read(tmp_path: 
     wipe_trees(tmp_path / "b")
     feed.start()
     try:
-        assert feed.opened.wait(20.0)
+        assert feed.opened.wait(PATIENCE_S)
         assert replay.attempts == 3
         assert not feed.caught_up.is_set()
         # A resumed run counts none of these again, but those of the other store.
@@ -207,17 +207,36 @@ def test_what_a_store_still_holds_unread_does_not_count_with_what_was_read_of_an
     store(tmp_path / "b", [make_episode("arm-2", seed=seed, side_px=SIDE_PX) for seed in range(5)])
     feed, _ = feed_of(tmp_path / "a")
     feed.start()
-    assert feed.caught_up.wait(20.0)
+    assert feed.caught_up.wait(PATIENCE_S)
     feed.close()
     counted = feed.counted()
     feed, _ = feed_of(tmp_path / "a", tmp_path / "b", counted=counted)
     feed.start()
     try:
-        assert feed.caught_up.wait(20.0)
+        assert feed.caught_up.wait(PATIENCE_S)
         assert feed.examples_ever == feed.counted().examples == 32
         assert sorted(feed.counted().through.values()) == [3, 5]
     finally:
         feed.close()
+
+
+def test_a_store_that_is_added_after_an_upgrade_counts_from_its_first_attempt(tmp_path: Path):
+    def counted_after(*names: str, counted: Counted) -> Counted:
+        feed, _ = feed_of(*[tmp_path / name for name in names], counted=counted)
+        feed.start()
+        try:
+            assert feed.caught_up.wait(PATIENCE_S)
+        finally:
+            feed.close()
+        return feed.counted()
+
+    store(tmp_path / "old", [make_episode("arm-1", seed=seed) for seed in range(6)])
+    upgraded = counted_after("old", counted=Counted(through={"": 6}, examples=24))
+    assert (list(upgraded.through.values()), upgraded.examples) == ([6], 24)
+    store(tmp_path / "new", [make_episode("arm-2", seed=seed) for seed in range(5)])
+    both = counted_after("old", "new", counted=upgraded)
+    assert sorted(both.through.values()) == [5, 6]
+    assert both.examples == 24 + 20
 
 
 def test_records_whose_camera_stands_nowhere_are_left_out_and_said_so_in_few_lines(
@@ -231,7 +250,7 @@ def test_records_whose_camera_stands_nowhere_are_left_out_and_said_so_in_few_lin
     store(tmp_path, good)
     store(tmp_path, blind)
     with feeding(tmp_path) as (feed, replay):
-        assert feed.caught_up.wait(20.0)
+        assert feed.caught_up.wait(PATIENCE_S)
         feed.check()
         assert replay.attempts == 4
     said = [line for line in caplog.messages if "of no camera at a finite distance" in line]
@@ -254,7 +273,7 @@ def test_the_calibration_in_use_is_that_of_a_robots_newest_attempt(tmp_path: Pat
     feed = ReplayFeed([GatewayConfig(store=tmp_path, max_store_bytes=STORE_BYTES)], replay, refiner)
     feed.start()
     try:
-        assert feed.caught_up.wait(20.0)
+        assert feed.caught_up.wait(PATIENCE_S)
     finally:
         feed.close()
     refiner.give_rows(Team())
@@ -272,7 +291,7 @@ def test_one_robots_damaged_ledger_does_not_stop_training_from_the_store(
         transaction.put(b"bad", b"\xc1 rotten")
     environment.close()
     with feeding(tmp_path) as (feed, replay):
-        assert feed.caught_up.wait(20.0)
+        assert feed.caught_up.wait(PATIENCE_S)
         assert replay.attempts == 12
         assert feed.attempts == 5
     assert caplog.text.count("the attempts of bad are not counted") == 1

@@ -40,7 +40,7 @@ from tests.robot_agent.calibrating import board_camera
 from tests.robot_agent.calibrating.seen_board import seen, transform
 from tests.robot_agent.robots.emulated_arms import calibration_of
 from tests.robot_agent.simulated_agent import SIMULATED_CAMERA, WORKSPACE
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 POINTS = workspace_points(WORKSPACE.x_m, WORKSPACE.y_m)
 CAMERA = {
@@ -213,7 +213,7 @@ def answer(terminal: int, texts: list[str], person: Person, last: bytes = b"\n")
             if "done" in left.pop(0):
                 # What was asked for comes first.
                 person.asked.set()
-                assert person.has_moved.wait(30)
+                assert person.has_moved.wait(PATIENCE_S)
             os.write(terminal, b"\n" if left else last)
     assert not left
     return said
@@ -228,12 +228,13 @@ def test_a_person_calibrates_an_so101_over_its_cable_at_a_terminal(tmp_path: Pat
     with moved_so101(tmp_path) as (port, _, person):
         table["robot"] = {
             "driver": "robot_agent.robots.so101:SO101",
-            "options": {"port": str(port)},
+            # The motors are a thread of this process, which shares the machine.
+            "options": {"port": str(port), "reply_timeout_s": 1.0},
         }
         toml.write_text(toml_text(table))
         with at_terminal("--config", str(toml), "--only", "joints") as (running, terminal):
             said = answer(terminal, PROMPTS, person)
-            running.wait(30)
+            running.wait(PATIENCE_S)
         gripper = calibrate(tmp_path, table, "--only", "gripper")
     assert running.returncode == 0, said
     assert gripper.returncode == 0, gripper.stderr
@@ -278,12 +279,13 @@ def test_space_while_the_arm_is_limp_makes_it_hold_until_a_person_resumes(tmp_pa
     with moved_so101(tmp_path) as (port, line, person):
         table["robot"] = {
             "driver": "robot_agent.robots.so101:SO101",
-            "options": {"port": str(port)},
+            # The motors are a thread of this process, which shares the machine.
+            "options": {"port": str(port), "reply_timeout_s": 1.0},
         }
         toml.write_text(toml_text(table))
         with at_terminal("--config", str(toml), "--only", "joints") as (running, terminal):
             said = answer(terminal, PROMPTS, person, last=b" ")
-            running.wait(30)
+            running.wait(PATIENCE_S)
         assert all(line.servos[one].drive().is_on for one in line.servos)
     assert running.returncode == 3, said
     assert "robot-agent: robot-1 was stopped by a key in its terminal, at " in said

@@ -91,7 +91,7 @@ def test_ctrl_c_in_a_motion_ends_in_an_arm_that_only_holds(bench: Bench):
 
 
 def test_a_stop_ends_the_wait_for_a_tool(bench: Bench):
-    with bench.opened(tool_travel_s=1000.0) as arm:
+    with bench.opened(tool_travel_s=60.0) as arm:
         threading.Timer(0.3, arm.stop).start()
         with pytest.raises(RobotError, match="stopped"):
             arm.close_gripper()
