@@ -16,7 +16,7 @@ from typing import Protocol
 
 import serial
 
-from protocol.errors import PortGoneError
+from protocol.errors import ConfigurationError, PortGoneError
 from robot_agent.serial_bus.echo import EchoFilter
 from robot_agent.serial_bus.opening import open_alone
 
@@ -59,7 +59,8 @@ class SerialPort:
     """A port by its path, 8N1. One transaction at a time, whatever the threads.
 
     A port that vanished is opened again when it is next used: with a stable path (such as one in
-    ``/dev/serial/by-id``) pulling the cable and plugging it in costs no more than the attempt.
+    ``/dev/serial/by-id``) pulling the cable and plugging it in costs no more than the attempt. One
+    that another program has by then, or that is not ours yet, counts as gone too.
 
     Waits for bytes are in real time, because a wire is; ``monotonic_s`` times when to look for a
     port that is gone.
@@ -84,6 +85,8 @@ class SerialPort:
         self._is_disturbed = False
         self._backoff_s = FIRST_BACKOFF_S
         self._look_again_s: float | None = None
+        self._had_it = False
+        self._why_gone = ""
 
     def open(self) -> None:
         """Open the port now instead of at its first use.
@@ -102,10 +105,12 @@ class SerialPort:
         when the request is written, and covers the last byte of the answer.
 
         Raises:
-            PortGoneError: the port vanished; the next use opens it again.
-            ConfigurationError: as for ``open``.
+            PortGoneError: the port vanished, or another program took it before it was opened
+                again; a later use opens it again.
+            ConfigurationError: as for ``open``, where it was never open.
         """
         with self._in_turn():
+            self._drain()
             self._write(request)
             is_whole = self._receive(reply, time.monotonic() + timeout_s)
             if is_whole:
@@ -114,14 +119,21 @@ class SerialPort:
             self.counters.timeouts += not is_whole
             return is_whole
 
-    def send(self, request: bytes) -> None:
+    def send(self, request: bytes, *, keeps_unread: bool = False) -> None:
         """Send what nobody answers.
 
+        Args:
+            request: what is sent.
+            keeps_unread: leave what came before for the next ``listen``.
+
         Raises:
-            PortGoneError: the port vanished; the next use opens it again.
-            ConfigurationError: as for ``open``.
+            PortGoneError: the port vanished, or another program took it before it was opened
+                again; a later use opens it again.
+            ConfigurationError: as for ``open``, where it was never open.
         """
         with self._in_turn():
+            if not keeps_unread:
+                self._drain()
             self._write(request)
 
     def listen(self, reply: Reply, *, timeout_s: float) -> bool:
@@ -130,8 +142,9 @@ class SerialPort:
         For devices whose answers take long: between two calls another thread gets its turn.
 
         Raises:
-            PortGoneError: the port vanished; the next use opens it again.
-            ConfigurationError: as for ``open``.
+            PortGoneError: the port vanished, or another program took it before it was opened
+                again; a later use opens it again.
+            ConfigurationError: as for ``open``, where it was never open.
         """
         with self._in_turn():
             return self._receive(reply, time.monotonic() + timeout_s)
@@ -144,6 +157,7 @@ class SerialPort:
         """Let go of the port; a later use opens it again. May be called twice."""
         with self._lock:
             self._let_go()
+            self._had_it = False
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
@@ -161,23 +175,33 @@ class SerialPort:
         now_s = self._monotonic_s()
         if self._look_again_s is not None and now_s < self._look_again_s:
             raise PortGoneError(
-                f"{self.path}: the port is gone; looked for again in "
-                f"{self._look_again_s - now_s:.1f} s: is the cable in?"
+                f"{self._why_gone or f'{self.path}: the port is gone: is the cable in?'}; looked "
+                f"for again in {self._look_again_s - now_s:.1f} s"
             )
         try:
             self._serial = open_alone(self.path, self.baud)
-        except PortGoneError:
+        except (PortGoneError, ConfigurationError) as error:
+            if isinstance(error, ConfigurationError) and not self._had_it:
+                raise
             self._look_again_s = now_s + self._backoff_s
             self._backoff_s = min(2 * self._backoff_s, LAST_BACKOFF_S)
-            raise
+            self._note_why(str(error))
+            raise PortGoneError(str(error)) from error
         self._fd = self._serial.fileno()
         self._poll.register(self._fd, select.POLLIN)
         self._echo = EchoFilter()
         self._backoff_s = FIRST_BACKOFF_S
+        self._had_it, self._why_gone = True, ""
         if self._look_again_s is not None:
             self._look_again_s = None
             self.counters.reopened += 1
             logger.warning("serial port is back", extra={"port": str(self.path)})
+
+    def _note_why(self, why: str) -> None:
+        """Say once why the port cannot be had again, and once more if that changes."""
+        if why != self._why_gone and self._had_it:
+            logger.warning("serial port is not back", extra={"port": str(self.path), "why": why})
+        self._why_gone = why
 
     def _drain(self) -> None:
         """Take what lies about from before, so that it is no part of the next answer."""
@@ -188,7 +212,6 @@ class SerialPort:
 
     def _write(self, request: bytes) -> None:
         self.counters.transactions += 1
-        self._drain()
         self._echo.expect(request)
         rest = request
         end_s = time.monotonic() + WRITE_TIMEOUT_S
