@@ -98,8 +98,8 @@ class ServoWatch:
             yield (
                 "temperature",
                 SafetyFault(
-                    f"{self._of(hottest)} is at {celsius:.0f} degrees C, more than "
-                    f"{self.max_temperature_c:.0f}; let it cool down and find out what it strains "
+                    f"{self._of(hottest)} is at {celsius:g} degrees C, more than "
+                    f"{self.max_temperature_c:g}; let it cool down and find out what it strains "
                     "against"
                 ),
             )

@@ -35,7 +35,7 @@ def check(watch: ServoWatch, wrong: ServoReadings) -> None:
 
 
 FATAL = {
-    "elbow is at 61 degrees C, more than 60": readings(temperature_c=61.0),
+    "elbow is at 60.5 degrees C, more than 60;": readings(temperature_c=60.5),
     "elbow reports: overheated": readings(fault=ServoFault.OVERHEATED),
     "elbow reports: angle sensor": readings(fault=ServoFault.SENSOR),
     "the supply gives 12.1 V, the motors bear 8.4": readings(voltage_v=12.1),
