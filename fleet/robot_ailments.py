@@ -11,7 +11,7 @@ from protocol.messages import RobotHealth, RobotStatus, StopState
 
 MOST_SHIFT_PX = 2.0
 MOST_ZERO_DRIFT_M = 0.002
-MOST_TEMPERATURE_C = 65.0
+MOST_TEMPERATURE_C = 51.0
 MOST_WAITING_S = 600.0
 MOST_OUTBOX_SHARE = 0.5
 ALMOST_FULL_OUTBOX_SHARE = 0.9
@@ -26,7 +26,7 @@ def ailments(robot: RobotStatus) -> Iterator[Concern]:
         yield critical(
             robot.robot_id,
             "it has stopped for safety",
-            "it stands until a person has looked at it and starts it again",
+            "it stands until a person has looked at it and runs 'robot-agent resume' there",
         )
     if robot.health is not None and robot.connected:
         yield from _measured(robot.robot_id, robot.health)

@@ -143,7 +143,11 @@ def test_a_fleet_that_is_well_gives_no_concern():
         ({"warnings": ["the camera is gone"]}, "warning arm-1: the camera is gone"),
         ({"health": RobotHealth(camera_ok=False)}, "warning arm-1: the camera gives no picture"),
         ({"health": RobotHealth(servos_ok=False)}, "warning arm-1: arm or gripper does not ans"),
-        ({"health": RobotHealth(safety_stops=1)}, "critical arm-1: it has stopped for safety"),
+        (
+            {"health": RobotHealth(safety_stops=1)},
+            "critical arm-1: it has stopped for safety; it stands until a person has looked at it "
+            "and runs 'robot-agent resume' there",
+        ),
         (
             {"health": RobotHealth(safety_stops=1), "stop": stop(confirmed_at_ns=NOW_NS)},
             "critical arm-1: it was stopped by ann at 2023-11-14 22:13:20 UTC, and holds still; it "

@@ -11,6 +11,8 @@ import yaml
 
 from fleet import beside_others, health, learner_ailments, robot_ailments
 from learner.monitoring import lately, yesterday
+from robot_agent.arms.servo_checks import WARM_SHARE
+from robot_agent.config import SafetyConfig
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules"
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -71,6 +73,10 @@ ABOVE = r"> (\d[\d.]*)$"
 )
 def test_a_limit_is_that_of_the_alert(name: str, pattern: str, severity: str, limit: float):
     assert float(captured(name, pattern, severity)) == limit
+
+
+def test_a_robot_is_called_hot_before_it_stops_itself():
+    assert robot_ailments.MOST_TEMPERATURE_C == WARM_SHARE * SafetyConfig().max_temperature_c
 
 
 @pytest.mark.parametrize(
