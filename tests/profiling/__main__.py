@@ -6,7 +6,8 @@
 
 The gateway is under the full load of eight agents, and its store has the size at which the oldest
 episodes go; the agent is that of a simulated robot, with a release to search with. py-spy samples
-their Python 100 times a second while a thread is not idle; what OpenCV, ONNX Runtime, LMDB or the simulator do counts for the function that called them.
+their Python 100 times a second while a thread is not idle; what OpenCV, ONNX Runtime, LMDB or the
+simulator do counts for the function that called them.
 libzmq's own threads (encryption, sockets) run no Python: they are in the kernel's account alone.
 
 Under the folder of the results are, for each, a profile to look at with https://speedscope.app
