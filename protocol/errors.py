@@ -18,6 +18,7 @@ GraspFleetError
     ├── CameraError            no picture, a stale picture, or one of the wrong size
     ├── NoAnswerError          a device on the robot's wire does not answer
     ├── PortGoneError          the robot's wire itself has vanished: put the cable back
+    ├── PoseUnknownError       the hand's place is not known before the robot's next motion
     └── SafetyFault            stop the robot; only a person resumes
 """
 
@@ -92,6 +93,10 @@ class NoAnswerError(RobotError):
 
 class PortGoneError(RobotError):
     """A serial port vanished, or is not there: the cable or the adapter is out."""
+
+
+class PoseUnknownError(RobotError):
+    """Where the hand is nobody knows; the robot finds out in its next motion."""
 
 
 class SafetyFault(RobotError):  # noqa: N818 - a fault, in the robots' own language

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from protocol.episode import GripperPose
-from protocol.errors import ConfigurationError, RobotError, SafetyFault
+from protocol.errors import ConfigurationError, PoseUnknownError, RobotError, SafetyFault
 from robot_agent.config import AgentConfig, WorkspaceConfig
 from robot_agent.robots.base import (
     ReachLimitedRobot,
@@ -45,6 +45,8 @@ def check_pose(robot: Robot) -> Iterator[CheckResult]:
     """Look at where the robot believes to be; nothing moves."""
     try:
         yield _state(robot.state())
+    except PoseUnknownError as error:  # it has not moved yet
+        yield ok("pose", str(error))
     except ConfigurationError as error:  # the gripper alone was never calibrated
         yield fail("pose", str(error), "run: robot-agent calibrate")
 

@@ -1,8 +1,8 @@
 """GcodeArm: an arm whose controller does its own kinematics and takes G-code, as uArm Swift does.
 
-What the first motion does: the motors are switched on where the arm is, an arm that must look for
-its zero does so, and the hand rises straight to ``clearance_m`` and goes slowly to its parking
-place.
+What the first motion does, and the first after the board has restarted: the motors are switched on
+where the arm is, an arm that must look for its zero does so, and the hand rises straight to
+``clearance_m`` and goes slowly to its parking place.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from robot_agent.robots.gcode_parts import hold_gripper, make_controller, open_g
 from robot_agent.robots.gcode_reach import WRIST_CENTRE_DEG, GcodePose, GcodeReach
 from robot_agent.robots.gcode_wrist import GcodeWrist
 from robot_agent.robots.switched_tool import SwitchedTool
+from robot_agent.serial_bus.port import BusCounters
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ PARKED_M = 0.01
 
 
 class GcodeArm:
-    """Satisfies Robot, ReachLimitedRobot, GuardedRobot and SelfCheckingRobot.
+    """Satisfies Robot, ReachLimitedRobot, GuardedRobot, WiredRobot and SelfCheckingRobot.
 
     Motions from one thread; ``stop`` from any.
     """
@@ -69,7 +70,9 @@ class GcodeArm:
         self._reach = GcodeReach(options)
         self._wrist = wrist
         self._asked_yaw_rad = 0.0
-        self._is_homed = self._is_closed = self._has_moved = False
+        self._is_closed = self._has_moved = False
+        self._ready_life = -1
+        """Of the board's lives, the last that the arm was made ready in."""
 
     @classmethod
     def open(cls, options: Mapping[str, Any], site: RobotSite, clock: Clock | None = None) -> Self:
@@ -92,7 +95,9 @@ class GcodeArm:
                 site=site,
                 options=parsed,
                 controller=controller,
-                wrist=GcodeWrist(controller, max_speed_rad_s=site.safety.max_joint_speed_rad_s),
+                wrist=GcodeWrist(
+                    controller, name=site.name, max_speed_rad_s=site.safety.max_joint_speed_rad_s
+                ),
                 gripper=open_gripper(parsed, controller, site, clock),
                 gate=gate,
                 clock=clock,
@@ -126,6 +131,10 @@ class GcodeArm:
         """Measure position and opening now; the wrist is where it was told to go.
 
         Of the two yaws that close alike it says the one nearer to what was asked for last.
+
+        Raises:
+            PoseUnknownError: the arm has not looked for its zero since its board started.
+            RobotError: no answer, or the board has restarted.
         """
         return RobotState(
             pose=self._reach.to_base(self._here(), near_yaw_rad=self._asked_yaw_rad),
@@ -175,6 +184,10 @@ class GcodeArm:
     def nearest_reachable(self, pose: GripperPose) -> GripperPose:
         """Return ``pose`` where it can be had, else a pose near it that can; nothing moves."""
         return self._reach.nearest(pose)
+
+    def bus_counters(self) -> BusCounters:
+        """Return what happened on the controller's port since the arm was opened."""
+        return self._controller.counters
 
     def checks(self) -> Iterator[CheckResult]:
         """Ask the controller for its firmware and its motors' supply."""
@@ -227,27 +240,32 @@ class GcodeArm:
     def _make_ready(self) -> None:
         self._controller.prepare()
         self._has_moved = True
-        if not self._is_homed:
+        if self._ready_life != self._controller.life:
             if self._controller.needs_homing:
                 self._controller.home()
             self._wrist.turn_to(WRIST_CENTRE_DEG)
             self._park(FIRST_SLOWDOWN)
-            self._is_homed = True
+            self._ready_life = self._controller.life
 
     def _here(self) -> GcodePose:
         x_m, y_m, z_m = self._controller.position_m()
         return GcodePose(x_m=x_m, y_m=y_m, z_m=z_m, wrist_deg=self._wrist.degrees)
 
     def _go(self, goal: GcodePose, slowdown: float = 1.0) -> None:
-        """Turn the wrist, then go straight to a pose of the controller's frame."""
+        """Turn the wrist, then go to a pose of the controller's frame: straight, or around what is
+        too near to the axis.
+        """
         self._wrist.turn_to(goal.wrist_deg)
         here = self._here()
-        length_m = math.dist((here.x_m, here.y_m, here.z_m), (goal.x_m, goal.y_m, goal.z_m))
-        self._controller.move(
-            (goal.x_m, goal.y_m, goal.z_m),
-            speed_m_s=self._site.safety.max_speed_m_s / slowdown,
-            length_m=length_m,
-        )
+        for place in self._reach.way(here, goal):
+            self._controller.move(
+                (place.x_m, place.y_m, place.z_m),
+                speed_m_s=self._site.safety.max_speed_m_s / slowdown,
+                length_m=math.dist(
+                    (here.x_m, here.y_m, here.z_m), (place.x_m, place.y_m, place.z_m)
+                ),
+            )
+            here = place
 
     def _park(self, slowdown: float = 1.0) -> None:
         """Rise to ``clearance_m`` if the hand is lower, then go to the parking place.

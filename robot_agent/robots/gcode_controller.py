@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from protocol.errors import ConfigurationError, RobotError, SafetyFault
+from protocol.errors import ConfigurationError, PoseUnknownError, RobotError, SafetyFault
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.motion_gate import MotionGate
 from robot_agent.robots.base import RobotSite
@@ -20,6 +20,7 @@ from robot_agent.robots.gcode_dialect import (
 )
 from robot_agent.serial_bus.line_format import Answer, Line, LineKind
 from robot_agent.serial_bus.lines import LinePort
+from robot_agent.serial_bus.port import BusCounters
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,20 @@ class GcodeController:
         self._site = site
         self._gate = gate
         self._clock = clock
+        self._life = 0
+        self._homed_life = -1
+
+    @property
+    def life(self) -> int:
+        """Which life of the board all is meant for, and believed of, until ``prepare`` begins the
+        next: a board that restarts knows nothing of what it was told, not even where its zero is.
+        """
+        return self._life
+
+    @property
+    def counters(self) -> BusCounters:
+        """What happened on the board's port so far."""
+        return self._lines.counters
 
     def identify(self) -> str:
         """Return what the firmware says it is, once the board has started.
@@ -62,6 +77,7 @@ class GcodeController:
         answer = self._lines.ask(self._dialect.identify, timeout_s=ANSWER_S, tries=BOOT_TRIES)
         # What it said while it started is old news.
         self._lines.unasked()
+        self._life = self._lines.lives
         found, wanted = major_version(answer), self._dialect.major
         if wanted is not None and found != wanted:
             raise ConfigurationError(
@@ -74,11 +90,17 @@ class GcodeController:
         return " ".join((*said, answer.text)).strip()
 
     def prepare(self) -> None:
-        """Switch the motors on where the arm is, and limit its acceleration.
+        """Await a board that has restarted; switch the motors on where the arm is, and limit its
+        acceleration.
 
         Raises:
             RobotError: a motor supply that is off, or no answer.
         """
+        self._lines.open()
+        self._lines.ask(
+            self._dialect.identify, timeout_s=ANSWER_S, tries=BOOT_TRIES, passing=self._passing
+        )
+        self._life = self._lines.lives
         if self.has_power() is False:
             raise RobotError(f"{self._site.name}: {ERROR_WORDS['E24']}")
         for command in self._dialect.prepare:
@@ -96,6 +118,7 @@ class GcodeController:
         assert self._dialect.home is not None
         self._command(self._dialect.home, timeout_s=HOMING_S, tries=1)
         self._finish(HOMING_S)
+        self._homed_life = self._life
 
     def move(self, xyz_m: tuple[float, float, float], *, speed_m_s: float, length_m: float) -> None:
         """Go straight to a place in the controller's frame; returns when the arm is there.
@@ -138,8 +161,14 @@ class GcodeController:
         """Return x, y, z of the tip in the controller's frame.
 
         Raises:
+            PoseUnknownError: the arm has not looked for its zero since its board started.
             RobotError: no answer, or none with a position.
         """
+        if self.needs_homing and self._homed_life != self._life:
+            raise PoseUnknownError(
+                f"{self._site.name}: where the hand is nobody knows: the arm looks for its zero in "
+                "its next motion"
+            )
         answer = self._query(self._dialect.position)
         position = position_m(answer)
         if position is None:
@@ -150,7 +179,7 @@ class GcodeController:
         return position
 
     def wrist_deg(self) -> float | None:
-        """Return the angle that the wrist's servo was told last; None if nobody knows."""
+        """Return the angle that the wrist's servo was told last; None if the board cannot tell."""
         asked = self._dialect.wrist_angle
         return None if asked is None else self.value(asked)
 
@@ -204,11 +233,13 @@ class GcodeController:
                 self.wait(POLL_S)
 
     def _command(self, command: str, *, timeout_s: float = ANSWER_S, tries: int = 3) -> Answer:
-        answer = self._lines.ask(command, timeout_s=timeout_s, tries=tries, passing=self._passing)
+        answer = self._lines.ask(
+            command, timeout_s=timeout_s, tries=tries, life=self._life, passing=self._passing
+        )
         return self._judge(command, answer)
 
     def _query(self, command: str) -> Answer:
-        return self._judge(command, self._lines.ask(command, timeout_s=ANSWER_S))
+        return self._judge(command, self._lines.ask(command, timeout_s=ANSWER_S, life=self._life))
 
     def _judge(self, command: str, answer: Answer) -> Answer:
         for line in self._lines.unasked():
@@ -233,8 +264,6 @@ class GcodeController:
             raise self._alarm("says that the motors lost their supply")
         if line.text.startswith("@7"):
             raise self._alarm(f"is too hot ({line.text})")
-        if line.text.startswith("@1"):
-            raise RobotError(f"{self._site.name}: the controller restarted: is its supply weak?")
         logger.info("controller speaks", extra={"robot": self._site.name, "line": line.text})
 
     def _alarm(self, what: str) -> SafetyFault:

@@ -17,6 +17,7 @@ Firmware = Literal["uarm-4", "uarm-3", "marlin"]
 _NUMBER = r"(-?\d{1,7}(?:\.\d{1,9})?)"
 _POSITION = re.compile(rf"\bX:?\s*{_NUMBER}\s+Y:?\s*{_NUMBER}\s+Z:?\s*{_NUMBER}(?![\d.])")
 _VALUE = re.compile(rf"\bV{_NUMBER}(?![\d.])")
+_UARM_BANNER = re.compile(rb"@1(?!\d)")
 _VERSION = re.compile(r"\bV?(\d{1,3})\.\d+")
 
 
@@ -26,6 +27,8 @@ class GcodeDialect:
 
     is_numbered: bool
     """Whether requests carry a number that the answer repeats."""
+    banner: re.Pattern[bytes]
+    """Said unasked by a board that has started."""
     identify: str
     """Asks for the firmware."""
     major: int | None
@@ -60,6 +63,7 @@ class GcodeDialect:
 DIALECTS: dict[Firmware, GcodeDialect] = {
     "uarm-4": GcodeDialect(
         is_numbered=True,
+        banner=_UARM_BANNER,
         identify="P2203",
         major=4,
         prepare=("M17",),
@@ -76,6 +80,7 @@ DIALECTS: dict[Firmware, GcodeDialect] = {
     ),
     "uarm-3": GcodeDialect(
         is_numbered=True,
+        banner=_UARM_BANNER,
         identify="P2203",
         major=3,
         prepare=("M17",),
@@ -93,6 +98,8 @@ DIALECTS: dict[Firmware, GcodeDialect] = {
     ),
     "marlin": GcodeDialect(
         is_numbered=False,
+        # Behind whatever else is on the line: a board without supply says anything.
+        banner=re.compile(rb"start\s*$"),
         identify="M115",
         major=None,
         prepare=("M17", "G21", "G90"),

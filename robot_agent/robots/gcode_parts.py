@@ -21,7 +21,7 @@ def make_controller(
     """Return the controller; its port is opened by the first question."""
     dialect = DIALECTS[options.firmware]
     port = SerialPort(options.port, baud=options.baud, monotonic_s=clock.monotonic_s)
-    lines = LinePort(port, name=site.name, is_numbered=dialect.is_numbered)
+    lines = LinePort(port, name=site.name, is_numbered=dialect.is_numbered, banner=dialect.banner)
     return GcodeController(lines, dialect, site=site, gate=gate, clock=clock)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -18,7 +19,7 @@ from robot_agent.serial_bus.line_format import (
     unsealed,
 )
 from robot_agent.serial_bus.named_errors import named_errors
-from robot_agent.serial_bus.port import SerialPort
+from robot_agent.serial_bus.port import BusCounters, SerialPort
 
 MAX_LINE_BYTES = 256
 """Longer ones are noise, or a device at another baud rate."""
@@ -36,35 +37,53 @@ _NOBODY = -1
 class LineReply:
     """Collects lines until one ends the request."""
 
-    def __init__(self, *, number: int | None, is_sealed: bool, rest: bytes = b"") -> None:
+    def __init__(
+        self,
+        *,
+        number: int | None,
+        is_sealed: bool,
+        rest: bytes = b"",
+        banner: re.Pattern[bytes] | None = None,
+    ) -> None:
         """Wait for the answer to one request.
 
         Args:
             number: of the request, None where requests have none.
             is_sealed: whether lines carry a checksum; others are refused then.
             rest: the beginning of a line that arrived before.
+            banner: found in what a device says when it has started, None where that is not known.
         """
         self._number = number
+        self._banner = banner
         self._is_sealed = is_sealed
         self._notes: list[str] = []
         self.rest = rest
         self.answer: Answer | None = None
         self.unasked: list[Line] = []
         """Events, and alarms that answered nothing."""
+        self.restarts = 0
+        """How often the device said that it has started."""
         self.garbage_bytes = 0
         self.checksum_errors = 0
 
     def feed(self, data: bytes) -> bool:
-        """Take what arrived; True once the answer is there."""
+        """Take what arrived; True once the answer is there, or none is to come: a device that has
+        started anew knows nothing of what it was asked.
+        """
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
             self._take(line.rstrip(b"\r"))
         if len(self.rest) > MAX_LINE_BYTES:
             self.garbage_bytes += len(self.rest)
             self.rest = b""
-        return self.answer is not None
+        return self._number != _NOBODY and (self.answer is not None or self.restarts > 0)
 
     def _take(self, data: bytes) -> None:
+        # Before all else: it may stand behind half a line, or what a line says while it has no
+        # supply.
+        if self._banner is not None and self._banner.search(data):
+            self.restarts += 1
+            return
         text = self._text_of(data)
         if text is None:
             return
@@ -112,13 +131,21 @@ class LinePort:
     """
 
     def __init__(
-        self, port: SerialPort, *, name: str, is_numbered: bool, is_sealed: bool = False
+        self,
+        port: SerialPort,
+        *,
+        name: str,
+        is_numbered: bool,
+        is_sealed: bool = False,
+        banner: re.Pattern[bytes] | None = None,
     ) -> None:
-        """Args: ``name`` is the robot's, for what is said of it."""
+        """Args: ``name`` is the robot's, for what is said of it; the others as for LineReply."""
         self._port = port
         self._name = name
         self._is_numbered = is_numbered
         self._is_sealed = is_sealed
+        self._banner = banner
+        self._banners = 0
         self._turn = threading.Lock()
         self._number = 0
         self._rest = b""
@@ -129,12 +156,23 @@ class LinePort:
         with named_errors(self._name):
             self._port.open()
 
+    @property
+    def counters(self) -> BusCounters:
+        """What happened on the port so far."""
+        return self._port.counters
+
+    @property
+    def lives(self) -> int:
+        """How often the device has started, or may have: it said so, or its port was gone."""
+        return self._banners + self._port.counters.reopened
+
     def ask(
         self,
         command: str,
         *,
         timeout_s: float,
         tries: int = TRIES,
+        life: int | None = None,
         passing: Callable[[], AbstractContextManager[None]] | None = None,
     ) -> Answer:
         """Send a command and return its answer.
@@ -143,15 +181,17 @@ class LinePort:
             command: without number, checksum and end of line.
             timeout_s: for each try.
             tries: 1 for a command that must not be carried out twice.
+            life: the one of ``lives`` that this is meant for: it is not sent in another one. None
+                if it may be.
             passing: entered to send, and often while waiting; what it raises ends the wait.
 
         Raises:
-            RobotError: no answer, or the port is gone.
+            RobotError: no answer, the port is gone, or the device has started anew.
         """
         if passing is not None:
-            return self._ask(command, timeout_s, tries, passing)
+            return self._ask(command, timeout_s, tries, life, passing)
         with self._turn:
-            return self._ask(command, timeout_s, tries, nullcontext)
+            return self._ask(command, timeout_s, tries, life, nullcontext)
 
     def unasked(self) -> list[Line]:
         """Return, once, what the device said unasked until now: events, alarms, lone errors."""
@@ -169,7 +209,7 @@ class LinePort:
             RobotError: the port is gone.
         """
         with named_errors(self._name):
-            self._port.send(data)
+            self._port.send(data, keeps_unread=True)
 
     def close(self) -> None:
         """Let go of the port. May be called twice."""
@@ -180,6 +220,7 @@ class LinePort:
         command: str,
         timeout_s: float,
         tries: int,
+        life: int | None,
         passing: Callable[[], AbstractContextManager[None]],
     ) -> Answer:
         counters = self._port.counters
@@ -187,8 +228,10 @@ class LinePort:
             counters.retries += attempt > 0
             with passing():
                 self._hear()
+                self._check_life(life)
                 reply = self._send(command)
             self._await(reply, timeout_s, passing)
+            self._check_life(life)
             if reply.answer is not None:
                 return reply.answer
             counters.timeouts += 1
@@ -196,7 +239,7 @@ class LinePort:
 
     def _hear(self) -> None:
         """Take what came since the last request, so that it is no part of the next answer."""
-        reply = LineReply(number=_NOBODY, is_sealed=self._is_sealed, rest=self._rest)
+        reply = self._reply_to(_NOBODY)
         with named_errors(self._name):
             self._port.listen(reply, timeout_s=HEAR_S)
         self._note(reply)
@@ -209,8 +252,24 @@ class LinePort:
             self._number = number = self._number % _LAST_NUMBER + 1
         text = command if number is None else f"#{number} {command}"
         with named_errors(self._name):
-            self._port.send((sealed(text) if self._is_sealed else text).encode("ascii") + b"\n")
-        return LineReply(number=number, is_sealed=self._is_sealed, rest=self._rest)
+            # What came since is heard with the answer: it may be that the device has started.
+            self._port.send(
+                (sealed(text) if self._is_sealed else text).encode("ascii") + b"\n",
+                keeps_unread=True,
+            )
+        return self._reply_to(number)
+
+    def _reply_to(self, number: int | None) -> LineReply:
+        return LineReply(
+            number=number, is_sealed=self._is_sealed, rest=self._rest, banner=self._banner
+        )
+
+    def _check_life(self, life: int | None) -> None:
+        if life is not None and life != self.lives:
+            raise RobotError(
+                f"{self._name}: the device on {self._port.path} restarted, or its port was gone: "
+                "it has forgotten what it was told; is its supply weak?"
+            )
 
     def _await(
         self,
@@ -233,6 +292,7 @@ class LinePort:
     def _note(self, reply: LineReply) -> None:
         self._rest = reply.rest
         self._unasked.extend(reply.unasked)
+        self._banners += reply.restarts
         self._port.counters.garbage_bytes += reply.garbage_bytes
         self._port.counters.checksum_errors += reply.checksum_errors
 

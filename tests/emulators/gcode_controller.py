@@ -22,6 +22,8 @@ class EmulatedGcodeController:
     hurry: float = 50.0
     tip_mm: list[float] = field(default_factory=lambda: [150.0, 60.0, 40.0])
     reach_mm: tuple[float, float] = (50.0, 320.0)
+    origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Where the board believes its zero to be; wrong once a Marlin has forgotten it."""
     wrist_deg: float = 90.0
     holds_something: bool = False
     """Whether the fingers would meet something."""
@@ -33,6 +35,10 @@ class EmulatedGcodeController:
     emergency_parser: bool | None = True
     """Whether Marlin reads a stop at once; None is a firmware that does not tell."""
     acceleration: str = ""
+    is_to_restart: bool = False
+    """Loses its supply for a moment, as soon as possible."""
+    is_to_restart_in_motion: bool = False
+    """The same, in the middle of the next motion."""
     commands: list[str] = field(default_factory=list)
     """Everything that was understood, in the order of arrival."""
     feeds_mm_min: list[float] = field(default_factory=list)
@@ -51,6 +57,24 @@ class EmulatedGcodeController:
     def is_moving(self) -> bool:
         """Whether the tip is on its way."""
         return self._goal is not None
+
+    @property
+    def true_tip_mm(self) -> list[float]:
+        """Where the tip is, whatever the board believes."""
+        return [zero + tip for zero, tip in zip(self.origin_mm, self.tip_mm, strict=True)]
+
+    def _restart(self) -> None:
+        """Motors off, and a Marlin takes where it is for its zero."""
+        self.is_to_restart = self.is_to_restart_in_motion = False
+        self._goal, self._buffer, self.are_motors_on = None, b"", False
+        self._waiting.clear()
+        if self.firmware != "marlin":
+            self.say("@1")
+            return
+        x, y, z = self.true_tip_mm
+        self.origin_mm, self.tip_mm = (x, y, z), [0.0, 0.0, 0.0]
+        # What a line says while it has no supply stands before it.
+        self._said += ["\x00\xffstart", "echo:Marlin 2.1.2"]
 
     def say(self, line: str) -> None:
         """Say something unasked, as soon as possible."""
@@ -128,7 +152,7 @@ class EmulatedGcodeController:
             self.wrist_deg = words["S"]
             return "ok"
         if head == "G28":
-            self.tip_mm = [200.0, 0.0, 150.0]
+            self.origin_mm, self.tip_mm = (0.0, 0.0, 0.0), [200.0, 0.0, 150.0]
             self.say("echo:busy: processing")
             return "ok"
         if head in ("M17", "M204", "M410", "G21", "G90"):
@@ -178,6 +202,8 @@ class EmulatedGcodeController:
     def _pass_time(self, now_s: float) -> None:
         passed_s = 0.0 if self._now_s is None else (now_s - self._now_s) * self.hurry
         self._now_s = now_s
+        if self.is_to_restart or (self.is_to_restart_in_motion and self.is_moving):
+            self._restart()
         if self._goal is None or not (self.has_power and self.are_motors_on):
             return
         left_mm = math.dist(self.tip_mm, self._goal)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.robot_agent.robots.gcode_bench import Bench
+from tests.robot_agent.robots.gcode_bench import Bench, marlin_bench
 
 
 @pytest.fixture
@@ -21,4 +21,10 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def each_uarm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path, request.param)
     with bench.line:
+        yield bench
+
+
+@pytest.fixture
+def marlin(tmp_path: Path) -> Iterator[Bench]:
+    with marlin_bench(tmp_path) as bench:
         yield bench

@@ -13,6 +13,7 @@ from robot_agent.robots.gcode_arm import GcodeArm
 from tests.emulators.gcode_controller import EmulatedGcodeController
 from tests.emulators.hurried_clock import HurriedClock
 from tests.emulators.pty_port import PtyPort
+from tests.emulators.robotiq import EmulatedRobotiq
 
 ABOVE_BIN = GripperPose(x_m=0.04, y_m=-0.03, z_m=0.12, yaw_rad=0.6)
 
@@ -45,3 +46,13 @@ class Bench:
             yield arm
         finally:
             arm.close()
+
+
+@contextmanager
+def marlin_bench(folder: Path) -> Iterator[Bench]:
+    """A Marlin's bench, with the gripper that such an arm needs."""
+    bench = Bench(folder, "marlin")
+    with bench.line, PtyPort(EmulatedRobotiq(), folder / "gripper") as gripper:
+        driver = "robot_agent.robots.robotiq_2f85:Robotiq2F85"
+        bench.options["gripper"] = {"driver": driver, "port": str(gripper.path)}
+        yield bench
