@@ -20,6 +20,12 @@ from learner.networks import build_network
 from learner.provenance import software_versions, write_run_record
 from learner.releases.builder import ReleaseBuilder
 from learner.training.batch import Batch
+from learner.training.batch_statistics import (
+    BATCH_SIZE,
+    BATCHES,
+    has_statistics,
+    measure_statistics,
+)
 from learner.training.batches import Batches
 from learner.training.checkpoints import checkpoints_of
 from learner.training.device import device_of
@@ -41,7 +47,7 @@ logger = logging.getLogger(__name__)
 _REPORTS = 20
 """Lines of progress in a training, each with an evaluation on what was held out."""
 _PAUSE = 40
-"""Examples trained on between two of them at least, for each that is evaluated."""
+"""Examples trained on between two of them at least, for each that one of them looks at."""
 RELEASE_NAME = "offline.gfrel"
 
 
@@ -172,11 +178,14 @@ class OfflineRun:
     def _report(self) -> None:
         training = self.training
         began = time.monotonic()
-        held_out = len(self._replay.held_out) * training.team.size
-        interval = max(self._wanted() / _REPORTS, _PAUSE * held_out)
+        judged_by = len(self._replay.held_out) * training.team.size
+        if has_statistics(training.learned.network):
+            judged_by += BATCHES * BATCH_SIZE
+        interval = max(self._wanted() / _REPORTS, _PAUSE * judged_by)
         self._report_due = training.examples_seen + interval
         if training.team.rank:
             return
+        self._measure_statistics()
         self.held_out = training.snapshot().evaluate(self._replay.held_out)
         found = dict(self.held_out.figures) | {
             "loss": training.loss,
@@ -191,6 +200,21 @@ class OfflineRun:
         self._log.write({}, figures, training.step_count)
         facts = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
         logger.info("%s", facts)
+
+    def _measure_statistics(self) -> None:
+        """Give the average statistics of its own, in place: the last checkpoint carries them.
+
+        Whoever builds the release has that checkpoint alone where several workers trained. The
+        next step takes them back, and nothing that is trained depends on them.
+        """
+        training, examples = self.training, self.history.examples
+        if not len(examples):
+            return  # stopped before anything was read
+
+        def draw(number: int) -> Batch:
+            return training.sample_aside(examples, training.step_count, number, BATCH_SIZE)
+
+        measure_statistics(training.averaged, draw)
 
     def _save(self) -> None:
         self._save_at = time.monotonic() + self._config.training.checkpoint_interval_s

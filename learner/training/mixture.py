@@ -7,6 +7,7 @@ from threading import Event
 
 from learner.config import TrainingConfig
 from learner.training.batch import Batch, joined
+from learner.training.batch_statistics import BATCH_SIZE
 from learner.training.example_set import ExampleSet
 from learner.training.history import History
 from learner.training.random_streams import Stream
@@ -14,7 +15,7 @@ from learner.training.step import Training
 
 
 class Mixture:
-    """What a live run learns from. ``draw`` belongs to one thread."""
+    """What a live run learns from. Batches of steps are drawn by one thread, others by any."""
 
     def __init__(
         self,
@@ -56,8 +57,7 @@ class Mixture:
         recorded = self._recorded(step)
         if recorded is None:
             return training.sample(live, step, count)
-        is_live = len(live) and self._attempts() >= training.config.first_after_attempts
-        share = training.config.history_share if is_live else 1.0
+        share = training.config.history_share if self.is_live else 1.0
         of_history = round(share * count)
         drawn = self._drawn[2]
         self._drawn = (drawn, step, drawn + of_history * training.team.size)
@@ -66,10 +66,37 @@ class Mixture:
             parts.append(training.sample(live, step, count - of_history))
         return joined(parts)
 
+    def draw_aside(self, step: int, number: int) -> Batch:
+        """Return one of the batches for statistics at a step; none of it counts as used.
+
+        In the ratio of the steps' own batches. ``has_examples`` must be true.
+        """
+        training = self._training
+        of_history = round(self._history_share(step) * BATCH_SIZE)
+        parts = []
+        if of_history:
+            assert self._history is not None
+            recorded = self._history.examples
+            parts.append(training.sample_aside(recorded, step, number, of_history))
+        if left := BATCH_SIZE - of_history:
+            parts.append(training.sample_aside(self._live, step, number, left))
+        return joined(parts)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the fleet has made enough attempts of its own to learn from them."""
+        wanted = self._training.config.first_after_attempts
+        return len(self._live) > 0 and self._attempts() >= wanted
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether there is anything to draw from, worn out or not."""
+        return self.is_live or self._has_recorded
+
     def has_history(self, step: int) -> bool:
         """Say whether there are recorded examples that a step may still use."""
         history = self._history
-        if history is None or not len(history.examples):
+        if history is None or not self._has_recorded:
             return False
         return not _is_worn(history, self.history_drawn(step), self._training.config)
 
@@ -80,6 +107,16 @@ class Mixture:
         """
         before, newest_step, through = self._drawn
         return before if newest_step >= step else through
+
+    @property
+    def _has_recorded(self) -> bool:
+        return self._history is not None and len(self._history.examples) > 0
+
+    def _history_share(self, step: int) -> float:
+        """Return what part of a step's batch is recorded examples."""
+        if not self.is_live:
+            return 1.0
+        return self._training.config.history_share if self.has_history(step) else 0.0
 
     def _recorded(self, step: int) -> ExampleSet | None:
         if self._history is None:

@@ -19,6 +19,7 @@ class Stream(IntEnum):
     DROPOUT = 2
     HISTORY = 3
     READING = 4
+    STATISTICS = 5
 
 
 def generator(seed: int, stream: Stream, step: int = 0, worker: int = 0) -> np.random.Generator:

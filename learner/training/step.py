@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from learner.config import TrainingConfig
 from learner.networks import GraspNetwork
 from learner.training.batch import Batch
+from learner.training.batch_statistics import BATCHES
 from learner.training.example_set import ExampleSet
 from learner.training.learned import Learned
 from learner.training.optimiser import PromptAdamW
@@ -84,6 +85,10 @@ class Training:
         """Return ``count`` examples as this worker draws them for a step."""
         return examples.sample(count, generator(self.seed, stream, step, self.team.rank))
 
+    def sample_aside(self, examples: ExampleSet, step: int, number: int, count: int) -> Batch:
+        """Return ``count`` examples of batch ``number`` for statistics; steps draw others."""
+        return self.sample(examples, BATCHES * step + number, count, Stream.STATISTICS)
+
     def step(self, batch: Batch) -> float:
         """Take one optimiser step on this worker's part of a batch; return the loss on all of it.
 
@@ -120,7 +125,11 @@ class Training:
         return mean_loss
 
     def snapshot(self) -> Snapshot:
-        """Return a copy of what there is to release now."""
+        """Return a copy of what there is to release now.
+
+        Its batch normalisation still has the statistics of the network in training: see
+        ``batch_statistics``.
+        """
         return Snapshot(
             averaged=self.averaged.copied(),
             step_count=self.step_count,

@@ -13,6 +13,7 @@ import torch
 from learner.config import LearnerConfig
 from learner.monitoring.training_report import TrainingReport
 from learner.networks import build_network
+from learner.training.batch_statistics import has_statistics, measure_statistics
 from learner.training.batches import Batches
 from learner.training.checkpoints import Checkpoint, checkpoints_of
 from learner.training.device import device_of
@@ -85,6 +86,7 @@ class Trainer:
             history_drawn=resumed.counted.history_drawn,
         )
         self._drawn_before = self._live_drawn
+        self._has_statistics = has_statistics(network)
         self._outlet = outlet
         self._releases: ReleaseMaker | None = None
         if outlet is not None:
@@ -141,9 +143,9 @@ class Trainer:
         if self._releases is None or not self._sideline.is_idle():
             return
         timers, step = self._timers, self._training.step_count
-        if timers.evaluation_due(step):
+        if self._may_judge and timers.evaluation_due(step):
             self._sideline.begin(partial(self._evaluate, self._training.snapshot()))
-        elif self._releases.is_ready and timers.release_due(step):
+        elif self._may_judge and self._releases.is_ready and timers.release_due(step):
             self._sideline.begin(partial(self._release, self._training.snapshot()))
         elif timers.metrics_due():
             self._sideline.begin(self._tell_operators)
@@ -152,6 +154,7 @@ class Trainer:
 
     def _evaluate(self, snapshot: Snapshot) -> None:
         began = time.monotonic()
+        self._measure_statistics(snapshot)
         self._held_out = snapshot.evaluate(self._replay.held_out)
         self._timers.evaluated_in(time.monotonic() - began)
 
@@ -160,21 +163,32 @@ class Trainer:
         if not self._releases.prepare(snapshot):
             return
         began = time.monotonic()
+        self._measure_statistics(snapshot)
         self._releases.offer(snapshot, self._feed.attempts, self._held_out)
         self._timers.released_in(time.monotonic() - began)
+
+    def _measure_statistics(self, snapshot: Snapshot) -> None:
+        draw = partial(self._mixture.draw_aside, snapshot.step_count)
+        measure_statistics(snapshot.averaged, draw)
+
+    @property
+    def _may_judge(self) -> bool:
+        """Whether there is what a snapshot's statistics are measured on, if it has any.
+
+        After a restart it takes as long as steps do until the replay says what the fleet does.
+        """
+        if not self._has_statistics:
+            return True
+        return self._feed.opened.is_set() and self._mixture.has_examples
 
     def _may_step(self) -> bool:
         # With fewer of the newest attempts than these, a resumed training would soon know them
         # by heart.
         if not self._feed.opened.is_set():
             return False
-        if not len(self._replay.training) or self._feed.attempts < self._first_after:
+        if not self._mixture.is_live:
             return self._mixture.has_history(self._training.step_count)
         return self._visits() < self._config.training.max_visits
-
-    @property
-    def _first_after(self) -> int:
-        return self._config.training.first_after_attempts
 
     def _visits(self) -> float:
         """Return how often a live example was used, on average; since the start, if that is more.

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from fleet.enrolment import create_learner_keys
 from fleet.toml_text import toml_text
 from learner.__main__ import main
-from protocol.release import unpack_release
+from learner.config import LearnerConfig
+from learner.offline import OfflineRun
+from protocol.configuration import load_toml
+from protocol.release import Release, unpack_release
 from protocol.security import load_release_secret
 from robot_agent.policy.q_function import QFunction
 from tests.disks import small_disk
@@ -19,7 +25,11 @@ from tests.learner.spot_task import SIDE_PX, TRUE_MAP, fill_store
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    create_learner_keys(tmp_path / "keys")
+    return make_config(tmp_path)
+
+
+def make_config(folder: Path) -> Path:
+    create_learner_keys(folder / "keys")
     table = {
         "run_folder": "run",
         "network": "levine2016",
@@ -32,9 +42,26 @@ def config(tmp_path: Path) -> Path:
         },
         "training": {"batch_size": 16, "held_out_fraction": 0.2},
     }
-    path = tmp_path / "learner.toml"
+    path = folder / "learner.toml"
     path.write_text(toml_text(table))
     return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a configuration, a store, and in "out" what was trained on it."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = make_config(folder)
+    fill_store(folder / "store", count=40)
+    arguments = ("--config", str(config), "--offline", str(folder / "store"), "--visits", "2")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        call(monkeypatch, *arguments, "--out", str(folder / "out"))
+    return folder
+
+
+def release_of(folder: Path) -> Release:
+    key = load_release_secret(folder / "keys" / "release.secret").public_key()
+    return unpack_release((folder / "out" / "offline.gfrel").read_bytes(), key)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -42,20 +69,37 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     main()
 
 
-def test_a_recorded_store_becomes_a_release_that_a_robot_can_load(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    fill_store(tmp_path / "store", count=40)
-    out = tmp_path / "out"
-    stores = ("--offline", str(tmp_path / "store"))
-    call(monkeypatch, "--config", str(config), *stores, "--visits", "2", "--out", str(out))
-    key = load_release_secret(tmp_path / "keys" / "release.secret").public_key()
-    release = unpack_release((out / "offline.gfrel").read_bytes(), key)
+def test_a_recorded_store_becomes_a_release_that_a_robot_can_load(trained: Path):
+    release = release_of(trained)
     assert release.manifest.network == "levine2016"
     assert release.manifest.metrics["attempts"] == 40
     assert release.manifest.metrics["visits"] >= 2
     QFunction(release, robot_id="robot-1", calibration=TRUE_MAP)
-    assert list((out / "checkpoints").glob("*.safetensors"))
+    assert list((trained / "out" / "checkpoints").glob("*.safetensors"))
+
+
+def test_a_release_has_the_batch_statistics_of_its_own_weights_and_the_figures_that_go_with_them(
+    trained: Path,
+):
+    release = release_of(trained)
+    config = replace(load_toml(trained / "learner.toml", LearnerConfig), run_folder=trained / "out")
+    resumed = OfflineRun(config, [trained / "store"], visits=2)
+    layer = "network.trunk.1.running_mean"
+    of_average = resumed.training.averaged.state_dict()[layer].numpy()
+    of_trained = resumed.training.learned.state_dict()[layer].numpy()
+    assert has_array(release.encode_graph, of_average)
+    assert not has_array(release.encode_graph, of_trained)
+
+    resumed.history.read_all()
+    figures = resumed.training.snapshot().evaluate(resumed._replay.held_out).figures
+    for name, value in figures.items():
+        assert release.manifest.metrics[name] == pytest.approx(value, rel=1e-5)
+
+
+def has_array(graph: bytes, values: np.ndarray) -> bool:
+    """Return whether a graph holds an array of just these values."""
+    tensors = onnx.load_from_string(graph).graph.initializer
+    return any(np.array_equal(onnx.numpy_helper.to_array(tensor), values) for tensor in tensors)
 
 
 def test_no_visits_give_a_release_of_an_untrained_network(

@@ -13,6 +13,8 @@ from learner.config import KeysConfig, LearnerConfig
 from learner.networks import build_network
 from learner.store.episode_store import EpisodeStore
 from learner.store.export import export_store
+from learner.training.batch import Batch
+from learner.training.batch_statistics import BATCH_SIZE
 from learner.training.calibration_rows import key_of
 from learner.training.example_set import ExampleSet
 from learner.training.hand_eye_refiner import HandEyeRefiner
@@ -79,7 +81,13 @@ class Bench:
 
     def drawn(self, step: int) -> tuple[int, int]:
         """Return how many examples of a batch are recorded ones, and how many live."""
-        batch = self.mixture.draw(step)
+        return self.counted(self.mixture.draw(step))
+
+    def drawn_aside(self, step: int) -> tuple[int, int]:
+        """Return the same of a batch that statistics are measured on."""
+        return self.counted(self.mixture.draw_aside(step, number=0))
+
+    def counted(self, batch: Batch) -> tuple[int, int]:
         key = key_of(("old-arm", TRUE_MAP.digest()))
         recorded = int((batch.calibration_B == key).sum())
         return recorded, len(batch) - recorded
@@ -140,6 +148,32 @@ def test_a_batch_drawn_ahead_does_not_count_as_used(tmp_path: Path):
     assert [bench.mixture.history_drawn(step) for step in (0, 1)] == [0, 20]
     bench.mixture.draw(1)
     assert [bench.mixture.history_drawn(step) for step in (1, 2)] == [20, 40]
+
+
+def test_statistics_are_measured_on_the_mixture_of_the_steps_and_use_none_of_it_up(tmp_path: Path):
+    bench = Bench(tmp_path, max_visits=1.0, history_share=0.25)
+    assert not bench.mixture.has_examples
+    assert bench.drawn(0) == (20, 0)
+    assert bench.mixture.has_examples
+    assert bench.drawn_aside(0) == (BATCH_SIZE, 0)
+    bench.go_live()
+    assert bench.drawn(1) == (5, 15)
+    quarter = BATCH_SIZE // 4
+    assert [bench.drawn_aside(1) for _ in range(20)] == [(quarter, BATCH_SIZE - quarter)] * 20
+    assert bench.mixture.history_drawn(2) == 5
+    worn = next(step for step in range(2, 100) if bench.drawn(step) == (0, 20))
+    assert bench.drawn_aside(worn) == (0, BATCH_SIZE)
+
+
+def test_a_step_measures_its_statistics_on_batches_that_no_step_draws(tmp_path: Path):
+    bench = Bench(tmp_path)
+    bench.go_live()
+    bench.mixture.draw(0)
+    drawn = [bench.mixture.draw_aside(step, number) for step in (0, 1) for number in (0, 1)]
+    again = bench.mixture.draw_aside(0, 1)
+    assert torch.equal(drawn[1].place_B, again.place_B)
+    places = [tuple(batch.place_B.tolist()) for batch in drawn]
+    assert len(set(places)) == 4
 
 
 def test_reading_the_history_ends_when_training_is_told_to_stop(tmp_path: Path):

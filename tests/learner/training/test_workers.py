@@ -26,12 +26,15 @@ TOLERANCE = 0.06
 on other attempts: the first of two workers has half of those that are held out."""
 
 
+@pytest.mark.parametrize("network", ["patch", "levine2016"])
 def test_workers_agree_on_weights_and_on_the_rows_of_robots_that_only_one_of_them_saw(
-    tmp_path: Path,
+    tmp_path: Path, network: str
 ):
     command = [sys.executable, "-m", "tests.learner.training.one_of_two"]
     both = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [*command, str(rank), str(tmp_path), network], cwd=ROOT, stderr=subprocess.PIPE
+        )
         for rank in (0, 1)
     ]
     for process in both:
