@@ -7,14 +7,13 @@ from pathlib import Path
 
 from fleet.enrolment import OPERATOR_SECRET, LearnerAddress
 from fleet.run_folder import RunFolder
-from learner.config import LearnerConfig
+from learner.config import EVERY_ADDRESS, LearnerConfig
 from protocol.configuration import load_toml
 from protocol.errors import ConfigurationError
 from protocol.registry import Registry
 from protocol.security import CurveKeys, load_curve_keys
 
 _HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]+\]")
-_EVERYWHERE = re.compile(r"^tcp://(\*|0\.0\.0\.0):")
 
 
 def operator_connection(folder: RunFolder) -> tuple[list[str], CurveKeys, bytes]:
@@ -73,7 +72,7 @@ def _config(folder: RunFolder) -> LearnerConfig:
 
 def _here(bind: str) -> str:
     """Return where to reach, on this machine, what may listen on every address."""
-    return _EVERYWHERE.sub("tcp://127.0.0.1:", bind)
+    return EVERY_ADDRESS.sub("tcp://127.0.0.1:", bind)
 
 
 def _keys(config: LearnerConfig) -> tuple[CurveKeys, bytes]:
@@ -86,7 +85,7 @@ def _at(host: str | None, bind: str) -> str:
         raise ConfigurationError(
             f"host {host!r}: a name, an IPv4 address or an IPv6 one in [ ], and no port"
         )
-    if host is None and _EVERYWHERE.match(bind):
+    if host is None and EVERY_ADDRESS.match(bind):
         raise ConfigurationError(
             f"the learner listens at {bind}, which is every address it has: say with --host under "
             "which one the robot reaches it"

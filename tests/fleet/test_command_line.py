@@ -170,7 +170,7 @@ def test_command_line_takes_no_host_that_is_none(folder, tmp_path, fleet_tool, h
     assert not bundle.exists()
 
 
-@pytest.mark.parametrize("everywhere", ["0.0.0.0", "*"])
+@pytest.mark.parametrize("everywhere", ["0.0.0.0", "*", "[::]"])
 def test_command_line_asks_for_the_host_of_a_learner_that_listens_everywhere(
     folder, tmp_path, fleet_tool, everywhere
 ):
