@@ -29,8 +29,8 @@ class StopOutcome:
 
     @property
     def is_done(self) -> bool:
-        """All robots hold still, by their own word."""
-        return all(robot.confirmed_at_ns for robot in self.robots)
+        """There are robots, and all of them hold still, by their own word."""
+        return bool(self.robots) and all(robot.confirmed_at_ns for robot in self.robots)
 
 
 class StopOrder:

@@ -17,7 +17,8 @@ def stop(robot: Positional[str] = "", run: Path = Path("runs/demo"), all: bool =
     A motion under way ends, the arm holds still where it is, the agent delivers what it has and
     ends. Waits up to five seconds for the robot's own word. A robot that is not connected stops
     when it connects, whenever that is. Whoever has looked at it runs 'robot-agent resume' on the
-    robot. Exit status: 0 all have stopped, 3 one has not said so, 1 nobody was reached.
+    robot. Exit status: 0 all have stopped, 3 one has not said so or there is none, 1 nobody was
+    reached.
 
     All gateways are told. One that is away hears of it from the others seconds after it is back; a
     robot that connects there sooner goes on until then.
@@ -37,9 +38,14 @@ def stop(robot: Positional[str] = "", run: Path = Path("runs/demo"), all: bool =
     if bool(robot) == all:
         raise ConfigurationError("fleet stop: name one robot, or say --all")
     outcome = StopOrder(*operator_connection(RunFolder.existing(run)), robot_id=robot).give()
+    if not outcome.robots:
+        say(f"nobody was stopped: no robot is enrolled at the learner of {run}; is --run right?")
     for state in outcome.robots:
-        if state.confirmed_at_ns:
+        if state.confirmed_at_ns > state.ordered_at_ns:
             say(f"{state.robot_id} has stopped")
+        elif state.confirmed_at_ns:
+            say(f"{state.robot_id} has stopped, by an earlier order")
+            say("  if it is off, this one waits for it: it stops again when it is started")
         else:
             why = state.trouble or "it has not said so yet"
             say(f"{state.robot_id} may not have stopped: {why}")
