@@ -6,7 +6,6 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 from learner.monitoring.attempt_facts import AttemptFacts
 from learner.monitoring.drift_detector import DriftDetector, Round, log_odds_of
 from learner.monitoring.drift_file import read_drift, write_drift
+from learner.monitoring.drift_queue import DriftAttempt, DriftQueue
 from learner.monitoring.fleet_level import Floats
 from protocol.episode import Label, Mode
 from protocol.messages import Drift, RobotStatus
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 FALSE_ALARMS = 0.025
 """Share of robots that each of the two tests may alarm without drift within 10,000 attempts."""
 MOST_WAITING = 50_000
-"""Attempts that wait for being looked at; what comes beyond is left out."""
+"""Attempts that wait for being looked at; beyond, those of whoever makes most are left out."""
 USUAL_PREDICTION = 0.8
 """Calibration is told by what robots achieve where they predicted this."""
 _USUAL_OFFSET = float(log_odds_of(np.array(USUAL_PREDICTION)))
@@ -35,14 +35,6 @@ _BUDGET_S = 0.03
 """Of each period, so that a flood of attempts takes nothing from receiving them."""
 _SAVED_EVERY_S = 60.0
 _MODES = {mode: index for index, mode in enumerate(Mode)}
-
-
-class _Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    robot_id: str
-    mode: int
-    release: int
-    predicted: float | None
-    succeeded: bool
 
 
 class DriftEvidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -80,12 +72,7 @@ class DriftWatch:
         }
         names = [] if file is None else read_drift(file, self._tests)
         self._rows = {name: row for row, name in enumerate(names)}
-        self._noted: deque[_Attempt] = deque()
-        self._waiting: dict[str, deque[_Attempt]] = {}
-        """By robot, oldest first; robots of which none waits are not in it."""
-        self._sorted = 0
-        """How many are in there."""
-        self._left_out = 0
+        self._queue = DriftQueue(MOST_WAITING)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
@@ -105,11 +92,8 @@ class DriftWatch:
         for robot_id, facts in attempts:
             if facts.label is Label.ABORTED:
                 continue
-            if len(self._noted) >= MOST_WAITING:
-                self._left_out += 1
-                continue
-            self._noted.append(
-                _Attempt(
+            self._queue.put(
+                DriftAttempt(
                     robot_id=robot_id,
                     mode=_MODES[facts.mode],
                     release=facts.release_version,
@@ -122,12 +106,9 @@ class DriftWatch:
         """Look at what was noted, one attempt of every robot at a time, while there is time."""
         deadline_s = time.monotonic() + budget_s
         while time.monotonic() < deadline_s:
-            self._sort()
-            if not self._waiting:
+            attempts = self._queue.take()
+            if not attempts:
                 return
-            attempts = [waiting.popleft() for waiting in self._waiting.values()]
-            self._sorted -= len(attempts)
-            self._waiting = {name: left for name, left in self._waiting.items() if left}
             with self._lock:
                 self._observe(attempts)
 
@@ -201,9 +182,15 @@ class DriftWatch:
 
     def _keep(self) -> None:
         """Write down what is known, and say what was left out."""
-        if self._left_out:
-            logger.warning("drift: %d attempts came too fast to be looked at", self._left_out)
-            self._left_out = 0
+        if left_out := self._queue.take_left_out():
+            robot_id, most = left_out.most_common(1)[0]
+            logger.warning(
+                "drift: %d attempts came too fast to be looked at, of %d robots; %d of %s",
+                left_out.total(),
+                len(left_out),
+                most,
+                robot_id,
+            )
         if self._file is None:
             return
         try:
@@ -211,14 +198,7 @@ class DriftWatch:
         except OSError as error:
             logger.warning("drift: what is known cannot be kept in %s: %s", self._file, error)
 
-    def _sort(self) -> None:
-        """Give every robot what was noted of it, up to as much as may wait."""
-        while self._noted and self._sorted < MOST_WAITING:
-            attempt = self._noted.popleft()
-            self._waiting.setdefault(attempt.robot_id, deque()).append(attempt)
-            self._sorted += 1
-
-    def _observe(self, attempts: list[_Attempt]) -> None:
+    def _observe(self, attempts: list[DriftAttempt]) -> None:
         fresh = [one.robot_id for one in attempts if one.robot_id not in self._rows]
         self._rows |= {name: len(self._rows) + index for index, name in enumerate(fresh)}
         if fresh:
@@ -230,7 +210,7 @@ class DriftWatch:
             predicted = np.array([one.predicted for one in decided], np.float64)
             self._test(_CALIBRATION, decided, log_odds_of(predicted))
 
-    def _test(self, part: str, attempts: list[_Attempt], offsets: Floats) -> None:
+    def _test(self, part: str, attempts: list[DriftAttempt], offsets: Floats) -> None:
         test = self._tests[part]
         before, newest = test.alarms(), None
         if self._newest_release is not None:

@@ -116,6 +116,26 @@ def test_a_flood_is_left_out_and_takes_no_memory(monkeypatch: pytest.MonkeyPatch
     assert found.attempts == 10
 
 
+def test_a_robot_that_floods_the_watch_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(drift_watch, "MOST_WAITING", 100)
+    watch = DriftWatch()
+    watch.note([("flood", facts(success=True))] * 500)
+    note(watch, {"a": 0.9, "b": 0.6}, 25)
+    watch.note([("flood", facts(success=True))] * 500)
+    watch.look()
+    found = {name: watch.success(name) for name in ("a", "b", "flood")}
+    assert {name: drift and drift.attempts for name, drift in found.items()} == {
+        "a": 25,
+        "b": 25,
+        "flood": 100,
+    }
+    watch.start()
+    watch.stop()
+    assert "900 attempts came too fast to be looked at, of 1 robots; 900 of flood" in caplog.text
+
+
 def test_a_look_without_time_leaves_attempts_for_the_next_one():
     watch = DriftWatch()
     note(watch, {"a": 0.9}, 5)
