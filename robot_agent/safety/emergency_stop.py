@@ -1,7 +1,8 @@
 """The emergency stop: by a file, a key, a signal or the learner; a motion under way ends at once.
 
-A thread of its own looks for all of them, so that neither a motion nor a decision delays it. What
-fails of a stop is tried again by the same thread, until the agent ends.
+A thread of its own heeds key and signal, so that neither a motion nor a decision delays them, and
+tries again what fails of a stop, until the agent ends. Files are another thread's: no stop waits
+for a disk.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from protocol.errors import ConfigurationError, SafetyFault
+from protocol.errors import SafetyFault
 from robot_agent.robots.base import Robot
+from robot_agent.safety.latch_watch import LatchWatch
 from robot_agent.safety.stop_key import ENTER_KEYS, STOP_KEYS, StopKey
 from robot_agent.safety.stop_latch import Stop, StopLatch
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.04
-"""How often files are looked for, and a stop that failed is tried again; the others wake it."""
+TRY_EVERY_S = 0.04
+"""How often a stop that failed is tried again, and a terminal that is lost is noticed."""
 KEPT_WITHIN_S = 1.0
 """A disk is waited for so long, and no longer, before a robot is left to its guard."""
 STOP_SIGNAL = signal.SIGUSR1
@@ -40,6 +42,7 @@ class EmergencyStop:
         """
         self._name = name
         self._latch = latch
+        self._latch_watch = LatchWatch(name, latch, self._pull)
         self._robot: Robot | None = None
         self.entered = threading.Event()
         """Set when Enter is pressed in the terminal, and when the robot is stopped: for whoever
@@ -47,12 +50,11 @@ class EmergencyStop:
         self._wakes = [self.entered]
         self._lock = threading.Lock()
         self._acting = threading.Lock()
-        """Held by whoever stops the robot or writes the latch, which may take seconds."""
+        """Held by whoever stops the robot, which may take seconds."""
         self._pulled: Stop | None = None
         self._is_halted = True
         """Also without a robot: what is not open was not moved."""
-        self._kept = threading.Event()
-        self._complaints: set[str] = set()
+        self._has_complained = False
         self._key = StopKey()
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._heeds_signal = False
@@ -68,6 +70,7 @@ class EmergencyStop:
         self._latch.check(self._name)
         if self._key.open():
             logger.info("%s: space stops the robot", self._name)
+        self._latch_watch.start()
         self._thread.start()
 
     @property
@@ -105,7 +108,7 @@ class EmergencyStop:
             self._is_halted = False
             was_pulled = self._pulled is not None
         if was_pulled:
-            self._kept.wait(KEPT_WITHIN_S)
+            self.await_kept()
 
     def wakes(self, event: threading.Event) -> None:
         """Set ``event`` when it is pulled, so that nobody waits for long."""
@@ -138,7 +141,11 @@ class EmergencyStop:
     @property
     def is_kept(self) -> bool:
         """Whether the stop is on disk: only a person lets the robot start again."""
-        return self._kept.is_set()
+        return self._latch_watch.is_kept
+
+    def await_kept(self) -> bool:
+        """Give the disk a moment to keep the stop; return whether it did."""
+        return self._latch_watch.await_kept(KEPT_WITHIN_S)
 
     def check(self, cause: Exception | None = None) -> None:
         """Raise SafetyFault if the robot was stopped; ``cause`` is what that led to."""
@@ -164,6 +171,7 @@ class EmergencyStop:
         os.write(self._waker, b"\0")
         if self._thread.ident is not None:
             self._thread.join()
+        self._latch_watch.close()
         self._key.close()
         if self._heeds_signal:
             # The signal itself stays harmless: the robot is in its safe state already.
@@ -178,9 +186,8 @@ class EmergencyStop:
             # Without this thread nobody could stop the robot any more.
             logger.exception("%s: its emergency stop fails", self._name)
             self.pull(f"because its emergency stop failed: {error!r}")
-        while not self._closing.wait(LOOK_EVERY_S):
+        while not self._closing.wait(TRY_EVERY_S):
             self._halt()
-            self._keep()
 
     def _look(self) -> None:
         """Return when it was pulled, or is closed."""
@@ -189,16 +196,13 @@ class EmergencyStop:
         while not self._closing.is_set() and self._pulled is None:
             if self._key.is_open:
                 poller.register(self._key, self._key.awaited)
-            ready = {descriptor for descriptor, _ in poller.poll(1000 * LOOK_EVERY_S)}
+            ready = {descriptor for descriptor, _ in poller.poll(1000 * TRY_EVERY_S)}
             if self._woken in ready and STOP_SIGNAL in os.read(self._woken, 256):
                 self.pull("by the signal SIGUSR1")
             if self._key.fileno() in ready:
                 self._heed(self._key.typed())
                 if not self._key.is_open:
                     poller.unregister(self._key)
-            stop = self._latch.read()
-            if stop is not None:
-                self._pull(stop)
 
     def _heed(self, typed: bytes) -> None:
         if any(key in STOP_KEYS for key in typed):
@@ -216,7 +220,7 @@ class EmergencyStop:
         logger.critical("%s: stopped %s", self._name, stop)
         for event in events:
             event.set()
-        self._keep()
+        self._latch_watch.keep(stop)
 
     def _halt(self) -> None:
         """Stop the robot unless it holds still already."""
@@ -227,27 +231,11 @@ class EmergencyStop:
             try:
                 robot.stop()
             except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is tried again
-                self._complain("the robot cannot be stopped", error)
+                if not self._has_complained:
+                    self._has_complained = True
+                    logger.critical(
+                        "%s: the robot cannot be stopped, it is tried again: %s", self._name, error
+                    )
                 return
             with self._lock:
                 self._is_halted = self._is_halted or self._robot is robot
-
-    def _keep(self) -> None:
-        """Have the stop on disk; one that is there already, such as the guard's, stays."""
-        with self._acting:
-            stop = self._pulled
-            if stop is None or self._kept.is_set():
-                return
-            try:
-                if not self._latch.is_kept:
-                    self._latch.set(stop)
-            except ConfigurationError as error:
-                self._complain("the stop is not kept on disk", error)
-                return
-            self._kept.set()
-
-    def _complain(self, what: str, error: Exception) -> None:
-        """Say it once, however often it is tried."""
-        if what not in self._complaints:
-            self._complaints.add(what)
-            logger.critical("%s: %s, it is tried again: %s", self._name, what, error)

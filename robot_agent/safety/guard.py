@@ -15,7 +15,7 @@ import select
 import signal
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,10 @@ HOLD_WITHIN_S = 60.0
 """How long the port is tried, for a cable that is plugged in again."""
 _TRY_AGAIN_S = 0.1
 HELD = "the arm holds still"
+_IGNORED = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM),
+)
 _BEATS, _ANSWER = 0, 1
 
 
@@ -61,7 +65,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def main() -> None:
     """Guard one agent until it has brought its robot to its safe state, or is gone."""
     # Whoever stops the agent, or all processes of its service, must not stop its guard first.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     charge = msgspec.json.decode(sys.stdin.buffer.readline(), type=Charge)
@@ -134,11 +138,11 @@ def end(agent: int) -> None:
 def hold(charge: Charge, driver: type[GuardedRobot], why: str) -> None:
     """Hold the arm still, with patience for its port, and keep the robot stopped meanwhile."""
     give_up_s = time.monotonic() + HOLD_WITHIN_S
-    stopped_before = StopLatch(Path(charge.state_folder)).read()
     noted = ""
     # The robot is stopped from now on, whatever a try takes: an agent that is started meanwhile
     # must not use it. And no arm waits for a disk.
     with ThreadPoolExecutor(max_workers=1) as disk:
+        stopped_before = disk.submit(StopLatch(Path(charge.state_folder)).read)
 
         def note(done: str) -> None:
             words = f"by its guard, because {why}; {done}"
@@ -164,8 +168,9 @@ def _try_to_hold(charge: Charge, driver: type[GuardedRobot]) -> str:
     return HELD
 
 
-def _note(charge: Charge, before: Stop | None, why: str) -> None:
+def _note(charge: Charge, stopped_before: Future[Stop | None], why: str) -> None:
     """Set the latch; who stopped the robot before is not forgotten."""
+    before = stopped_before.result()
     stop = Stop.now(why) if before is None else Stop(why=f"{before.why}; {why}", at_ns=before.at_ns)
     logger.critical("%s: stopped %s", charge.name, stop)
     try:

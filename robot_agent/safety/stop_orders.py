@@ -43,7 +43,7 @@ class StopOrders:
             return StopConfirmation(order_id=stop.order_id, resumed=True)
         self._emergency.pull(f"by {stop.by}, over the learner")
         # From then on a person lifts the stop, also of an arm that never took it from its agent.
-        if self._emergency.is_kept and not is_known:
+        if self._emergency.await_kept() and not is_known:
             self._note(stop.order_id)
         return StopConfirmation(order_id=stop.order_id) if self._emergency.is_held else None
 
