@@ -137,6 +137,8 @@ place_robot() {
     say "robot $robot in /etc/graspfleet/$robot"
     mkdir -p "$folder"
     chmod 0755 "$DESTDIR/etc/graspfleet" "$folder"
+    # A notice of an earlier bundle is of keys that this one's learner does not have.
+    rm -f "$folder"/*.notice
     for file in "$bundle"/*.public "$bundle"/*.notice; do
         [ ! -f "$file" ] || install -m 0644 "$file" "$folder/"
     done

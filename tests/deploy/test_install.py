@@ -93,6 +93,20 @@ def test_run_again_it_keeps_what_a_person_changed(tmp_path: Path, bundle: Path, 
     assert snapshot(tmp_path / "root") == before
 
 
+def test_a_notice_of_an_earlier_bundle_is_gone_and_that_of_the_new_one_is_there(
+    tmp_path: Path, bundle: Path, interpreter: Path
+):
+    arguments = ("--robot", "arm-1", "--bundle", str(bundle))
+    place = tmp_path / "root/etc/graspfleet/arm-1"
+    notice = bundle / "server-next.notice"
+    notice.write_text("of keys that were changed")
+    install(tmp_path, interpreter, *arguments)
+    assert (place / notice.name).read_text() == "of keys that were changed"
+    notice.unlink()
+    install(tmp_path, interpreter, *arguments)
+    assert not (place / notice.name).exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
