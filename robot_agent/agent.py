@@ -97,8 +97,7 @@ class Agent:
         """Robot, camera and all else are there."""
         self._metrics: AgentMetrics | None = None
         self._outbox = Outbox(config.state_folder, config.outbox)
-        # An agent that starts again makes other attempts, and the same ones if all is repeated.
-        self._rng = np.random.default_rng([config.seed, self._outbox.counts().written])
+        self._rng = own_draws(config, self._outbox.counts().written)
         # Closed in the opposite order: the robot is safe before the outbox is drained.
         with ClosingStack() as parts:
             parts.closes("outbox", self._outbox.close)
@@ -154,7 +153,9 @@ class Agent:
                 # Loaded only where it is asked for.
                 from robot_agent.metrics import AgentMetrics
 
-                self._metrics = AgentMetrics(config, self.heartbeat, lambda: self._uplink.stats)
+                self._metrics = AgentMetrics(
+                    config, self.heartbeat, lambda: self._uplink.stats, bare_robot
+                )
                 parts.closes("metrics", self._metrics.close)
             self._is_open = True
             self._parts = parts.pop_all()
@@ -346,6 +347,14 @@ class Agent:
                 self._policy.trouble,
             ]
         return [text[:512] for text in found if text]
+
+
+def own_draws(config: AgentConfig, written: int) -> np.random.Generator:
+    """Return what a robot explores by: other draws than any other robot of the fleet has.
+
+    An agent that starts again makes other attempts, and the same ones if all is repeated.
+    """
+    return np.random.default_rng([config.seed, written, *config.name.encode()])
 
 
 def _doubt(calibration: Calibration) -> str:

@@ -7,6 +7,7 @@ import math
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from protocol.codec import read_episode_summary
 from protocol.configuration import load_toml
 from protocol.episode import Label
 from protocol.errors import RobotError
-from robot_agent.agent import closed_zero_m
+from robot_agent.agent import closed_zero_m, own_draws
 from robot_agent.calibrating.calibration import description_digest
 from robot_agent.calibrating.own_motion import load_or_find
 from robot_agent.config import AgentConfig, OutboxConfig
@@ -181,3 +182,15 @@ def test_a_gripper_that_closes_on_something_is_not_zeroed(tmp_path: Path, readin
     robot.close_gripper = lambda: reading_m
     with pytest.raises(RobotError, match="is something between the fingers"):
         closed_zero_m(robot)
+
+
+def test_no_two_robots_explore_alike_though_all_have_the_seed_that_is_the_default(tmp_path: Path):
+    config = load_toml(write_toml(tmp_path, make_table(tmp_path)), AgentConfig)
+    names = [config.name, "robot-2", "robot-10"]
+    draws = [
+        own_draws(replace(config, name=name), written).random()
+        for name in names
+        for written in (0, 1)
+    ]
+    assert len(set(draws)) == len(draws)
+    assert own_draws(config, 0).random() == draws[0]
