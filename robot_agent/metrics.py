@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from ipaddress import ip_address
 
 from prometheus_client import (
@@ -24,6 +25,7 @@ from protocol.messages import Heartbeat
 from protocol.recent_value import RecentValue
 from robot_agent.config import AgentConfig
 from robot_agent.delivery.uplink import UplinkStats
+from robot_agent.robots.base import Robot, WiredRobot
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class AgentMetrics:
         config: AgentConfig,
         heartbeat: Callable[[], Heartbeat],
         uplink: Callable[[], UplinkStats],
+        robot: Robot,
     ) -> None:
         """Begin to serve.
 
@@ -50,11 +53,12 @@ class AgentMetrics:
             config: of the agent.
             heartbeat: says how the robot is; called at most once a second.
             uplink: says what was delivered; called at most once a second.
+            robot: whose wire is told of, if it counts what happens there.
 
         Raises:
             ConfigurationError: the port is in use, or the address is not this machine's.
         """
-        robot, self._task = config.name, config.task
+        name, self._task = config.name, config.task
         registry = CollectorRegistry()
         self._attempts = Counter(
             _PREFIX + "attempts",
@@ -75,17 +79,19 @@ class AgentMetrics:
             ("robot",),
             buckets=_DECISION_S,
             registry=registry,
-        ).labels(robot)
+        ).labels(name)
         self._disagreements = Counter(
             _PREFIX + "label_disagreements",
             "Attempts whose gripper reading and drop test contradict each other.",
             ("robot",),
             registry=registry,
-        ).labels(robot)
+        ).labels(name)
         for label in Label:
-            self._attempts.labels(robot, label.value, self._task)
-        registry.register(_Present(robot, heartbeat, uplink))
-        self._robot = robot
+            self._attempts.labels(name, label.value, self._task)
+        if isinstance(robot, WiredRobot):
+            registry.register(_Wire(name, robot))
+        registry.register(_Present(name, heartbeat, uplink))
+        self._robot = name
         host = config.metrics.bind.rpartition(":")[0]
         self._text = RecentValue(lambda: generate_latest(registry), KEPT_S)
         self._server = HttpServer(config.metrics.bind, {"/metrics": self._page})
@@ -179,6 +185,27 @@ class _Present(Collector):
                 yield gauge
         for name, text, count in counters:
             counter = CounterMetricFamily(_PREFIX + name, text, labels=("robot",))
+            counter.add_metric((self._robot,), count)
+            yield counter
+
+
+class _Wire(Collector):
+    """What happened on the robot's wire."""
+
+    def __init__(self, robot: str, wired: WiredRobot) -> None:
+        self._robot = robot
+        self._wired = wired
+
+    def describe(self) -> Iterator[Metric]:
+        """Promise nothing, as the other one does."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one counter for each thing that is counted."""
+        for name, count in asdict(self._wired.bus_counters()).items():
+            counter = CounterMetricFamily(
+                f"{_PREFIX}bus_{name}", "On the wire of arm or controller.", labels=("robot",)
+            )
             counter.add_metric((self._robot,), count)
             yield counter
 

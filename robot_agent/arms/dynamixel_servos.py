@@ -16,6 +16,7 @@ from robot_agent.arms.servo_identity import ServoIdentity
 from robot_agent.serial_bus import dynamixel_registers as registers
 from robot_agent.serial_bus.dynamixel import DynamixelBus
 from robot_agent.serial_bus.dynamixel_registers import DynamixelRegister, HardwareError
+from robot_agent.serial_bus.port import BusCounters
 from robot_agent.serial_bus.register_span import RegisterSpan, SpanReadings
 
 RAD_PER_COUNT = 2 * math.pi / registers.COUNTS_PER_TURN
@@ -66,6 +67,11 @@ class DynamixelServos:
         self._ids = list(servo_ids)
         self._motors: list[_Motor] = []
         self._is_held = False
+
+    @property
+    def counters(self) -> BusCounters:
+        """What happened on the bus so far."""
+        return self._bus.counters
 
     def check_models(self) -> None:
         """See that every motor is there and of the X series.

@@ -16,6 +16,7 @@ from robot_agent.arms.servo_identity import ServoIdentity
 from robot_agent.serial_bus import feetech_registers as registers
 from robot_agent.serial_bus.feetech import FeetechBus, FeetechError
 from robot_agent.serial_bus.feetech_registers import FeetechRegister
+from robot_agent.serial_bus.port import BusCounters
 from robot_agent.serial_bus.register_span import RegisterSpan, SpanReadings
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,11 @@ class FeetechServos:
         self._bus = bus
         self._ids = list(servo_ids)
         self._is_held = False
+
+    @property
+    def counters(self) -> BusCounters:
+        """What happened on the bus so far."""
+        return self._bus.counters
 
     def check_models(self) -> None:
         """See that every motor is there and is what it should be.

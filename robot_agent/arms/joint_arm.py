@@ -21,7 +21,7 @@ from robot_agent.arms.arm_motions import ArmMotions
 from robot_agent.arms.clock import Clock
 from robot_agent.arms.holding import hold_still
 from robot_agent.arms.motion_gate import MotionGate
-from robot_agent.arms.servo_checks import check_servos
+from robot_agent.arms.servo_checks import check_bus, check_servos
 from robot_agent.arms.servo_group import GripperMotor, ServoGroup
 from robot_agent.arms.servo_watch import ServoWatch
 from robot_agent.arms.still_fingers import await_still_fingers
@@ -35,6 +35,7 @@ from robot_agent.robots.base import (
 )
 from robot_agent.robots.check_result import CheckResult
 from robot_agent.serial_bus.named_errors import named_errors
+from robot_agent.serial_bus.port import BusCounters
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,8 @@ CLOSING_SLOWDOWN = 2.0
 
 
 class JointArm:
-    """Satisfies Robot, ReachLimitedRobot, TurningRobot, ThermometerRobot and SelfCheckingRobot, but
-    for ``open`` and ``hold``, which a driver adds.
+    """Satisfies Robot, ReachLimitedRobot, TurningRobot, ThermometerRobot, WiredRobot and
+    SelfCheckingRobot, but for ``open`` and ``hold``, which a driver adds.
 
     Motions from one thread; ``stop`` from any.
     """
@@ -177,9 +178,14 @@ class JointArm:
                 celsius = max(celsius, self._gripper.temperature_c())
             return celsius
 
+    def bus_counters(self) -> BusCounters:
+        """Return what happened on the motors' bus since the arm was opened."""
+        return self._servos.counters
+
     def checks(self) -> Iterator[CheckResult]:
         """Say what every motor measures of itself; nothing moves."""
         yield from check_servos(self._servos, self._watch)
+        yield check_bus(self._servos)
         if isinstance(self._gripper, SelfCheckingRobot):
             yield from self._gripper.checks()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from protocol.errors import ConfigurationError, RobotError
 from robot_agent.arms.servo_group import ServoGroup, ServoReadings
@@ -11,6 +12,10 @@ from robot_agent.robots.check_result import CheckResult, fail, ok, warn
 
 WARM_SHARE = 0.85
 """Of the temperature at which the arm is stopped."""
+PROBES = 40
+"""The motors are asked so often to learn how their bus is."""
+MOST_DAMAGED = 0.02
+"""Of the requests; a bus that is well damages hardly any."""
 
 
 def check_servos(servos: ServoGroup, watch: ServoWatch) -> Iterator[CheckResult]:
@@ -25,6 +30,28 @@ def check_servos(servos: ServoGroup, watch: ServoWatch) -> Iterator[CheckResult]
         return
     for index, motor in enumerate(watch.motors):
         yield _check(f"servo {motor}", readings, index, watch)
+
+
+def check_bus(servos: ServoGroup) -> CheckResult:
+    """Ask the motors many times; say how many answers came damaged or had to be asked for again."""
+    subject, before = "servo bus", replace(servos.counters)
+    try:
+        for _ in range(PROBES):
+            servos.read()
+    except (RobotError, ConfigurationError) as error:
+        return fail(subject, str(error), "see to cables and supply, then check again")
+    now = servos.counters
+    asked = now.transactions - before.transactions
+    damaged = now.checksum_errors - before.checksum_errors
+    finding = f"{damaged} damaged answers and {now.retries - before.retries} tries again in {asked}"
+    if damaged > MOST_DAMAGED * asked:
+        return warn(
+            subject,
+            f"{finding}, more than {MOST_DAMAGED:.0%} damaged",
+            "press every plug of the bus in, keep it away from the supply's wires, and replace the "
+            "cable that is worst when it is moved",
+        )
+    return ok(subject, finding)
 
 
 def _check(subject: str, readings: ServoReadings, index: int, watch: ServoWatch) -> CheckResult:

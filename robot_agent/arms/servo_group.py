@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from robot_agent.arms.clock import Clock
 from robot_agent.robots.base import GripperModel, RobotSite
+from robot_agent.serial_bus.port import BusCounters
 
 
 class ServoFault(StrEnum):
@@ -56,6 +57,11 @@ class ServoGroup(Protocol):
     Everything may raise RobotError: a motor does not answer, or the cable is out. What failed may
     be tried again. One transaction takes at most a few hundredths of a second, tries included.
     """
+
+    @property
+    def counters(self) -> BusCounters:
+        """What happened on the motors' bus so far; other groups on it count too."""
+        ...
 
     def check_models(self) -> None:
         """See that every motor is there and is what it should be.

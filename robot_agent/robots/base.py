@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from protocol.episode import GripperPose, ReferenceOutcome
 from robot_agent.config import SafetyConfig
 from robot_agent.robots.check_result import CheckResult
+
+if TYPE_CHECKING:
+    # A robot without a wire needs no serial ports.
+    from robot_agent.serial_bus.port import BusCounters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,6 +198,15 @@ class ThermometerRobot(Protocol):
         Raises:
             RobotError: it does not answer.
         """
+        ...
+
+
+@runtime_checkable
+class WiredRobot(Protocol):
+    """A robot that counts what happens on its wire: a plug that works loose shows there first."""
+
+    def bus_counters(self) -> BusCounters:
+        """Return the counters as they are now. Any thread may call this; it asks nobody."""
         ...
 
 

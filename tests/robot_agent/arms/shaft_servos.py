@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from protocol.errors import RobotError
 from robot_agent.arms.servo_group import ServoFault, ServoReadings
+from robot_agent.serial_bus.port import BusCounters
 from tests.emulators.servo_mechanics import Drive, FreeShafts, Shaft
 
 STEP_S = 0.005
@@ -54,6 +55,7 @@ class ShaftServos:
         self.is_silent = False
         self.commands: list[NDArray[np.float64]] = []
         self.limit_share = 0.0
+        self.counters = BusCounters()
         self.sag_rad = np.zeros(len(ids))
         """By which gravity keeps a motor below its goal."""
         self._clock = clock

@@ -12,6 +12,7 @@ import pytest
 
 from robot_agent.arms.joint_calibration import FILE as JOINT_CALIBRATION
 from robot_agent.arms.joint_calibration import JointCalibration
+from robot_agent.arms.servo_checks import check_bus
 from robot_agent.checks.arm import check_gripper, check_parts, check_pose, check_reach
 from robot_agent.checks.calibration import check_calibration
 from robot_agent.checks.doctor import examine
@@ -46,6 +47,17 @@ def test_every_servo_says_how_it_is_and_none_moves(arm: EmulatedArm, config: Age
     assert all(one.verdict == Verdict.OK for one in results), results
     assert {"servo shoulder_pan", "servo gripper", "pose"} <= {one.subject for one in results}
     assert arm.positions_rad == before
+
+
+def test_a_bus_that_damages_answers_is_told(arm: EmulatedArm, config: AgentConfig):
+    robot: SO101 = arm.open()
+    arm.port.faults.garbled = 2
+    loose = check_bus(robot.servos)
+    (well,) = [one for one in check_parts(robot, config) if one.subject == "servo bus"]
+    robot.close()
+    assert loose.verdict == Verdict.WARN
+    assert "2 damaged answers" in loose.finding
+    assert well.verdict == Verdict.OK
 
 
 def test_the_workspace_that_an_so101_is_installed_with_can_be_had(
