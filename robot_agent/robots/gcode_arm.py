@@ -235,6 +235,8 @@ class GcodeArm:
             logger.warning("%s: not parked: %s", self._site.name, error)
 
     def _motion(self) -> AbstractContextManager[None]:
+        if self._ready_life != self._controller.life:
+            self._gate.is_ready = False  # who asked for the firmware has met a new life
         return self._gate.motion(self._site.beat, self._make_ready)
 
     def _make_ready(self) -> None:

@@ -102,7 +102,8 @@ DIALECTS: dict[Firmware, GcodeDialect] = {
         banner=re.compile(rb"start\s*$"),
         identify="M115",
         major=None,
-        prepare=("M17", "G21", "G90"),
+        # Left to itself it lets go after two minutes without a motion, and keeps its wrong zero.
+        prepare=("M17", "M84 S0", "G21", "G90"),
         home="G28",
         acceleration="M204 P{mm_s2:.0f} T{mm_s2:.0f}",
         position="M114",

@@ -155,7 +155,7 @@ class EmulatedGcodeController:
             self.origin_mm, self.tip_mm = (0.0, 0.0, 0.0), [200.0, 0.0, 150.0]
             self.say("echo:busy: processing")
             return "ok"
-        if head in ("M17", "M204", "M410", "G21", "G90"):
+        if head in ("M17", "M84", "M204", "M410", "G21", "G90"):
             return self._setting(head, words, line)
         if head == "M400":
             self.say("echo:busy: processing")

@@ -146,6 +146,7 @@ def test_marlin_homes_and_is_asked_in_its_own_words(marlin: Bench):
         arm.stop()
         arm.move_to(ABOVE_BIN)
     assert marlin.controller.stops == 1
+    assert "M84 S0" in marlin.controller.commands, "or it lets go of an arm that waits"
     assert marlin.controller.commands.count("G28") == 1
 
 

@@ -131,6 +131,15 @@ def test_a_motion_of_a_uarm_after_an_error_between_motions_switches_the_motors_o
         assert each_uarm.controller.are_motors_on
 
 
+def test_a_restart_that_was_met_by_asking_for_the_firmware_homes_too(marlin: Bench):
+    with marlin.opened() as arm:
+        arm.move_to(ABOVE_BIN)
+        before = marlin.controller.true_tip_mm
+        _restart(marlin)
+        assert [found.verdict for found in arm.checks()] == ["ok", "ok"]
+        assert _move_again(arm, marlin) == pytest.approx(before, abs=0.01)
+
+
 def test_a_wrist_at_an_angle_that_nobody_knows_is_turned_before_it_is_told(marlin: Bench):
     marlin.controller.wrist_deg = 170.0
     with marlin.opened(safety={"max_joint_speed_rad_s": 4.0}) as arm:
