@@ -34,7 +34,8 @@ class Counted:
     """Training examples that were counted as experience, also those that have gone since."""
 
     through: dict[str, int] = field(default_factory=dict)
-    """Store id, hexadecimal -> the newest commit that was; under "" for any other store."""
+    """Store id, hexadecimal -> the newest commit that was; under "" for any other, as older
+    checkpoints have it."""
     examples: int = 0
     history_drawn: int = 0
     """Of all examples that steps have used: those from ``training.history``."""
@@ -99,8 +100,12 @@ class ReplayFeed:
             # Of the other stores older ones are still unread, and must count some day.
             read = [tail for tail in self._tails if tail.is_exhausted]
             examples = sum(self._uncounted_examples[tail] for tail in read)
+            through = self._counted.through | {tail.store_id: tail.taken for tail in read}
+            if len(read) == len(self._tails):
+                # Each store now has a number of its own; one that is added later has none yet.
+                through.pop("", None)
             return Counted(
-                through=self._counted.through | {tail.store_id: tail.taken for tail in read},
+                through=through,
                 examples=self._counted.examples + self._team.size * examples,
                 history_drawn=history_drawn,
             )
