@@ -1,9 +1,11 @@
-"""Decoded examples in memory, bounded: the oldest go first."""
+"""Decoded examples in memory, bounded: the oldest go first, and no robot crowds out others."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,13 +22,29 @@ _FACTS_BYTES = 112
 """What an example takes beside its picture, rounded up."""
 
 
+@dataclass(kw_only=True, slots=True)
+class _OfRobot:
+    """What is held of one robot, oldest first."""
+
+    attempts: deque[NDArray[np.int64]] = field(default_factory=deque)
+    """The rows of each: that of the bin without the hand, then one for each step."""
+    rows: int = 0
+    steps: tuple[PlaceDeque, PlaceDeque] = field(
+        default_factory=lambda: (PlaceDeque(), PlaceDeque())
+    )
+    """Rows of steps, of failures and of successes."""
+
+
 class ExampleSet:
     """Examples of one kind, for training or held out. Any thread may add or draw.
 
     A row holds one picture. An attempt takes a row for the bin without the hand and one for each
-    of its steps; they stand in the order of the attempts. An example's *place* counts rows from
-    the first attempt that came, downwards for older ones, so that it names the example for ever;
-    its row is the place modulo the number of rows.
+    of its steps. An example's *place* counts rows from the first attempt that came, downwards for
+    older ones, so that it names the example for ever; its row is used again when it has gone.
+
+    When the set is full, a robot that has an equal share of it makes room by its own oldest
+    attempt; for others, whoever has most does. However fast one robot delivers, the others keep
+    what they have, up to an equal share.
     """
 
     def __init__(
@@ -44,6 +62,7 @@ class ExampleSet:
         self._rows = rows = max_bytes // self._row_bytes
         self._most_repeats = most_repeats
         self._image = np.empty((rows, height_px, width_px, 3), np.uint8)
+        self._place = np.empty(rows, np.int64)
         self._first = np.empty(rows, np.int64)
         self._pose = np.empty((rows, 4), np.float32)
         self._action = np.empty((rows, 5), np.float32)
@@ -51,24 +70,28 @@ class ExampleSet:
         self._map = np.empty((rows, 3, 4), np.float32)
         self._success = np.empty(rows, np.float32)
         self._begin = self._end = 0
+        self._fresh = 0
+        """Rows that have been used: the first ones."""
+        self._free: list[int] = []
+        """Those of them that are free again."""
+        self._attempts = 0
         self._has_dropped = False
-        self._lengths: deque[int] = deque()
-        self._groups: dict[int, tuple[PlaceDeque, PlaceDeque]] = {}
+        self._robots: dict[str, _OfRobot] = {}
         self._balance: Balance | None = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return self._end - self._begin - len(self._lengths)
+        return self._used - self._attempts
 
     @property
     def attempts(self) -> int:
         """How many attempts the examples are of."""
-        return len(self._lengths)
+        return self._attempts
 
     @property
     def size_bytes(self) -> int:
         """What the examples take up."""
-        return (self._end - self._begin) * self._row_bytes
+        return self._used * self._row_bytes
 
     @property
     def limit_bytes(self) -> int:
@@ -83,7 +106,7 @@ class ExampleSet:
         return float(succeeded / (failed + succeeded)) if failed + succeeded else 0.5
 
     def add(self, episode: Episode, calibration: int) -> None:
-        """Add every step of a finished attempt as the newest; the oldest make room for it.
+        """Add every step of a finished attempt as its robot's newest; older ones make room for it.
 
         An attempt that would not fit alone is left out: ``replay_of`` sees to it that only sets
         for hardly anything held out are so small.
@@ -92,42 +115,42 @@ class ExampleSet:
         if needed > self._rows:
             return
         with self._lock:
-            while self._end - self._begin + needed > self._rows:
-                self._drop_oldest()
-            place, self._end = self._end, self._end + needed
-            self._lengths.append(needed)
-            self._write(place, episode, calibration)
-            group = self._group(episode, calibration)
-            for step_place in range(place + 1, place + needed):
-                group.append(step_place)
+            while self._rows - self._used < needed:
+                self._drop_oldest_of(self._giver(episode.robot_id))
+            self._end += needed
+            rows = self._write(self._end - needed, episode, calibration)
+            robot = self._robot(episode.robot_id, needed)
+            robot.attempts.append(rows)
+            for row in rows[1:]:
+                robot.steps[int(self._success[row])].append(row)
 
     def add_older(self, episode: Episode, calibration: int) -> bool:
         """Add every step of a finished attempt as the oldest; False if there is no room for it.
 
-        Nor is there any once the set was full: the places before it have named others.
+        Nor is there any once the set was full: what has gone may have been newer.
         """
         needed = len(episode.steps) + 1
         with self._lock:
-            if self._has_dropped or self._end - self._begin + needed > self._rows:
+            if self._has_dropped or self._rows - self._used < needed:
                 return False
             self._begin -= needed
-            self._lengths.appendleft(needed)
-            self._write(self._begin, episode, calibration)
-            group = self._group(episode, calibration)
-            for step_place in range(self._begin + needed - 1, self._begin, -1):
-                group.append_front(step_place)
+            rows = self._write(self._begin, episode, calibration)
+            robot = self._robot(episode.robot_id, needed)
+            robot.attempts.appendleft(rows)
+            for row in rows[:0:-1]:
+                robot.steps[int(self._success[row])].append_front(row)
         return True
 
-    def drop_older_than(self, attempts: int) -> None:
-        """Keep this many of the newest attempts."""
+    def drop_to(self, attempts: int) -> None:
+        """Keep this many attempts; the oldest go of the robots that have most."""
         with self._lock:
-            while len(self._lengths) > attempts:
-                self._drop_oldest()
+            while self._attempts > attempts:
+                self._drop_oldest_of(self._largest())
 
     def sample(self, count: int, rng: np.random.Generator) -> Batch:
         """Return ``count`` examples: half of each outcome, of every robot alike (see balance)."""
         with self._lock:
-            robots = list(self._groups)
+            robots = list(self._robots.values())
             if self._balance is None:
                 self._balance = balanced(self._counts(), self._most_repeats)
             balance = self._balance
@@ -135,78 +158,100 @@ class ExampleSet:
             sizes = [count // len(present)] * len(present)
             if left := count - sum(sizes):
                 sizes[rng.integers(len(sizes))] += left
-            pieces = []
+            rows, added = [], []
             for outcome, size in zip(present, sizes, strict=True):
                 drawn_R = rng.multinomial(size, balance.share_OR[outcome])
                 for robot in np.flatnonzero(drawn_R):
-                    group = self._groups[robots[robot]][outcome]
-                    pieces.append(group.at(rng.integers(len(group), size=drawn_R[robot])))
-            place_B = np.concatenate(pieces)
-            added_R = dict(zip(robots, balance.added_logit_R, strict=True))
-            robot_B = self._calibration[place_B % self._rows]
-            added_B = np.array([added_R[robot] for robot in robot_B.tolist()], np.float32)
-            return self._batch(place_B, added_B)
+                    steps = robots[robot].steps[outcome]
+                    rows.append(steps.at(rng.integers(len(steps), size=drawn_R[robot])))
+                added.append(balance.added_logit_R.repeat(drawn_R))
+            return self._batch(np.concatenate(rows), np.concatenate(added))
 
     def newest(self, limit: int) -> Batch:
-        """Return the newest examples, ``limit`` at most, as they came."""
+        """Return the newest examples of every robot in turn, ``limit`` at most, as they came."""
         with self._lock:
-            begin = self._end
-            found = 0
-            for length in reversed(self._lengths):
-                if found >= limit:
+            lately = sorted(
+                self._robots.values(),
+                key=lambda one: self._place[one.attempts[-1][0]],
+                reverse=True,
+            )
+            turns = itertools.zip_longest(*(reversed(one.attempts) for one in lately))
+            found, count = [np.empty(0, np.int64)], 0
+            for attempt in itertools.chain.from_iterable(turns):
+                if count >= limit:
                     break
-                begin -= length
-                found += length - 1
-            place_B = np.arange(begin, self._end)
-            is_step_B = self._first[place_B % self._rows] != place_B
-            place_B = place_B[is_step_B][-limit:] if limit else place_B[:0]
-            return self._batch(place_B, np.zeros(len(place_B), np.float32))
+                if attempt is not None:
+                    found.append(attempt[1:])
+                    count += len(attempt) - 1
+            row_B = np.concatenate(found)[:limit]
+            row_B = row_B[np.argsort(self._place[row_B])]
+            return self._batch(row_B, np.zeros(len(row_B), np.float32))
 
-    def _group(self, episode: Episode, calibration: int) -> PlaceDeque:
-        success = int(episode.outcome.label == Label.SUCCESS)
+    @property
+    def _used(self) -> int:
+        return self._fresh - len(self._free)
+
+    def _robot(self, robot_id: str, needed: int) -> _OfRobot:
+        """Return what is held of a robot, with an attempt more of so many rows."""
+        robot = self._robots.setdefault(robot_id, _OfRobot())
+        robot.rows += needed
+        self._attempts += 1
         self._balance = None
-        return self._groups.setdefault(calibration, (PlaceDeque(), PlaceDeque()))[success]
+        return robot
 
     def _counts(self) -> NDArray[np.int64]:
         """Return int64[2, R]: examples by outcome and robot."""
-        counts = [[len(group) for group in groups] for groups in self._groups.values()]
+        counts = [[len(steps) for steps in robot.steps] for robot in self._robots.values()]
         return np.array(counts, np.int64).reshape(-1, 2).T
 
-    def _write(self, place: int, episode: Episode, calibration: int) -> None:
-        rows = self._rows
+    def _take_rows(self, count: int) -> NDArray[np.int64]:
+        again = [self._free.pop() for _ in range(min(count, len(self._free)))]
+        fresh = count - len(again)
+        self._fresh += fresh
+        return np.array([*again, *range(self._fresh - fresh, self._fresh)], np.int64)
+
+    def _write(self, place: int, episode: Episode, calibration: int) -> NDArray[np.int64]:
+        """Write an attempt, of which the first picture gets this place; return its rows."""
+        rows = self._take_rows(len(episode.steps) + 1)
         final_pose = episode.final_pose
-        self._image[place % rows] = episode.first_image
-        self._first[place % rows] = place
-        self._calibration[place % rows] = calibration
-        self._map[place % rows] = episode.calibration
-        self._success[place % rows] = episode.outcome.label == Label.SUCCESS
-        for number, step in enumerate(episode.steps, start=1):
-            row = (place + number) % rows
+        self._place[rows] = np.arange(place, place + len(rows))
+        self._first[rows] = rows[0]
+        self._calibration[rows] = calibration
+        self._map[rows] = episode.calibration
+        self._success[rows] = episode.outcome.label == Label.SUCCESS
+        self._image[rows[0]] = episode.first_image
+        for row, step in zip(rows[1:], episode.steps, strict=True):
             pose = step.observation.pose
             self._image[row] = step.observation.image
-            self._first[row] = place
             self._pose[row] = pose.as_array()
             self._action[row] = Action.between(pose, final_pose).as_array()
-            self._calibration[row] = calibration
-            self._map[row] = episode.calibration
-            self._success[row] = self._success[place % rows]
+        return rows
 
-    def _drop_oldest(self) -> None:
-        row = self._begin % self._rows
-        length = self._lengths.popleft()
-        robot = int(self._calibration[row])
-        groups = self._groups[robot]
-        groups[int(self._success[row])].drop_front(length - 1)
-        if not any(map(len, groups)):
-            del self._groups[robot]
-        self._begin += length
+    def _giver(self, robot_id: str) -> str:
+        """Return whose oldest attempt makes room for one of this robot."""
+        own = self._robots.get(robot_id)
+        has_share = own is not None and own.rows * len(self._robots) >= self._used
+        return robot_id if has_share else self._largest()
+
+    def _largest(self) -> str:
+        return max(self._robots, key=lambda robot_id: self._robots[robot_id].rows)
+
+    def _drop_oldest_of(self, robot_id: str) -> None:
+        robot = self._robots[robot_id]
+        rows = robot.attempts.popleft()
+        robot.steps[int(self._success[rows[0]])].drop_front(len(rows) - 1)
+        robot.rows -= len(rows)
+        if not robot.attempts:
+            del self._robots[robot_id]
+        self._free.extend(rows.tolist())
+        self._attempts -= 1
         self._has_dropped = True
         self._balance = None
 
-    def _batch(self, place_B: NDArray[np.int64], added_B: NDArray[np.float32]) -> Batch:
-        row_B, first_B = place_B % self._rows, self._first[place_B % self._rows]
+    def _batch(self, row_B: NDArray[np.int64], added_B: NDArray[np.float32]) -> Batch:
+        first_B = self._first[row_B]
         return Batch(
-            first_image_BHWC=torch.from_numpy(self._image.take(first_B % self._rows, axis=0)),
+            first_image_BHWC=torch.from_numpy(self._image.take(first_B, axis=0)),
             image_BHWC=torch.from_numpy(self._image.take(row_B, axis=0)),
             pose_B4=torch.from_numpy(self._pose[row_B]),
             action_B5=torch.from_numpy(self._action[row_B]),
@@ -214,8 +259,8 @@ class ExampleSet:
             map_B34=torch.from_numpy(self._map[row_B]),
             success_B=torch.from_numpy(self._success[row_B]),
             added_logit_B=torch.from_numpy(added_B),
-            attempt_B=torch.from_numpy(first_B),
-            place_B=torch.from_numpy(place_B),
+            attempt_B=torch.from_numpy(self._place[first_B]),
+            place_B=torch.from_numpy(self._place[row_B]),
         )
 
 

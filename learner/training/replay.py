@@ -33,8 +33,8 @@ class Replay:
             height_px: of every picture.
             width_px: of every picture.
             held_out_fraction: of the attempts, and of ``max_bytes``.
-            max_bytes: what the examples may take up; the oldest go when it is reached.
-            max_attempts: older attempts than so many newest ones go; 0 keeps them.
+            max_bytes: what the examples may take up; when it is reached, some go (see ExampleSet).
+            max_attempts: how many attempts are kept; 0 for what there is room for.
             most_repeats: see ``balance.balanced``.
         """
 
@@ -72,8 +72,8 @@ class Replay:
         chosen.add(episode, calibration)
         if self._max_attempts:
             fraction = self._held_out_fraction
-            self.training.drop_older_than(round((1 - fraction) * self._max_attempts))
-            self.held_out.drop_older_than(round(fraction * self._max_attempts))
+            self.training.drop_to(round((1 - fraction) * self._max_attempts))
+            self.held_out.drop_to(round(fraction * self._max_attempts))
         return len(episode.steps) if chosen is self.training else 0
 
     def add_older(self, episode: Episode, calibration: int) -> int | None:

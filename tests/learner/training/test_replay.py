@@ -231,7 +231,8 @@ def test_no_attempt_older_than_is_wanted_is_kept():
 def test_a_robot_that_was_heard_rarely_is_drawn_as_often_as_the_others():
     examples = make_set(most_repeats=100.0)
     for number in range(200):
-        examples.add(marked(number, success=number % 2 == 0), 1 if number % 20 < 2 else 0)
+        robot = 1 if number % 20 < 2 else 0
+        examples.add(marked(number, robot=f"arm-{robot}", success=number % 2 == 0), robot)
     batch = examples.sample(4000, np.random.default_rng(0))
     share = float((batch.calibration_B == 1).float().mean())
     assert share == pytest.approx(0.5, abs=0.05)
@@ -240,10 +241,38 @@ def test_a_robot_that_was_heard_rarely_is_drawn_as_often_as_the_others():
 
 def test_a_robot_whose_attempts_have_all_gone_is_drawn_no_more():
     examples = set_of(pictures=30)
-    examples.add(marked(0), 7)
-    for number in range(1, 20):
-        examples.add(marked(number), 3)
+    examples.add(marked(0, steps=9, robot="gone"), 7)
+    for number in range(1, 12):
+        examples.add(marked(number, steps=1, robot=f"arm-{number}"), 3)
+    assert examples.attempts == 11
     assert set(examples.sample(100, np.random.default_rng(0)).calibration_B.tolist()) == {3}
+
+
+def test_a_robot_that_floods_takes_the_place_of_no_other_beyond_an_equal_share():
+    examples = set_of(pictures=60)
+    for number in range(10):
+        examples.add(marked(number, robot=f"arm-{number % 2}"), number % 2)
+    for number in range(10, 200):
+        examples.add(marked(number, robot="flood", success=False), 2)
+    held = examples.newest(1000).calibration_B
+    assert [int((held == robot).sum()) for robot in range(3)] == [10, 10, 20]
+    for number in range(200, 230):
+        examples.add(marked(number, robot="arm-0"), 0)
+    held = examples.newest(1000).calibration_B
+    assert [int((held == robot).sum()) for robot in range(3)] == [14, 10, 16]
+    assert examples.size_bytes <= examples.limit_bytes
+
+
+def test_a_release_is_judged_on_every_robots_newest_attempts_however_many_one_has():
+    examples = make_set()
+    for number in range(10):
+        examples.add(marked(number, robot=f"arm-{number % 2}"), number % 2)
+    for number in range(10, 100):
+        examples.add(marked(number, robot="flood"), 2)
+    batch = examples.newest(24)
+    assert [int((batch.calibration_B == robot).sum()) for robot in range(3)] == [8, 8, 8]
+    assert batch.place_B.tolist() == sorted(batch.place_B.tolist())
+    assert set(batch.first_image_BHWC[:, 0, 0, 0].tolist()) == {*range(2, 10), *range(96, 100)}
 
 
 def test_nothing_older_is_added_once_something_has_gone():
