@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
+
+import psutil
 
 INTERRUPTED_STATUS = 130
 
@@ -28,10 +31,15 @@ def _end_at_once() -> None:
     """End without unwinding: there is nothing yet, or nothing any more, that could be lost.
 
     An exception would be lost itself where it comes in the middle of an import. What Ray has
-    started by then ends with this process.
+    started by then would end with this process, but some of it only after ten seconds.
     """
     os.write(sys.stderr.fileno(), b"\nlearner: interrupted\n")
-    os._exit(INTERRUPTED_STATUS)
+    try:
+        for started in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                started.kill()
+    finally:
+        os._exit(INTERRUPTED_STATUS)
 
 
 if __name__ == "__main__":
