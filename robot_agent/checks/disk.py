@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -58,17 +59,21 @@ def _syncing(folder: Path) -> CheckResult:
     try:
         taken_s = _sync_times_s(folder)
     except OSError as error:
-        return fail(
-            subject,
-            f"{folder} cannot be written: {error.strerror}",
-            "give the folder to the user that the agent runs as; a card that the system has made "
-            "read-only is at its end: take another one",
-        )
+        return fail(subject, f"{folder} cannot be written: {error.strerror}", _remedy(error))
     median_s, longest_s = statistics.median(taken_s), max(taken_s)
     found = f"{median_s * 1e3:.1f} ms for {RECORD_BYTES // 1024} KiB, at most {longest_s * 1e3:.0f}"
     if median_s > SLOW_SYNC_S:
         return warn(subject, f"{found}; above {SLOW_SYNC_S * 1e3:.0f} ms", _ANOTHER_CARD)
     return ok(subject, found)
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "make room"
+    return (
+        "give the folder to the user that the agent runs as; a card that the system has made "
+        "read-only is at its end: take another one"
+    )
 
 
 def _sync_times_s(folder: Path) -> list[float]:

@@ -25,6 +25,7 @@ from robot_agent.checks.last_release import check_release
 from robot_agent.checks.serial_port import check_ports
 from robot_agent.config import AgentConfig, DriverConfig, OutboxConfig
 from robot_agent.robots.check_result import CheckResult, Verdict
+from tests.disks import fill_disk, small_disk
 from tests.releases import OTHER_KEY, make_release
 from tests.robot_agent.simulated_agent import make_config
 
@@ -110,6 +111,15 @@ def test_a_disk_with_room_is_well_and_nothing_is_left_on_it(config: AgentConfig,
 def test_an_outbox_that_may_grow_beyond_the_disk_is_a_failure(config: AgentConfig, tmp_path: Path):
     huge = dataclasses.replace(config, outbox=OutboxConfig(max_bytes=10**17))
     assert "outbox.max_bytes" in only(list(check_disk(huge, tmp_path)), Verdict.FAIL).finding
+
+
+def test_a_full_disk_is_to_be_given_room_and_not_to_another_user(tmp_path: Path):
+    with small_disk(tmp_path / "disk", megabytes=1) as disk:
+        fill_disk(disk / "logs")
+        config = dataclasses.replace(make_config(tmp_path), state_folder=disk)
+        results = {one.subject: one for one in check_disk(config, tmp_path / "sys")}
+    assert results["disk sync"].verdict == Verdict.FAIL
+    assert results["disk sync"].remedy == "make room"
 
 
 def kernel_of(folder: Path, disk: Path, **facts: str) -> Path:
