@@ -85,7 +85,8 @@ def find_episode(stores: Sequence[EpisodeStore], episode_id: str) -> tuple[Episo
         if one.episode_id.startswith(episode_id)
     }
     if len(found) != 1:
-        raise StoreError(f"{len(found)} episodes have an id that begins with {episode_id!r}")
+        hint = "; give more of it" if found else ""
+        raise StoreError(f"{len(found)} episodes have an id that begins with {episode_id!r}{hint}")
     ((store, number),) = found.values()
     stored = _numbered(store, number)
     return decode_episode(stored.record), stored.key.robot_id

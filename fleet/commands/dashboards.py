@@ -76,7 +76,7 @@ def draw(
         robot: which one the Robot dashboard shows; the one with the lowest success by default.
         folder: where the dashboards lie.
         out: the folder for dashboard_fleet.png and so on.
-        minutes: shown, up to ``until``.
+        minutes: shown, up to --until.
         until: UTC in seconds since 1970; 0 for now.
         window: success over 10m, 1h, 6h or 1d; the dashboards' own choice by default.
     """

@@ -9,7 +9,7 @@ import msgspec
 from tyro.conf import Positional
 from tyro.extras import SubcommandApp
 
-from fleet.commands.output import EXIT_ERROR, console, print_json, progress_bar
+from fleet.commands.output import EXIT_ERROR, console, print_json, progress_bar, say
 from protocol.errors import ConfigurationError, StoreError
 from protocol.refusal_log import printable
 
@@ -85,7 +85,7 @@ def show_episode(
         if name != "steps":
             screen.print(f"{name}: {printable(str(value))}", highlight=False, markup=False)
     screen.print(step_table(found, width=screen.width))
-    screen.print(f"film strip: {picture}", highlight=False)
+    say(f"film strip: {picture}")
     return 0
 
 

@@ -40,7 +40,7 @@ class ReleaseDesk:
         """Pin or unpin; return why it cannot be done, or ""."""
         robots = {member.name for member in self._registry.members() if member.role == "robot"}
         # A robot that was shut out while it was pinned can still be unpinned.
-        robots.update(self._catalogue.pins())
+        robots.update(name for name in self._catalogue.pins() if name)
         if message.robot_id and message.robot_id not in robots:
             known = ", ".join(sorted(robots)) or "none"
             return f"{message.robot_id!r} is not an enrolled robot; enrolled: {known}"

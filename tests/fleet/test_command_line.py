@@ -33,11 +33,16 @@ def test_command_line_lists_shows_and_verifies(folder, tmp_path, fleet_tool):
     _, listed, _ = fleet_tool("episodes", "list", "--json", *run)
     rows = [json.loads(line) for line in listed.splitlines()]
     assert [row["sequence"] for row in rows] == [2, 3, 4, 5]
-    picture = tmp_path / "strip.png"
+    picture = tmp_path / "[red]" / "[/blue].png"  # as markup it would change, or be wrong
+    picture.parent.mkdir(parents=True)
     _, shown, _ = fleet_tool(
         "episodes", "show", rows[0]["episode"][:8], "--json", "--out", str(picture), *run
     )
     assert len(json.loads(shown)["steps"]) == 4
+    _, shown, _ = fleet_tool(
+        "episodes", "show", rows[0]["episode"][:8], "--out", str(picture), *run
+    )
+    assert f"film strip: {picture}\n" in shown
     assert picture.is_file()
     status, verified, _ = fleet_tool("episodes", "verify", *run)
     assert status == 1
@@ -114,7 +119,8 @@ def test_command_line_answers_a_mistake_with_one_clear_line_and_status_two(tmp_p
         (("list", "--last", "-1"), 2, "--last -1: one episode at least"),
         (("list", "--robot", "nobody"), 2, "knows no robot 'nobody'; it knows robot-01"),
         (("list", "--robot", ""), 2, "knows no robot ''; it knows robot-01"),
-        (("show", "", "--out", "x.txt"), 1, "5 episodes have an id that begins with ''"),
+        (("show", "", "--out", "x.txt"), 1, "an id that begins with ''; give more of it"),
+        (("show", "none", "--out", "x.txt"), 1, "0 episodes have an id that begins with 'none'\n"),
         (("show", "{id}", "--out", "x.txt"), 2, "x.txt: a film strip is a PNG picture; name it x"),
         (("show", "{id}", "--out", "pic"), 2, "pic: a film strip is a PNG picture; name it pic.p"),
         (("show", "{id}", "--out", "/proc/none/x.png"), 2, "/proc/none/x.png: cannot be written"),
