@@ -81,7 +81,7 @@ def unpack_release(data: bytes, verify_key: Ed25519PublicKey) -> Release:
     _check_size(len(data))
     if not data.startswith(MAGIC):
         raise RejectedReleaseError(
-            f"release: starts with {data[: len(MAGIC)].hex()} instead of {MAGIC.hex()}"
+            f"this is no release file: it begins with {data[: len(MAGIC)]!r}, not with {MAGIC!r}"
         )
     body = memoryview(data)[:-_SIGNATURE_BYTES]
     digest = hashlib.sha256(body)

@@ -106,7 +106,7 @@ class StopLatch:
         if stop is not None:
             raise SafetyFault(
                 f"{name} was stopped {stop}; look at the robot, then run: robot-agent resume "
-                "--config with its configuration file"
+                "--config robot.toml, with its own configuration file"
             )
 
     def _kept(self) -> Stop | None:
