@@ -217,7 +217,10 @@ class Demo:
         if plan is None or self._stop.made:
             return None
         if release is None:
-            self._monitor.note("there is no release yet, so there is nothing to evaluate")
+            self._monitor.note(
+                "there is no release yet, so there is nothing to evaluate: the first one takes "
+                "minutes, more of them on a busy machine; the same command again goes on from here"
+            )
             return None
         if self._plan.robot != SIMULATED_ROBOT:
             self._monitor.note("held-out scenes can be made in simulation only: not evaluated")

@@ -74,7 +74,9 @@ class Monitor:
             self._notes.append(text)
 
     def say_last(self, text: str) -> None:
-        """Say the result; it stays below the display when that has ended."""
+        """Say the result, below the display, which ends here."""
+        if self._live is not None:
+            self._live.stop()
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, progress: Progress, status: StatusReply | None) -> None:
