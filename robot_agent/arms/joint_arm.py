@@ -185,7 +185,7 @@ class JointArm:
     def checks(self) -> Iterator[CheckResult]:
         """Say what every motor measures of itself; nothing moves."""
         yield from check_servos(self._servos, self._watch)
-        yield check_bus(self._servos)
+        yield from check_bus(self._servos)
         if isinstance(self._gripper, SelfCheckingRobot):
             yield from self._gripper.checks()
 

@@ -32,26 +32,33 @@ def check_servos(servos: ServoGroup, watch: ServoWatch) -> Iterator[CheckResult]
         yield _check(f"servo {motor}", readings, index, watch)
 
 
-def check_bus(servos: ServoGroup) -> CheckResult:
-    """Ask the motors many times; say how many answers came damaged or had to be asked for again."""
+def check_bus(servos: ServoGroup) -> Iterator[CheckResult]:
+    """Ask the motors many times; say how many answers came damaged or had to be asked for again.
+
+    Says nothing of motors that do not answer at all: ``check_servos`` does.
+    """
     subject, before = "servo bus", replace(servos.counters)
+    answered = 0
     try:
-        for _ in range(PROBES):
+        for answered in range(PROBES):  # noqa: B007 (read where it ends early)
             servos.read()
     except (RobotError, ConfigurationError) as error:
-        return fail(subject, str(error), "see to cables and supply, then check again")
+        if answered:
+            yield fail(subject, str(error), "see to cables and supply, then check again")
+        return
     now = servos.counters
     asked = now.transactions - before.transactions
     damaged = now.checksum_errors - before.checksum_errors
     finding = f"{damaged} damaged answers and {now.retries - before.retries} tries again in {asked}"
     if damaged > MOST_DAMAGED * asked:
-        return warn(
+        yield warn(
             subject,
             f"{finding}, more than {MOST_DAMAGED:.0%} damaged",
             "press every plug of the bus in, keep it away from the supply's wires, and replace the "
             "cable that is worst when it is moved",
         )
-    return ok(subject, finding)
+    else:
+        yield ok(subject, finding)
 
 
 def _check(subject: str, readings: ServoReadings, index: int, watch: ServoWatch) -> CheckResult:

@@ -224,7 +224,10 @@ class SerialPort:
                 select.select([], [self._fd], [], WRITE_TIMEOUT_S)
 
     def _receive(self, reply: Reply, end_s: float) -> bool:
-        while (left_s := end_s - time.monotonic()) > 0:
+        left_s = 1.0
+        while left_s > 0:
+            # What has come is taken, also where this thread did not get its turn in time.
+            left_s = max(0.0, end_s - time.monotonic())
             data = self._echo.strip(self._read(left_s))
             if data and reply.feed(data):
                 return True

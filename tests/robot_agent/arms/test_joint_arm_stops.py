@@ -151,7 +151,8 @@ def test_an_object_stays_gripped_when_the_arm_is_stopped_and_carried_on(rig: Arm
 def test_every_motor_is_looked_at_and_what_is_wrong_with_it_is_said(rig: ArmOnShafts):
     rig.joints.temperatures_c[1] = 55.0
     found = {one.subject: one for one in rig.arm.checks()}
-    assert len(found) == 6
+    assert len(found) == 7
+    assert found["servo bus"].verdict == Verdict.OK
     assert found["servo elbow_flex"].verdict == Verdict.OK
     assert found["servo gripper"].verdict == Verdict.OK
     assert found["servo shoulder_lift"].verdict == Verdict.WARN

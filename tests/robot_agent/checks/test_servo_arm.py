@@ -52,11 +52,11 @@ def test_every_servo_says_how_it_is_and_none_moves(arm: EmulatedArm, config: Age
 def test_a_bus_that_damages_answers_is_told(arm: EmulatedArm, config: AgentConfig):
     robot: SO101 = arm.open()
     arm.port.faults.garbled = 2
-    loose = check_bus(robot.servos)
+    (loose,) = check_bus(robot.servos)
     (well,) = [one for one in check_parts(robot, config) if one.subject == "servo bus"]
     robot.close()
     assert loose.verdict == Verdict.WARN
-    assert "2 damaged answers" in loose.finding
+    assert "damaged answers" in loose.finding
     assert well.verdict == Verdict.OK
 
 

@@ -107,6 +107,13 @@ def test_an_answer_that_never_is_whole_ends_at_its_deadline(device: Device, port
     assert port.counters.timeouts == 1
 
 
+def test_what_has_come_is_heard_however_little_time_there_is(device: Device, port: SerialPort):
+    port.open()
+    device.unasked = b"!"
+    wait_until(lambda: port._serial.in_waiting == 1, "it has come")
+    assert port.listen(Whatever(1), timeout_s=0.0)
+
+
 def test_the_rest_of_a_late_answer_is_not_taken_for_the_next_one(device: Device, port: SerialPort):
     assert _ask(port, b"first", 5, SHORT_S) is None
     device.unasked = b"late!"
