@@ -14,6 +14,7 @@ GraspFleetError
 ├── StoreError                 the episode store is damaged or of another version
 ├── NonFiniteScoreError        a network returned NaN or infinity
 ├── HandEyeError               a hand-eye map that cannot be right
+├── EndedEarlyError            no failure: it was asked to end before it was ready
 └── RobotError                 the attempt is aborted
     ├── CameraError            no picture, a stale picture, or one of the wrong size
     ├── NoAnswerError          a device on the robot's wire does not answer
@@ -77,6 +78,10 @@ class NonFiniteScoreError(GraspFleetError):
 
 class HandEyeError(GraspFleetError):
     """A hand-eye map cannot be right."""
+
+
+class EndedEarlyError(GraspFleetError):
+    """An agent was asked to end before it was ready; nothing is wrong."""
 
 
 class RobotError(GraspFleetError):

@@ -69,14 +69,16 @@ class Agent:
     wrong before.
     """
 
-    def __init__(self, config: AgentConfig, emergency: EmergencyStop) -> None:
+    def __init__(self, config: AgentConfig, emergency: EmergencyStop, stopping: Event) -> None:
         """Open everything and find the hand-eye map; returns ready to grasp.
 
         Args:
             config: of the robot.
             emergency: what stops it, looking already.
+            stopping: set when the agent is to end.
 
         Raises:
+            EndedEarlyError: it was to end before it was ready; the robot is in its safe state.
             SafetyFault: the robot was stopped meanwhile.
             ConfigurationError: a key file, a driver, an option or the state folder is wrong.
             RobotError: robot or camera do not answer.
@@ -121,8 +123,9 @@ class Agent:
             with held_still_after_a_fault(robot):
                 camera = self._watch.watched_camera(open_camera(config.camera, bare_robot))
                 parts.closes("camera", camera.close)
-                self._calibration = load_or_find(robot, camera, config, self._rng)
-                zero_m = closed_zero_m(robot)
+                with self._watch.unless(stopping):
+                    self._calibration = load_or_find(robot, camera, config, self._rng)
+                    zero_m = closed_zero_m(robot)
             self._health = Health(
                 robot,
                 CameraShift(config.state_folder, self._calibration.hand_eye_map),
@@ -244,7 +247,7 @@ class Agent:
         """Make an attempt and spool it; return what a person should know, or ""."""
         try:
             self._outbox.check_room()
-            episode = self._attempt()
+            mode, episode = self._attempt()
         except SafetyFault as error:
             self._health.note_error(error)
             raise
@@ -252,11 +255,14 @@ class Agent:
             self._health.note_error(error)
             return f"no attempt possible: {error}"
         fault = self._loop.abort_error
-        if not isinstance(fault, SafetyFault):
-            return self._keep(episode, stopping)
-        stopping.set()
-        self._keep(episode, stopping)
-        raise fault
+        if isinstance(fault, SafetyFault):
+            stopping.set()
+        # On disk before anything else that may fail or take long.
+        trouble = self._keep(episode, stopping)
+        self._note(mode, episode)
+        if isinstance(fault, SafetyFault):
+            raise fault
+        return trouble
 
     def _keep(self, episode: Episode, stopping: Event) -> str:
         """Spool an attempt; return what a person should know, or ""."""
@@ -268,7 +274,7 @@ class Agent:
         reason = episode.outcome.abort_reason
         return f"attempt aborted: {reason}" if reason else ""
 
-    def _attempt(self) -> Episode:
+    def _attempt(self) -> tuple[Mode, Episode]:
         q_function = self._policy.q_function
         collection = CollectionSettings() if q_function is None else q_function.collection
         self._mode = mode = self._choose_mode(collection)
@@ -276,12 +282,15 @@ class Agent:
             episode = self._loop.run_attempt(
                 mode, q_function, max_moves=collection.max_moves, policy=self._policy.identity(mode)
             )
+        return mode, episode
+
+    def _note(self, mode: Mode, episode: Episode) -> None:
+        """Have all who keep figures take down an attempt."""
         self._tally.add(episode)
         self._health.note_attempt(episode, self._loop.abort_error)
         if self._metrics is not None:
             self._metrics.note_attempt(episode)
         self._policy.note_attempt(mode, self._loop.abort_error)
-        return episode
 
     def _spool(self, record: bytes, stopping: Event) -> None:
         """Keep the record; with a full outbox, wait for room rather than lose it."""

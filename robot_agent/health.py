@@ -82,7 +82,9 @@ class Health:
         try:
             self.temperature_c = self._robot.temperature_c()
             self._feels = True
-        except RobotError as error:
+        except SafetyFault:
+            raise
+        except GraspFleetError as error:
             # Not a fault of the arm: it finished its attempt.
             self.temperature_c = None
             if self._feels:

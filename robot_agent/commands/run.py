@@ -13,6 +13,7 @@ from typing import Annotated
 import tyro
 
 from protocol.configuration import load_toml
+from protocol.errors import EndedEarlyError
 from robot_agent.config import AgentConfig
 
 logger = logging.getLogger(__name__)
@@ -52,9 +53,12 @@ def _run(settings: AgentConfig, stopping: Event) -> None:
 
     with EmergencyStop(settings.name, StopLatch(settings.state_folder)) as emergency:
         emergency.heed_signal()
-        with Agent(settings, emergency) as agent:
-            logger.info("%s: ready", settings.name)
-            agent.run(stopping)
+        try:
+            with Agent(settings, emergency, stopping) as agent:
+                logger.info("%s: ready", settings.name)
+                agent.run(stopping)
+        except EndedEarlyError as end:
+            logger.info("%s: %s", settings.name, end)
     logger.info("%s: has ended", settings.name)
 
 

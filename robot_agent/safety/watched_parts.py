@@ -10,7 +10,7 @@ from threading import Event
 from typing import cast
 
 from protocol.episode import GripperPose
-from protocol.errors import GraspFleetError, SafetyFault
+from protocol.errors import EndedEarlyError, GraspFleetError, SafetyFault
 from robot_agent.cameras.base import Camera, Frame
 from robot_agent.robots.base import (
     GripperModel,
@@ -39,6 +39,7 @@ class Watch:
         self._emergency = emergency
         self._arm: Robot | None = None
         """A robot whose motors go on without its agent."""
+        self._ending: Event | None = None
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -56,13 +57,29 @@ class Watch:
             raise
 
     @contextmanager
+    def unless(self, ending: Event) -> Iterator[None]:
+        """Begin no call once ``ending`` is set: what is under way is not worth its end.
+
+        Raises:
+            EndedEarlyError: instead of the next call.
+        """
+        self._ending = ending
+        try:
+            yield
+        finally:
+            self._ending = None
+
+    @contextmanager
     def call(self) -> Iterator[None]:
         """Be watched during one call of the robot's or the camera's.
 
         Raises:
             SafetyFault: the robot was stopped before or meanwhile, or there is another fault.
+            EndedEarlyError: see ``unless``.
         """
         self._emergency.check()
+        if self._ending is not None and self._ending.is_set():
+            raise EndedEarlyError("asked to end before it was ready")
         try:
             with self.attempt():
                 yield

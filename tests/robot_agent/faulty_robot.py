@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal, Self
 
 from protocol.episode import GripperPose
-from protocol.errors import RobotError, SafetyFault
+from protocol.errors import ConfigurationError, RobotError, SafetyFault
 from robot_agent.robots.base import RobotSite, RobotState
 from robot_agent.robots.simulated import SimulatedRobot
 
@@ -83,3 +83,20 @@ class FaultyRobot(SimulatedRobot):
         super().close()
         if self.fails_to_close:
             raise RobotError("the controller has hung up")
+
+
+class FeverlessRobot(FaultyRobot):
+    """Its thermometer fails: as one whose port is taken, or in a way that nobody foresaw."""
+
+    is_foreseen = True
+
+    @classmethod
+    def open(cls, options: Mapping[str, Any], site: RobotSite | None = None) -> Self:
+        robot = super().open({k: v for k, v in options.items() if k != "is_foreseen"}, site)
+        robot.is_foreseen = options["is_foreseen"]
+        return robot
+
+    def temperature_c(self) -> float:
+        if self.is_foreseen:
+            raise ConfigurationError("another process has this port")
+        raise RuntimeError("nobody foresaw this")

@@ -34,7 +34,7 @@ from tests.robot_agent.agent_process import (
     written,
 )
 from tests.robot_agent.simulated_agent import make_site
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,37 @@ def test_an_attempt_for_which_there_is_no_room_is_kept_when_the_agent_is_stopped
     assert "a second signal ends it at once" in log.read_text()
 
     assert log.read_text().count("the robot waits") <= 2, "not at every look"
+
+
+@pytest.mark.parametrize(("is_foreseen", "attempts"), [(True, 2), (False, 1)])
+def test_an_attempt_is_kept_before_its_robot_is_asked_how_it_is(
+    tmp_path: Path, calibration: bytes, *, is_foreseen: bool, attempts: int
+):
+    table = make_table(tmp_path) | {"max_attempts": 2}
+    table["robot"] = {
+        "driver": "tests.robot_agent.faulty_robot:FeverlessRobot",
+        "options": {"seed": 1, "is_foreseen": is_foreseen},
+    }
+    state = with_calibration(tmp_path, table, calibration)
+    ended = run_agent(tmp_path, table)
+    assert written(state) == attempts, ended.stderr
+    assert (ended.returncode == 0) == is_foreseen
+    assert ("temperature is unknown" in ended.stderr) == is_foreseen
+
+
+def test_an_agent_that_is_to_end_before_it_is_ready_ends_without_another_motion(tmp_path: Path):
+    toml, log = write_toml(tmp_path, make_table(tmp_path)), tmp_path / "log"
+    with log.open("wb") as stderr:
+        agent = subprocess.Popen(command("--config", toml), cwd=ROOT, stderr=stderr)
+    try:
+        wait_until(lambda: "no word from the learner" in log.read_text(), "it opens its robot")
+        agent.terminate()
+        assert agent.wait(PATIENCE_S) == 0, log.read_text()
+    finally:
+        agent.kill()
+        agent.wait()
+    assert "asked to end before it was ready" in log.read_text()
+    assert not (tmp_path / "robot" / "state" / "calibration.json").exists()
 
 
 def test_a_hand_that_cannot_leave_makes_a_record_and_a_pause(tmp_path: Path, calibration: bytes):
