@@ -22,7 +22,8 @@ from learner.own_parts import check_own_parts
 from learner.store.writer_lock import WriterLock
 from protocol.configuration import from_table
 from protocol.errors import ConfigurationError
-from tests.delivery_site import ROOT, free_port
+from tests.delivery_site import ROOT
+from tests.free_ports import free_port
 
 Table = dict[str, Any]
 
