@@ -17,14 +17,12 @@ class Tally:
     def __init__(self) -> None:
         self.attempts = 0
         self.successes = 0
-        self.aborted = 0
         self._decisions_ms: deque[float] = deque(maxlen=_RECENT_DECISIONS)
 
     def add(self, episode: Episode) -> None:
         """Count a finished attempt."""
         self.attempts += 1
         self.successes += episode.outcome.label == Label.SUCCESS
-        self.aborted += episode.outcome.label == Label.ABORTED
         for step in episode.steps:
             if step.predicted_best is not None:
                 self._decisions_ms.append(step.decision_ms)

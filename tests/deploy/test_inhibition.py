@@ -1,4 +1,4 @@
-"""Who is told of what while something larger is wrong, asked of a real Alertmanager."""
+"""Who is told of what, and when, while more is wrong, asked of a real Alertmanager."""
 
 from __future__ import annotations
 
@@ -52,13 +52,17 @@ def is_ready(address: str) -> bool:
     return True
 
 
-def silenced(alerts_url: str, firing: list[dict[str, str]]) -> set[str]:
-    """Return the names of those alerts that are not told, since others fire."""
-    body = json.dumps([{"labels": labels} for labels in [*firing, LAST]]).encode()
+def tell(alerts_url: str, firing: list[dict[str, str]]) -> None:
+    body = json.dumps([{"labels": labels} for labels in firing]).encode()
     headers = {"Content-Type": "application/json"}
     urllib.request.urlopen(
         urllib.request.Request(alerts_url, body, headers), timeout=PATIENCE_S
     ).close()
+
+
+def silenced(alerts_url: str, firing: list[dict[str, str]]) -> set[str]:
+    """Return the names of those alerts that are not told, since others fire."""
+    tell(alerts_url, [*firing, LAST])
     found: list[dict[str, str]] = []
 
     def has_judged_the_last() -> bool:
@@ -95,3 +99,23 @@ def test_a_learner_that_is_down_silences_what_follows_from_it_and_no_safety_stop
     down = {"alertname": "LearnerDown", "severity": "critical"}
     expected = {"RobotSilent", "FleetDisconnected", "TrainerSilent"}
     assert silenced(alertmanager, [down, *FLEET]) == expected
+
+
+def test_what_is_critical_of_one_robot_does_not_wait_for_the_next_message_about_another(
+    alertmanager: str,
+):
+    robots = ["arm-1", "arm-2"]
+    tell(
+        alertmanager,
+        [{"alertname": "RobotSafetyStop", "severity": "critical", "robot": one} for one in robots],
+    )
+    groups: list[list[str]] = []
+
+    def both_are_known() -> bool:
+        with urllib.request.urlopen(f"{alertmanager}/groups", timeout=PATIENCE_S) as answer:
+            found = json.load(answer)
+        groups[:] = [[one["labels"]["robot"] for one in group["alerts"]] for group in found]
+        return sum(map(len, groups)) == len(robots)
+
+    wait_until(both_are_known, "Alertmanager has grouped both")
+    assert sorted(groups) == [["arm-1"], ["arm-2"]]
