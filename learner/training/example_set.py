@@ -33,6 +33,7 @@ class _OfRobot:
         default_factory=lambda: (PlaceDeque(), PlaceDeque())
     )
     """Rows of steps, of failures and of successes."""
+    has_dropped: bool = False
 
 
 class ExampleSet:
@@ -75,7 +76,6 @@ class ExampleSet:
         self._free: list[int] = []
         """Those of them that are free again."""
         self._attempts = 0
-        self._has_dropped = False
         self._robots: dict[str, _OfRobot] = {}
         self._balance: Balance | None = None
         self._lock = threading.Lock()
@@ -125,14 +125,16 @@ class ExampleSet:
                 robot.steps[int(self._success[row])].append(row)
 
     def add_older(self, episode: Episode, calibration: int) -> bool:
-        """Add every step of a finished attempt as the oldest; False if there is no room for it.
+        """Add every step of a finished attempt as its robot's oldest; False if it is not wanted.
 
-        Nor is there any once the set was full: what has gone may have been newer.
+        See ``wants_older``.
         """
         needed = len(episode.steps) + 1
         with self._lock:
-            if self._has_dropped or self._rows - self._used < needed:
+            if not self._wants_older(episode.robot_id, needed):
                 return False
+            while self._rows - self._used < needed:
+                self._drop_oldest_of(self._largest())
             self._begin -= needed
             rows = self._write(self._begin, episode, calibration)
             robot = self._robot(episode.robot_id, needed)
@@ -140,6 +142,15 @@ class ExampleSet:
             for row in rows[:0:-1]:
                 robot.steps[int(self._success[row])].append_front(row)
         return True
+
+    def wants_older(self, robot_id: str) -> bool:
+        """Say whether attempts older than all of this robot's are of use.
+
+        They are not once one of its own has gone, which may have been newer; nor, when the set is
+        full, once it has an equal share.
+        """
+        with self._lock:
+            return self._wants_older(robot_id, 1)
 
     def drop_to(self, attempts: int) -> None:
         """Keep this many attempts; the oldest go of the robots that have most."""
@@ -190,6 +201,14 @@ class ExampleSet:
     @property
     def _used(self) -> int:
         return self._fresh - len(self._free)
+
+    def _wants_older(self, robot_id: str, needed: int) -> bool:
+        own = self._robots.get(robot_id, _OfRobot())
+        if own.has_dropped:
+            return False
+        robots = len(self._robots.keys() | {robot_id})
+        has_room = self._rows - self._used >= needed
+        return has_room or (own.rows + needed) * robots <= self._rows
 
     def _robot(self, robot_id: str, needed: int) -> _OfRobot:
         """Return what is held of a robot, with an attempt more of so many rows."""
@@ -245,7 +264,7 @@ class ExampleSet:
             del self._robots[robot_id]
         self._free.extend(rows.tolist())
         self._attempts -= 1
-        self._has_dropped = True
+        robot.has_dropped = True
         self._balance = None
 
     def _batch(self, row_B: NDArray[np.int64], added_B: NDArray[np.float32]) -> Batch:

@@ -77,20 +77,26 @@ class Replay:
         return len(episode.steps) if chosen is self.training else 0
 
     def add_older(self, episode: Episode, calibration: int) -> int | None:
-        """Add an attempt as the oldest; return as ``add``, None when there is no room for it.
+        """Add an attempt as its robot's oldest; return as ``add``, None when it is not wanted.
 
         Raises:
             RejectedEpisodeError: its pictures are of another size; nothing was added.
         """
         if not self._is_wanted(episode):
             return 0
-        if self._max_attempts and self.attempts >= self._max_attempts:
+        if not self.wants_older(episode.robot_id):
             return None
         chosen = self._set_of(episode)
         if not chosen.add_older(episode, calibration):
             # Held-out attempts must not run out of room before the others do: those just go on.
             return None if chosen is self.training else 0
         return len(episode.steps) if chosen is self.training else 0
+
+    def wants_older(self, robot_id: str) -> bool:
+        """Say whether older attempts of this robot are of use for training."""
+        if self._max_attempts and self.attempts >= self._max_attempts:
+            return False
+        return self.training.wants_older(robot_id)
 
     def check(self, episode: Episode) -> None:
         """Return if an attempt may be added.

@@ -45,9 +45,10 @@ class ReplayFeed:
     """Threads, one for each store, that decode stored episodes into the replay.
 
     New ones as they come; between them, those that were there before the start, from the newest
-    backwards: what the fleet does now is what training goes on with. Older ones than the replay
-    holds are not read. Each worker of a team takes its part, and counts it for all of them. What
-    two stores hold is taken once.
+    backwards: what the fleet does now is what training goes on with. When the replay is full, it
+    looks past as many more for robots that have less than an equal share, and reads no further.
+    Each worker of a team takes its part, and counts it for all of them. What two stores hold is
+    taken once.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class ReplayFeed:
         self._uncounted_examples = dict.fromkeys(self._tails, 0)
         self._left_out = LeftOut()
         self._keys = KeySet()
+        self._passed_over = 0
+        """Older attempts in a row for which the replay had no room."""
         self._taking = threading.Lock()
         """Held by the one thread that puts an episode into the replay."""
         self.attempts = 0
@@ -181,15 +184,25 @@ class ReplayFeed:
     def _take_older(self, tail: StoreTail, number: int, stored: StoredEpisode) -> None:
         if self._stopping.is_set() or tail.is_done_with_older:
             return
+        if not self._replay.wants_older(stored.key.robot_id):
+            self._pass_over(tail)
+            return
         episode = self._decoded(stored, is_new=False)
         if episode is None:
             return
         added = self._replay.add_older(episode, self._refiner.key_of(episode))
         if added is None:
+            self._pass_over(tail)
+        else:
+            self._passed_over = 0
+            self._count(tail, number, added)
+
+    def _pass_over(self, tail: StoreTail) -> None:
+        # Behind those of a robot that made very many there may be others' that have room.
+        self._passed_over += 1
+        if self._passed_over > self._replay.attempts:
             logger.info("the replay holds %d attempts and is full", self._replay.attempts)
             tail.want_no_older()
-        else:
-            self._count(tail, number, added)
 
     def _decoded(self, stored: StoredEpisode, *, is_new: bool) -> Episode | None:
         # Also another worker's: with them a spool's keys are a few runs.

@@ -13,6 +13,7 @@ from typing import Any
 import lmdb
 import numpy as np
 import pytest
+import torch
 
 from learner.config import GatewayConfig
 from learner.store.episode_store import EpisodeStore
@@ -130,6 +131,18 @@ def test_the_newest_are_read_first_and_kept_when_not_all_fit(tmp_path: Path):
     newest = [make_episode("arm-1", seed=seed, steps=1) for seed in range(800, 900)]
     poses = [one.steps[0].observation.pose.as_array() for one in newest]
     np.testing.assert_array_equal(kept.numpy(), poses)
+
+
+def test_after_a_restart_one_robots_flood_leaves_the_others_their_share(tmp_path: Path):
+    store(tmp_path, [make_episode("arm-1", seed=seed, steps=1, side_px=64) for seed in range(20)])
+    flood = [make_episode("flood", seed=seed, steps=1, side_px=64) for seed in range(20, 170)]
+    store(tmp_path, flood)
+    rows = row_bytes(height_px=SIDE_PX, width_px=SIDE_PX)
+    with feeding(tmp_path, max_bytes=200 * rows) as (feed, replay):
+        assert feed.caught_up.wait(PATIENCE_S)
+        assert replay.attempts == 100
+        counts = torch.unique(replay.training.newest(1000).calibration_B, return_counts=True)[1]
+        assert sorted(counts.tolist()) == [20, 80]
 
 
 def test_what_was_counted_before_a_restart_is_not_counted_again(tmp_path: Path):
