@@ -39,7 +39,7 @@ class LearnerAddress:
     """What a robot must know of the learner."""
 
     keys: Path
-    """Folder of the learner's keys, see ``create_learner_keys``."""
+    """Folder of the learner's keys, see ``ensure_learner_keys``."""
     episodes: str | tuple[str, ...]
     """Endpoint of the gateway, or of each, ``tcp://host:port``, as the robot reaches it."""
     releases: str
@@ -78,16 +78,6 @@ def _ensure_release_keys(secret: Path, public: Path) -> None:
         write_new(public, pem, mode=PUBLIC_MODE)
     elif not public.exists():
         create_release_keys(secret, public)
-
-
-def create_learner_keys(folder: Path) -> None:
-    """Make the learner's CURVE keys and the keys that sign releases.
-
-    Raises:
-        ConfigurationError: some exist already; replacing them would shut out every robot.
-    """
-    create_curve_keys(folder / SERVER_SECRET, folder / SERVER_PUBLIC)
-    create_release_keys(folder / RELEASE_SECRET, folder / RELEASE_PUBLIC)
 
 
 def enrol_robot(registry: Registry, name: str, bundle: Path, learner: LearnerAddress) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from fleet.enrolment import LearnerAddress, create_learner_keys, enrol_robot
+from fleet.enrolment import LearnerAddress, enrol_robot
 from protocol.configuration import load_toml
 from protocol.registry import Registry
 from robot_agent.config import AgentConfig
 from robot_agent.robots.so101 import SO101Options
+from tests.learner_keys import create_learner_keys
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy/robot/install.sh"

@@ -9,7 +9,6 @@ import pytest
 
 from fleet.enrolment import (
     LearnerAddress,
-    create_learner_keys,
     enrol_robot,
     ensure_learner_keys,
     revoke_robot,
@@ -23,6 +22,7 @@ from protocol.security import (
     load_release_public,
     load_release_secret,
 )
+from tests.learner_keys import create_learner_keys
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fleet.enrolment import LearnerAddress, create_learner_keys, enrol_robot
+from fleet.enrolment import LearnerAddress, enrol_robot
 from fleet.toml_text import toml_text
 from learner.config import GatewayConfig, MetricsConfig
 from learner.ingestion.gateway import Gateway
@@ -24,6 +24,7 @@ from protocol.registry import Registry
 from tests.delivery_site import ROOT, STORE_BYTES
 from tests.free_ports import free_port
 from tests.learner.monitoring.exported import Exported
+from tests.learner_keys import create_learner_keys
 from tests.robot_agent.agent_process import Table, command, simulated_bin
 from tests.robot_agent.simulated_agent import FAULTY_ROBOT, SIMULATED_CAMERA
 from tests.waiting import wait_until

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fleet.enrolment import LearnerAddress, create_learner_keys, enrol_robot
+from fleet.enrolment import LearnerAddress, enrol_robot
 from fleet.fleet_files import FleetPlan, prepare_run_folder
 from fleet.key_rotation import KeyRotation
 from fleet.robot_stops import StopOrder
@@ -38,6 +38,7 @@ from robot_agent.releases.receiver import ReleaseReceiver
 from tests.delivery_site import STORE_BYTES, confirm_stop, make_heartbeat
 from tests.episodes import make_episode
 from tests.free_ports import free_port
+from tests.learner_keys import create_learner_keys
 from tests.releases import CALIBRATION, SIZE_PX, make_release
 from tests.waiting import wait_until
 

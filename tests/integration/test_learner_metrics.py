@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from fleet.enrolment import create_learner_keys
 from fleet.toml_text import toml_text
 from tests.delivery_site import ROOT
 from tests.free_ports import free_port
 from tests.learner.monitoring.exported import Exported
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store
+from tests.learner_keys import create_learner_keys
 from tests.waiting import wait_until
 
 ATTEMPTS = 40

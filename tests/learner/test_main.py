@@ -16,7 +16,6 @@ import psutil
 import pytest
 import ray
 
-from fleet.enrolment import create_learner_keys
 from fleet.toml_text import toml_text
 from learner.config import TrainingConfig
 from learner.networks import build_network
@@ -27,6 +26,7 @@ from tests.delivery_site import ROOT
 from tests.disks import small_disk
 from tests.free_ports import free_port
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, fill_store
+from tests.learner_keys import create_learner_keys
 from tests.waiting import wait_until
 
 Table = dict[str, Any]

@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 
-from fleet.enrolment import create_learner_keys
 from fleet.toml_text import toml_text
 from learner.__main__ import main
 from learner.config import LearnerConfig
@@ -21,6 +20,7 @@ from protocol.security import load_release_secret
 from robot_agent.policy.q_function import QFunction
 from tests.disks import small_disk
 from tests.learner.spot_task import SIDE_PX, TRUE_MAP, fill_store
+from tests.learner_keys import create_learner_keys
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from fleet.enrolment import create_learner_keys
 from fleet.toml_text import toml_text
 from learner import own_parts
 from learner.config import LearnerConfig
@@ -24,6 +23,7 @@ from protocol.configuration import from_table
 from protocol.errors import ConfigurationError
 from tests.delivery_site import ROOT
 from tests.free_ports import free_port
+from tests.learner_keys import create_learner_keys
 
 Table = dict[str, Any]
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fleet.enrolment import SERVER_SECRET, create_learner_keys
+from fleet.enrolment import SERVER_SECRET
 from fleet.key_rotation import KeyRotation
 from protocol.registry import Registry
 from protocol.server_key import ServerKey, confirmed, confirmed_folder, mark_confirmed
+from tests.learner_keys import create_learner_keys
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fleet.enrolment import LearnerAddress, create_learner_keys, enrol_robot
+from fleet.enrolment import LearnerAddress, enrol_robot
 from fleet.toml_text import toml_text
 from protocol.errors import ConfigurationError
 from protocol.registry import Registry
 from robot_agent.delivery.outbox import outbox_counts
 from tests.delivery_site import ROOT
 from tests.free_ports import free_port
+from tests.learner_keys import create_learner_keys
 from tests.robot_agent.simulated_agent import FAULTY_ROBOT, SIMULATED_CAMERA
 
 Table = dict[str, Any]

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 
-from fleet.enrolment import create_learner_keys
 from learner.config import (
     CollectionConfig,
     GatewayConfig,
@@ -36,6 +35,7 @@ from protocol.security import load_release_secret
 from robot_agent.policy.q_function import QFunction
 from tests.disks import small_disk
 from tests.learner.spot_task import SIDE_PX, STORE_BYTES, TRUE_MAP, fill_store
+from tests.learner_keys import create_learner_keys
 from tests.waiting import wait_until
 
 

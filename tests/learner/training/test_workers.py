@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from fleet.enrolment import create_learner_keys
 from fleet.toml_text import toml_text
 from learner.config import KeysConfig, LearnerConfig, TrainingConfig
 from learner.training.live_team import LiveTeam
 from protocol.errors import ConfigurationError, StoreError
 from tests.benchmarks.bench_training import Nowhere
 from tests.learner.spot_task import SIDE_PX, fill_store
+from tests.learner_keys import create_learner_keys
 
 ROOT = Path(__file__).resolve().parents[3]
 TOLERANCE = 0.06
