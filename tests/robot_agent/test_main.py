@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from robot_agent.config import OutboxConfig
+from robot_agent.delivery.outbox import Outbox
 from robot_agent.safety.stop_latch import Stop, StopLatch
 from tests.delivery_site import ROOT
+from tests.disks import fill_disk, small_disk
 from tests.robot_agent.agent_process import (
     Table,
     ask,
@@ -155,6 +158,16 @@ def test_a_robot_that_fails_while_it_starts_ends_with_status_1(tmp_path: Path):
     ended = run_agent(tmp_path, table)
     assert ended.returncode == 1
     assert last_line(ended.stderr) == "robot-agent: servo 3 does not answer"
+
+
+def test_an_agent_on_a_full_disk_ends_with_status_1_for_systemd_starts_it_again(tmp_path: Path):
+    with small_disk(tmp_path / "disk", megabytes=4) as disk:
+        table = make_table(tmp_path) | {"state_folder": str(disk / "state")}
+        Outbox(disk / "state", OutboxConfig()).close()
+        fill_disk(disk / "logs")
+        ended = run_agent(tmp_path, table)
+    assert ended.returncode == 1, ended.stderr
+    assert "the disk is full (0 bytes are free); free some space" in last_line(ended.stderr)
 
 
 def test_a_safety_fault_is_told_even_if_the_robot_cannot_be_closed(tmp_path: Path):
