@@ -153,6 +153,11 @@ def _releases(report: TrainingReport) -> Iterator[Metric]:
             report.release_created_at_ns / 1e9,
         )
     yield _counter("releases_withheld", "Candidates held back.", report.releases_withheld)
+    yield _counter(
+        "releases_unpublished",
+        "Candidates that the release server did not take, as it did not answer.",
+        report.releases_unpublished,
+    )
     making = SummaryMetricFamily(
         _PREFIX + "release_making_seconds", "Judging, building, signing, handing out."
     )

@@ -38,6 +38,8 @@ class TrainingReport:
     release_created_at_ns: int
     """UTC; 0 before the first release."""
     releases_withheld: int
+    releases_unpublished: int
+    """Candidates that were good, and that the release server did not take: no answer."""
     releases_made: int
     """Candidates that were judged, withheld ones too."""
     release_making_s: float

@@ -13,12 +13,16 @@ from learner.actor_process import begin_actor
 from learner.config import LearnerConfig
 from learner.placement import actor_options
 from learner.provenance import package_versions
+from protocol.errors import TransientError
 from protocol.registry import Registry
 from protocol.security import load_release_secret
 from protocol.sockets import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from learner.releases.server import ReleaseServer
+
+ANSWER_S = 60.0
+"""In which the release server answers, also while Ray starts it anew."""
 
 
 class ReleaseActor:
@@ -79,6 +83,7 @@ class ReleaseServerHandle:
         options = actor_options(config.releases.place)
         actor_class: Any = ray.remote(max_task_retries=3, **options)(ReleaseActor)
         self._actor: Any = actor_class.remote(config, package_versions())
+        self._publishing: Any = None
 
     def ask_endpoint(self) -> Any:  # noqa: ANN401 - Ray's reference
         """Return what becomes where robots fetch releases once the server listens.
@@ -93,8 +98,13 @@ class ReleaseServerHandle:
 
         Raises:
             RejectedReleaseError: robots would refuse it.
+            TransientError: there is no answer; a server that comes back may still take it.
         """
-        ray.get(self._actor.publish.remote(data))
+        # Ray keeps what is asked until the server's node is back: one release at most.
+        if self._publishing is not None and not ray.wait([self._publishing], timeout=ANSWER_S)[0]:
+            raise TransientError("the release server has not taken the release before yet")
+        self._publishing = self._actor.publish.remote(data)
+        _answer(self._publishing)
 
     def withhold(self, reason: str) -> None:
         """Say why the trainer's weights were not released, for the operator to read."""
@@ -106,8 +116,12 @@ class ReleaseServerHandle:
         return data
 
     def pins(self) -> dict[str, int]:
-        """Return robot -> version it is pinned to; "" is the whole fleet."""
-        pins: dict[str, int] = ray.get(self._actor.pins.remote())
+        """Return robot -> version it is pinned to; "" is the whole fleet.
+
+        Raises:
+            TransientError: there is no answer.
+        """
+        pins: dict[str, int] = _answer(self._actor.pins.remote())
         return pins
 
     def look_at_pins(self, timeout_s: float) -> dict[str, int] | None:
@@ -122,10 +136,23 @@ class ReleaseServerHandle:
         return None
 
     def highest_version(self) -> int:
-        """Return the highest version that the server or any of its robots has."""
-        version: int = ray.get(self._actor.highest_version.remote())
+        """Return the highest version that the server or any of its robots has.
+
+        Raises:
+            TransientError: there is no answer.
+        """
+        version: int = _answer(self._actor.highest_version.remote())
         return version
 
     def close(self) -> None:
         """End the actor."""
         ray.kill(self._actor, no_restart=True)
+
+
+def _answer(asked: Any) -> Any:  # noqa: ANN401 - Ray's reference, and each caller knows
+    try:
+        return ray.get(asked, timeout=ANSWER_S)
+    except (ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError) as error:
+        raise TransientError(
+            f"the release server does not answer within {ANSWER_S:.0f} s ({type(error).__name__})"
+        ) from error

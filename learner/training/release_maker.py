@@ -37,10 +37,18 @@ class Outlet(Protocol):
         """Return the newest release's file, whatever is pinned; None before the first one."""
 
     def highest_version(self) -> int:
-        """Return the highest version that the server or any robot has."""
+        """Return the highest version that the server or any robot has.
+
+        Raises:
+            TransientError: the server does not answer.
+        """
 
     def publish(self, version: int, data: bytes) -> None:
-        """Hand a signed release to whoever serves it."""
+        """Hand a signed release to whoever serves it.
+
+        Raises:
+            TransientError: the server does not answer.
+        """
 
     def withhold(self, reason: str) -> None:
         """Let the operator know why weights were not released."""
@@ -85,6 +93,8 @@ class ReleaseMaker:
         """Of the newest release."""
         self.withheld = 0
         """How many candidates were held back."""
+        self.unpublished = 0
+        """How many the release server did not take, as it did not answer."""
         self.offered = 0
         """How many were judged, those included."""
         self.offering_s = 0.0
@@ -173,7 +183,16 @@ class ReleaseMaker:
         assert self._builder is not None
         began_s = time.monotonic()
         if not self._objection(snapshot):
-            self._release(self._builder, snapshot, attempts, held_out)
+            try:
+                self._release(self._builder, snapshot, attempts, held_out)
+            except TransientError as error:
+                self.unpublished += 1
+                logger.error(  # noqa: TRY400 - the reason is all there is to know
+                    "weights of step %d are not released: %s; training goes on, and newer weights "
+                    "are released once it answers",
+                    snapshot.step_count,
+                    error,
+                )
         self.offered += 1
         self.offering_s += time.monotonic() - began_s
 
@@ -190,7 +209,11 @@ class ReleaseMaker:
     def _release(
         self, builder: ReleaseBuilder, snapshot: Snapshot, attempts: int, held_out: HeldOut
     ) -> None:
-        """Build, sign and publish; a release that fails its checks is not."""
+        """Build, sign and publish; a release that fails its checks is not.
+
+        Raises:
+            TransientError: the release server does not answer.
+        """
         version = max(self.version, self._outlet.highest_version()) + 1
         manifest = manifest_of(
             self._config,
@@ -208,8 +231,8 @@ class ReleaseMaker:
         except RejectedReleaseError:
             logger.exception("release %d not published", version)
             return
-        self.version, self.created_at_ns = version, manifest.created_at_ns
         self._outlet.publish(version, data)
+        self.version, self.created_at_ns = version, manifest.created_at_ns
         self._compare_with(data, builder, judged_last=True)
 
     def _note(self, data: bytes) -> None:

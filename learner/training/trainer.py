@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 _WAIT_S = 0.02
 """Between looks at the replay while there is nothing new to learn from."""
+_PATIENCE_S = 10.0
+"""At the end, for a candidate that is being judged or handed out."""
 
 
 class Trainer:
@@ -102,7 +104,9 @@ class Trainer:
         """How the loop's time is spent."""
         self._log = TrainingLog(config.run_folder)
         self._held_out = HeldOut()
-        self._sideline = Sideline()
+        self._judging = Sideline("judging")
+        # Apart from it: a release server that does not answer holds up no checkpoint.
+        self._keeping = Sideline("keeping")
         self._started_at_ns = time.time_ns()
         self._saved_at_ns = 0
         self._stopping = Event()
@@ -117,10 +121,11 @@ class Trainer:
             if self._history is not None:
                 ending.callback(self._history.close)
             ending.callback(self._feed.close)
+            ending.callback(self._judging.close)
+            ending.callback(self._keeping.close)
             if self._releases is not None:
                 self._releases.begin()
                 ending.callback(self._releases.close)
-            ending.callback(self._sideline.close)
             self._mixture.prepare(stopping)
             with Batches(self._mixture.draw, self._training.device) as batches:
                 train(self._training, batches, self, self.clock)
@@ -140,17 +145,23 @@ class Trainer:
 
     def between(self) -> None:
         """See Course: begin what is due, beside the steps; what else is due waits its turn."""
-        if self._releases is None or not self._sideline.is_idle():
+        if self._releases is None:
             return
         timers, step = self._timers, self._training.step_count
-        if self._may_judge and timers.evaluation_due(step):
-            self._sideline.begin(partial(self._evaluate, self._training.snapshot()))
-        elif self._may_judge and self._releases.is_ready and timers.release_due(step):
-            self._sideline.begin(partial(self._release, self._training.snapshot()))
-        elif timers.metrics_due():
-            self._sideline.begin(self._tell_operators)
+        if self._judging.is_idle():
+            self._begin_judging(self._releases, timers, step)
+        if not self._keeping.is_idle():
+            return
+        if timers.metrics_due():
+            self._keeping.begin(self._tell_operators)
         elif timers.checkpoint_due(step):
-            self._sideline.begin(partial(self._save, self._checkpoint()))
+            self._keeping.begin(partial(self._save, self._checkpoint()))
+
+    def _begin_judging(self, releases: ReleaseMaker, timers: TrainingTimers, step: int) -> None:
+        if self._may_judge and timers.evaluation_due(step):
+            self._judging.begin(partial(self._evaluate, self._training.snapshot()))
+        elif self._may_judge and releases.is_ready and timers.release_due(step):
+            self._judging.begin(partial(self._release, self._training.snapshot()))
 
     def _evaluate(self, snapshot: Snapshot) -> None:
         began = time.monotonic()
@@ -235,6 +246,7 @@ class Trainer:
             release_version=self._releases.version,
             release_created_at_ns=self._releases.created_at_ns,
             releases_withheld=self._releases.withheld,
+            releases_unpublished=self._releases.unpublished,
             releases_made=self._releases.offered,
             release_making_s=self._releases.offering_s,
             checkpoint_at_ns=self._saved_at_ns,
@@ -281,12 +293,20 @@ class Trainer:
             )
 
     def _save_last(self) -> None:
-        try:
-            self._sideline.close()
-        finally:
+        with ExitStack() as last:
             # A job that failed beside the steps says nothing against what they have learned.
             if self._training.step_count and self._releases is not None:
-                self._save(self._checkpoint())
+                last.callback(lambda: self._save(self._checkpoint()))
+            last.callback(self._keeping.settle)
+            last.callback(self._settle_judging)
+
+    def _settle_judging(self) -> None:
+        if not self._judging.settle(_PATIENCE_S):
+            logger.error(
+                "a candidate that is being judged or handed out is given up: not done %d s after "
+                "the last step; does the release server answer?",
+                _PATIENCE_S,
+            )
 
 
 def live_replay_of(config: LearnerConfig, team: Team) -> Replay:

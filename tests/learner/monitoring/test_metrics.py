@@ -68,6 +68,7 @@ REPORT = TrainingReport(
     release_version=41,
     release_created_at_ns=1_700_000_000_500_000_000,
     releases_withheld=2,
+    releases_unpublished=1,
     releases_made=43,
     release_making_s=21.0,
     checkpoint_at_ns=1_700_000_001_000_000_000,

@@ -29,7 +29,7 @@ from learner.monitoring.training_report import TrainingReport
 from learner.store.episode_store import EpisodeStore
 from learner.training.batch_statistics import measure_statistics
 from learner.training.trainer import Trainer
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, TransientError
 from protocol.release import unpack_release
 from protocol.security import load_release_secret
 from robot_agent.policy.q_function import QFunction
@@ -344,10 +344,44 @@ def test_what_fails_beside_the_steps_in_the_end_costs_no_checkpoint(folder: Path
     def fail() -> None:
         raise OSError("the release server is gone")
 
-    trainer._sideline.begin(fail)
+    trainer._judging.begin(fail)
     with pytest.raises(OSError, match="the release server is gone"):
         trainer._save_last()
     assert newest_checkpoint(config) == 5
+
+
+class SilentFleet(Fleet):
+    """Does not take a release in time, and does not answer at all to the next one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offered: list[int] = []
+        self.is_back = threading.Event()
+
+    def publish(self, version: int, data: bytes) -> None:
+        self.offered.append(version)
+        if len(self.offered) == 1:
+            raise TransientError("the release server does not answer within 60 s")
+        self.is_back.wait()
+
+
+def test_an_outlet_that_never_answers_stops_neither_checkpoints_nor_reports_nor_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("learner.training.trainer._PATIENCE_S", 0.1)
+    config, fleet = make_config(folder), SilentFleet()
+    with training(config, fleet) as trainer:
+        until(lambda: len(fleet.offered) == 2, "newer weights are handed out")
+        step, reports, written = newest_checkpoint(config), len(fleet.reports), len(lines(config))
+        until(lambda: newest_checkpoint(config) > step, "a checkpoint")
+        until(lambda: len(fleet.reports) > reports, "a report")
+        until(lambda: len(lines(config)) > written, "a line of metrics")
+    assert fleet.offered == [1, 1]
+    assert fleet.reports[-1].releases_unpublished == 1
+    assert "not released: the release server does not answer within 60 s; training" in caplog.text
+    assert newest_checkpoint(config) == trainer._training.step_count
+    assert "a candidate that is being judged or handed out is given up" in caplog.text
+    fleet.is_back.set()
 
 
 def test_a_missing_signing_key_is_named(folder: Path):
