@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from tests.fuzz.fuzz_target import FuzzTarget
 
@@ -77,6 +78,9 @@ class Campaign:
         self._due = {target.name: 0.0 for target in targets}
         """The target with the lowest number is next; see ``_next``."""
         self._running: set[str] = set()
+        self._beside_s: list[float] = []
+        """What turns took beyond the time that they were given: a worker imports and instruments
+        for seconds before its first input."""
 
     @property
     def inputs(self) -> int:
@@ -86,24 +90,26 @@ class Campaign:
     def run(self, progress: Callable[[TargetResult], None]) -> None:
         """Fuzz; ``progress`` is called after every slice."""
         self._end_s = time.monotonic() + self._max_s
-        turns = math.ceil(len(self._targets) / self._processes)
-        self._slice_s = max(2.0, min(SLICE_S, self._max_s / turns))
         with ThreadPoolExecutor(self._processes) as pool:
             for done in [pool.submit(self._work, progress) for _ in range(self._processes)]:
                 done.result()
 
     def _work(self, progress: Callable[[TargetResult], None]) -> None:
-        while (target := self._next()) is not None:
+        while (chosen := self._next()) is not None:
+            target, seconds = chosen
             result = self.results[target.name]
-            self._fuzz(target, result)
+            began_s = time.monotonic()
+            self._fuzz(target, result, seconds)
             with self._lock:
+                self._beside_s.append(max(0.0, time.monotonic() - began_s - seconds))
                 self._running.remove(target.name)
                 progress(result)
 
-    def _next(self) -> FuzzTarget | None:
-        """Return the target that has had least of its share, None at the end."""
+    def _next(self) -> tuple[FuzzTarget, int] | None:
+        """Return the target that has had least of its share and its seconds, None at the end."""
         with self._lock:
-            if self.inputs >= self._max_inputs or time.monotonic() >= self._end_s - 1:
+            left_s = self._end_s - time.monotonic()
+            if self.inputs >= self._max_inputs or left_s <= 1:
                 return None
             free = [
                 target
@@ -113,19 +119,24 @@ class Campaign:
             ]
             if not free:
                 return None
+            seconds = turn_s(
+                left_s,
+                waiting=sum(not due for due in self._due.values()),
+                processes=self._processes,
+                beside_s=median(self._beside_s or [0.0]),
+            )
             chosen = min(free, key=lambda target: self._due[target.name])
             self._due[chosen.name] += 1 / chosen.share
             self._running.add(chosen.name)
-            return chosen
+            return chosen, seconds
 
-    def _fuzz(self, target: FuzzTarget, result: TargetResult) -> None:
+    def _fuzz(self, target: FuzzTarget, result: TargetResult, seconds: int) -> None:
         seeds, corpus = self._seeds(target), self._made("corpus", target.name)
         crashes = self._made("crashes", target.name)
         before = _times_in(crashes)
-        seconds = min(self._slice_s, self._end_s - time.monotonic())
         log = self._made("logs") / f"{target.name}.log"
         options = [
-            f"-max_total_time={max(1, int(seconds))}",
+            f"-max_total_time={seconds}",
             f"-runs={max(1, self._max_inputs - self.inputs)}",
             f"-timeout={STUCK_S}",
             f"-report_slow_units={STUCK_S}",
@@ -163,6 +174,19 @@ class Campaign:
         folder = self._folder.joinpath(*parts).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def turn_s(left_s: float, *, waiting: int, processes: int, beside_s: float) -> int:
+    """Return for how many seconds the next target is fuzzed, so that all have had a turn in time.
+
+    Args:
+        left_s: of the campaign.
+        waiting: targets without a turn, the next one with them.
+        processes: that fuzz at once.
+        beside_s: what a turn takes longer than it is told to.
+    """
+    rounds = max(1, math.ceil(waiting / processes))
+    return max(1, int(min(SLICE_S, left_s / rounds - beside_s)))
 
 
 def _times_in(folder: Path) -> set[tuple[Path, int]]:

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from tests.fuzz.campaign import Campaign, regressions
+from tests.fuzz.campaign import Campaign, regressions, turn_s
 from tests.fuzz.defective_target import DEFECTIVE
 from tests.fuzz.fuzz_target import FuzzTarget, outcome_of
 from tests.fuzz.targets import TARGETS
@@ -61,6 +61,19 @@ def test_a_campaign_fuzzes_several_targets_and_counts(tmp_path: Path):
         assert result.coverage > 5
         assert result.peak_memory_mb > 0
         assert result.crashes == []
+
+
+@pytest.mark.parametrize("beside_s", [0.0, 4.0, 9.0])
+@pytest.mark.parametrize("targets", [1, 20, 25])
+def test_every_target_has_a_turn_however_long_workers_take_to_start(targets: int, beside_s: float):
+    left_s, known_s = 300.0, 0.0
+    for waiting in range(targets, 0, -1):
+        assert left_s > 1, f"no turn for {waiting}"
+        seconds = turn_s(left_s, waiting=waiting, processes=1, beside_s=known_s)
+        left_s -= seconds + beside_s
+        known_s = beside_s
+    # Whoever comes last leaves no more than the campaign's end to others.
+    assert turn_s(100.0, waiting=0, processes=2, beside_s=known_s) == 60
 
 
 def test_a_campaign_finds_a_defect_and_keeps_the_input_that_shows_it(tmp_path: Path):
