@@ -10,6 +10,12 @@ MAX_STATUS_BYTES = 12 * 2**20
 """Largest fleet status: 2,500 robots that all have as much to say as they may."""
 MAX_TOMBSTONE_RANGE = 4096
 """Sequences that one tombstone may cover; as many as one ack may name."""
+MAX_TOMBSTONES = 100_000
+"""Sequences that one robot may give up in all: nothing retires them from the learner's store."""
+MAX_TOMBSTONE_REASON_BYTES = 128
+"""What the learner keeps of a tombstone's reason, once for every sequence."""
+MAX_TOMBSTONES_SHARE = 1 / 8
+"""Of the store's size limit: what the tombstones of all robots may take up."""
 MAX_GATEWAYS = 64
 """Gateways of one fleet, which every robot is told of."""
 MAX_QUEUED_BYTES = 256 * 2**20

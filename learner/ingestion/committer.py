@@ -24,6 +24,7 @@ from learner.store.episode_store import EpisodeStore
 from learner.store.stored_episode import Arrival, Burial, RecordKey, Verdict
 from learner.store.transaction import CONFLICTS_KEPT, SPOOLS_KEPT
 from protocol.errors import StoreError, StoreFullError
+from protocol.limits import MAX_TOMBSTONES, MAX_TOMBSTONES_SHARE
 from protocol.messages import Ack, Refusal
 from protocol.refusal_code import RefusalCode
 from protocol.refusal_log import RefusalLog
@@ -275,6 +276,8 @@ class Committer:
     def _refusal(self, delivery: Delivery, verdict: Verdict) -> Answer:
         if verdict is Verdict.TOO_MANY_SPOOLS:
             return self._refuse_spool(delivery.sender)
+        if isinstance(delivery.item, Burial):
+            return self._refuse_tombstones(delivery.sender, verdict)
         # Only a record can be a conflict.
         assert isinstance(delivery.item, Arrival)
         return self._refuse_conflict(delivery.sender, delivery.item.key)
@@ -288,6 +291,20 @@ class Committer:
         self._fleet.refuse(sender.robot_id, RefusalCode.SPOOLS)
         self._refusals.warn(sender.robot_id, RefusalCode.SPOOLS, reason)
         return Answer(sender=sender, message=Refusal(code=RefusalCode.SPOOLS, reason=reason))
+
+    def _refuse_tombstones(self, sender: Sender, verdict: Verdict) -> Answer:
+        """Refuse what would be given up beyond what is kept. The robot goes on with the rest."""
+        reason = (
+            f"{sender.robot_id} has given up as many as the {MAX_TOMBSTONES} episodes that the "
+            "store notes of one robot: give its outbox a larger disk, enrol it under a new name"
+            if verdict is Verdict.TOO_MANY_TOMBSTONES
+            else "what robots have given up takes up as much of the store as it may, "
+            f"{MAX_TOMBSTONES_SHARE:.1%} of its size limit: raise gateway.max_store_bytes, and "
+            "find the robots that give up so much"
+        )
+        self._fleet.refuse(sender.robot_id, RefusalCode.TOMBSTONE)
+        self._refusals.warn(sender.robot_id, RefusalCode.TOMBSTONE, reason)
+        return Answer(sender=sender, message=Refusal(code=RefusalCode.TOMBSTONE, reason=reason))
 
     def _refuse_conflict(self, sender: Sender, key: RecordKey) -> Answer:
         """Refuse a conflict beyond those that are kept."""

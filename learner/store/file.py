@@ -70,9 +70,19 @@ class StoreFile:
 
         The file itself never shrinks: pages of retired records are used again.
         """
-        found = transaction.stat(self.log)
-        pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
-        return int(pages * found["psize"])
+        return _table_bytes(transaction, self.log)
+
+    def tombstone_share(self, transaction: Any) -> float:  # noqa: ANN401
+        """Return which share of the store's size limit tombstones take up."""
+        limit_bytes = self.environment.info()["map_size"]
+        return _table_bytes(transaction, self.tombstones) / float(limit_bytes)
+
+
+def _table_bytes(transaction: Any, table: Any) -> int:  # noqa: ANN401
+    """Return the size of the pages that a table takes up."""
+    found = transaction.stat(table)
+    pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
+    return int(pages * found["psize"])
 
 
 def open_store_file(folder: Path, *, max_bytes: int, readonly: bool) -> StoreFile:

@@ -131,11 +131,25 @@ class Verdict(StrEnum):
     """A conflict beyond those that are kept of one robot; nothing was stored."""
     TOO_MANY_SPOOLS = "too-many-spools"
     """It would begin a spool beyond those that are kept of one robot; nothing was stored."""
+    TOO_MANY_TOMBSTONES = "too-many-tombstones"
+    """Beyond those that are kept of one robot; nothing was stored."""
+    TOMBSTONES_FULL = "tombstones-full"
+    """Beyond those that are kept of all robots; nothing was stored."""
 
     @property
     def is_refused(self) -> bool:
         """Say whether nothing was stored, and never will be."""
-        return self is Verdict.REFUSED or self is Verdict.TOO_MANY_SPOOLS
+        return self in _REFUSED
+
+
+_REFUSED = frozenset(
+    {
+        Verdict.REFUSED,
+        Verdict.TOO_MANY_SPOOLS,
+        Verdict.TOO_MANY_TOMBSTONES,
+        Verdict.TOMBSTONES_FULL,
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

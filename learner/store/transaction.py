@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Iterator
 from itertools import islice, takewhile
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from learner.store.stored_episode import (
     spool_prefix,
 )
 from protocol.errors import StoreError
+from protocol.limits import MAX_TOMBSTONE_REASON_BYTES, MAX_TOMBSTONES, MAX_TOMBSTONES_SHARE
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ class StoreTransaction:
         self._spools: dict[bytes, SpoolLedger] = {}
         self._spool_counts: dict[str, int] = {}
         """Of robots that began a spool in this transaction."""
+        self._tombstone_counts: dict[str, int] = {}
+        """Of robots that gave something up in this transaction."""
 
     @property
     def last_number(self) -> int:
@@ -158,19 +162,42 @@ class StoreTransaction:
         spool = self._spool(name)
         if not spool.highest and not self._may_begin_spool(burial.robot_id):
             return Verdict.TOO_MANY_SPOOLS
-        buried = 0
-        for sequence in range(burial.sequence, burial.last_sequence + 1):
-            key = name + SEQUENCE.pack(sequence)
-            if self._transaction.get(key, db=self._file.index) is None:
-                buried += self._transaction.put(
-                    key, burial.reason.encode(), db=self._file.tombstones, overwrite=False
-                )
+        new = self._not_buried(name, burial)
+        if new and (refused := self._refuse_tombstones(burial.robot_id, len(new))):
+            return refused
+        reason = burial.reason.encode()[:MAX_TOMBSTONE_REASON_BYTES].decode(errors="ignore")
+        for key in new:
+            self._transaction.put(key, reason.encode(), db=self._file.tombstones)
         self._spools[name] = msgspec.structs.replace(
             spool,
-            tombstoned=spool.tombstoned + buried,
+            tombstoned=spool.tombstoned + len(new),
             highest=max(spool.highest, burial.last_sequence),
         )
         return Verdict.BURIED
+
+    def _not_buried(self, name: bytes, burial: Burial) -> list[bytes]:
+        """Return the keys that neither came nor were given up before."""
+        keys = (
+            name + SEQUENCE.pack(sequence)
+            for sequence in range(burial.sequence, burial.last_sequence + 1)
+        )
+        tables = (self._file.index, self._file.tombstones)
+        return [
+            key
+            for key in keys
+            if all(self._transaction.get(key, db=table) is None for table in tables)
+        ]
+
+    def _refuse_tombstones(self, robot_id: str, new: int) -> Verdict | None:
+        """Count what a robot gives up; return why it is too much, if it is."""
+        if self._file.tombstone_share(self._transaction) > MAX_TOMBSTONES_SHARE:
+            return Verdict.TOMBSTONES_FULL
+        count = self._tombstone_counts.get(robot_id)
+        if count is None:
+            count = self._stored_tombstones(robot_id)
+        is_too_many = count + new > MAX_TOMBSTONES
+        self._tombstone_counts[robot_id] = count if is_too_many else count + new
+        return Verdict.TOO_MANY_TOMBSTONES if is_too_many else None
 
     def _value(self, key: bytes, arrival: Arrival, number: int) -> bytes:
         return pack_stored(
@@ -207,11 +234,18 @@ class StoreTransaction:
 
     def _stored_spools(self, robot_id: str) -> int:
         """Return how many spools of a robot were there before, SPOOLS_KEPT at most."""
+        return sum(1 for _ in islice(self._spool_names(robot_id), SPOOLS_KEPT))
+
+    def _stored_tombstones(self, robot_id: str) -> int:
+        """Return how many sequences a robot has given up in all of its spools."""
+        return sum(self._spool(name).tombstoned for name in self._spool_names(robot_id))
+
+    def _spool_names(self, robot_id: str) -> Iterator[bytes]:
+        """Yield the names of the spools that a robot had before this transaction."""
         prefix = robot_prefix(robot_id)
         cursor = self._transaction.cursor(self._file.spools)
-        names = cursor.iternext(values=False) if cursor.set_range(prefix) else ()
-        own = takewhile(lambda name: name.startswith(prefix), names)
-        return sum(1 for _ in islice(own, SPOOLS_KEPT))
+        names = cursor.iternext(values=False) if cursor.set_range(prefix) else iter(())
+        return takewhile(lambda name: name.startswith(prefix), names)
 
 
 def last_number(transaction: Any, log: Any) -> int:  # noqa: ANN401

@@ -135,6 +135,37 @@ def test_a_robot_that_begins_spools_without_end_is_refused_and_others_are_not(
     assert desk.store.get(RecordKey(robot_id="evil", spool_id=SPOOL, sequence=1)) is None
 
 
+def test_a_robot_that_gives_up_without_end_is_refused_delivers_on_and_others_are_not(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("learner.store.transaction.MAX_TOMBSTONES", 10)
+
+    def give_up(robot: str, first: int, last: int, spool_id: bytes = SPOOL) -> None:
+        item = Burial(
+            robot_id=robot, spool_id=spool_id, sequence=first, last_sequence=last, reason="gone"
+        )
+        sender = Sender(routing_id=robot.encode(), robot_id=robot)
+        desk.committer.submit(Delivery(sender=sender, item=item))
+
+    give_up("evil", 1, 6)
+    give_up("evil", 1, 3, bytes(16))
+    give_up("evil", 7, 8)
+    give_up("evil", 7, 7)
+    desk.committer.commit_submitted()
+    wait_until(lambda: len(desk.refusals("evil")) == 1, "two would be eleven, over all spools")
+    give_up("evil", 8, 8)
+    give_up("evil", 2, 6)
+    give_up("arm", 1, 9)
+    desk.committer.commit_submitted()
+    wait_until(lambda: desk.acked() == set(range(1, 10)), "another robot gives up its first")
+    desk.submit(9, robot="evil")
+    wait_until(lambda: 9 in desk.acked("evil"), "a record is taken all the same")
+    assert desk.acked("evil") == {1, 2, 3, 4, 5, 6, 7, 9}, "what is told again is acked again"
+    assert [(one.code, one.sequence) for one in desk.refusals("evil")] == [("tombstone", None)] * 2
+    assert desk.store.ledger("evil").tombstoned == 10
+    assert desk.fleet.refusals() == {"tombstone": 2}
+
+
 def test_a_robot_with_as_many_spools_as_are_kept_goes_on_in_them(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ):

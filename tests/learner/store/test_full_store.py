@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from learner.store.episode_store import EpisodeStore
-from learner.store.stored_episode import Verdict
+from learner.store.stored_episode import Burial, Verdict
 from protocol.errors import StoreFullError
 from tests.delivery_site import ROOT
 from tests.disks import small_disk
-from tests.stored_records import MAX_BYTES, arrival, commit_numbers
+from tests.stored_records import MAX_BYTES, SPOOL, arrival, commit_numbers
 
 HOLDER = """
 import sys, time
@@ -35,6 +35,27 @@ def test_a_batch_that_does_not_fit_leaves_nothing_of_itself(tmp_path: Path):
             sequence += 2
     assert store.ledger("arm").stored == sequence == store.last_commit()
     assert len(commit_numbers(store)) == sequence
+    store.close()
+
+
+def test_what_all_robots_give_up_leaves_room_for_records(tmp_path: Path):
+    store = EpisodeStore(tmp_path / "store", 8_000_000)
+    verdicts = []
+    for robot in range(1, 41):
+        burial = Burial(
+            robot_id=f"evil-{robot}",
+            spool_id=SPOOL,
+            sequence=1,
+            last_sequence=1000,
+            reason="\N{SNOWMAN}" * 512,
+        )
+        verdicts += store.commit([burial])
+    taken = verdicts.index(Verdict.TOMBSTONES_FULL)
+    assert set(verdicts[:taken]) == {Verdict.BURIED}
+    assert set(verdicts[taken:]) == {Verdict.TOMBSTONES_FULL}
+    assert sum(1 for _ in store.tombstoned_keys()) == 1000 * taken
+    for sequence in range(1, 61):
+        assert store.commit([arrival(sequence, bytes(90_000))]) == [Verdict.STORED]
     store.close()
 
 
