@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
 
+from protocol.abandoned_files import remove_abandoned
 from protocol.errors import ConfigurationError
 
 SECRET_MODE = 0o600
 PUBLIC_MODE = 0o644
 MAX_KEY_FILE_BYTES = 16_384
+
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
+"""What ``_write_beside`` calls a file until it is whole."""
 
 
 def write_new(path: Path, content: bytes, *, mode: int) -> None:
@@ -124,7 +129,8 @@ def _check_folder(folder: Path) -> None:
 
 def _write_beside(path: Path, content: bytes, mode: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    remove_abandoned(path.parent, _UNFINISHED)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +15,15 @@ from uuid import uuid4
 
 import fsspec
 
+from protocol.abandoned_files import remove_abandoned
 from protocol.errors import ConfigurationError
 
 _KEEPS_NOTHING = frozenset(
     ["memory", "http", "https", "zip", "tar", "libarchive", "data", "github", "git", "jupyter"]
 )
 """What fsspec also knows: gone with the process, or only to be read."""
+_UNFINISHED = re.compile(r"\d{9,}\.safetensors\.partial")
+"""Checkpoints' names alone: the folder may be one of the user's own, with other files in it."""
 
 
 class CheckpointFolder(Protocol):
@@ -67,6 +71,7 @@ class LocalFolder:
     def write(self, name: str, content: bytes) -> None:
         """See CheckpointFolder."""
         self.path.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(self.path, _UNFINISHED)
         partial = self.path / f"{name}.partial"
         try:
             with partial.open("wb") as file:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,8 @@ from protocol.security import (
     load_release_public,
     load_release_secret,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_curve_keys_are_read_back_as_they_were_made(tmp_path: Path):
@@ -132,3 +137,30 @@ def test_writing_over_a_file_leaves_no_other_behind(tmp_path: Path):
         write_over(tmp_path / "file", content, mode=0o644)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next_write(tmp_path: Path):
+    left, young = abandoned(tmp_path, "release-7.gfrel")
+    other = tmp_path / ".vimrc.partial"
+    other.write_bytes(b"somebody's")
+    os.utime(other, (0, 0))
+    write_over(tmp_path / "release-8.gfrel", b"whole", mode=0o644)
+    assert not left.exists()
+    assert young.exists(), "another process may be writing it"
+    assert other.exists()
+
+
+def abandoned(folder: Path, name: str) -> tuple[Path, Path]:
+    """Have two processes die before they have renamed what they wrote; one did so long ago."""
+    script = (
+        "import os, pathlib, signal, sys\n"
+        "from protocol.key_files import write_over\n"
+        "pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_over(pathlib.Path(sys.argv[1]), b'half', mode=0o644)\n"
+    )
+    for _ in range(2):
+        command = [sys.executable, "-c", script, str(folder / name)]
+        assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    left, young = folder.glob(f".{name}.*")
+    os.utime(left, (0, 0))
+    return left, young

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -191,6 +192,20 @@ def test_a_file_that_was_never_finished_is_not_looked_at(checkpoints: Checkpoint
     checkpoints.save(training, release_version=1)
     checkpoints.folder.write("000000099.safetensors.partial", b"half a check")
     assert checkpoints.restore_newest(make_training()).release_version == 1
+
+
+def test_what_a_killed_learner_left_half_written_goes_with_the_next_checkpoint(tmp_path: Path):
+    names = ["000000007.safetensors.partial", "a model.safetensors.partial", "0.partial"]
+    left, *others = [tmp_path / name for name in names]
+    for path in (left, *others):
+        path.write_bytes(b"half")
+        os.utime(path, (0, 0))
+    young = tmp_path / "000000008.safetensors.partial"
+    young.write_bytes(b"half")
+    LocalFolder(tmp_path).write("000000009.safetensors", b"whole")
+    assert not left.exists()
+    assert young.exists(), "another process may be writing it"
+    assert all(path.exists() for path in others)
 
 
 def test_what_is_not_only_of_weights_is_restored_too(checkpoints: Checkpoints):
