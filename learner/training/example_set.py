@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ from protocol.episode import Action, Episode, Label
 
 _FACTS_BYTES = 112
 """What an example takes beside its picture, rounded up."""
+SILENT_S = 7 * 86_400.0
+"""A robot that has added nothing for so long makes room before all others."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -34,6 +37,8 @@ class _OfRobot:
     )
     """Rows of steps, of failures and of successes."""
     has_dropped: bool = False
+    heard_s: float = field(default_factory=time.monotonic)
+    """When it last added something."""
 
 
 class ExampleSet:
@@ -45,7 +50,7 @@ class ExampleSet:
 
     When the set is full, a robot that has an equal share of it makes room by its own oldest
     attempt; for others, whoever has most does. However fast one robot delivers, the others keep
-    what they have, up to an equal share.
+    what they have, up to an equal share, unless they have been silent for a week.
     """
 
     def __init__(
@@ -120,6 +125,9 @@ class ExampleSet:
             self._end += needed
             rows = self._write(self._end - needed, episode, calibration)
             robot = self._robot(episode.robot_id, needed)
+            robot.heard_s = time.monotonic()
+            # Last in order: the first one is that which has been silent longest.
+            self._robots[episode.robot_id] = self._robots.pop(episode.robot_id)
             robot.attempts.append(rows)
             for row in rows[1:]:
                 robot.steps[int(self._success[row])].append(row)
@@ -248,6 +256,9 @@ class ExampleSet:
 
     def _giver(self, robot_id: str) -> str:
         """Return whose oldest attempt makes room for one of this robot."""
+        quietest, held = next(iter(self._robots.items()))
+        if time.monotonic() - held.heard_s > SILENT_S:
+            return quietest
         own = self._robots.get(robot_id)
         has_share = own is not None and own.rows * len(self._robots) >= self._used
         return robot_id if has_share else self._largest()

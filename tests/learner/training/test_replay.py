@@ -263,6 +263,17 @@ def test_a_robot_that_floods_takes_the_place_of_no_other_beyond_an_equal_share()
     assert examples.size_bytes <= examples.limit_bytes
 
 
+def test_a_robot_that_has_left_the_fleet_makes_room_first(monkeypatch: pytest.MonkeyPatch):
+    examples = set_of(pictures=30)
+    for number in range(10):
+        robot = int(number >= 5)
+        examples.add(marked(number, robot=f"arm-{robot}"), robot)
+    monkeypatch.setattr("learner.training.example_set.SILENT_S", -1.0)
+    for number in range(10, 13):
+        examples.add(marked(number, robot="arm-1"), 1)
+    assert numbers_of(examples) == list(range(3, 13))
+
+
 def test_a_release_is_judged_on_every_robots_newest_attempts_however_many_one_has():
     examples = make_set()
     for number in range(10):
