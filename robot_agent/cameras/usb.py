@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +27,8 @@ from robot_agent.robots.base import Robot
 
 OLDEST_STAMP_NS = 5_000_000_000
 """A timestamp is taken for one of the monotonic clock if it lies at most so far back."""
+BUFFERS = 4
+"""What OpenCV lets a driver fill at least, unless the driver has fewer."""
 
 
 class UsbCamera:
@@ -65,7 +68,12 @@ class V4l2Source:
     """The pictures of one V4L2 device."""
 
     def __init__(
-        self, capture: cv2.VideoCapture, options: UsbCameraOptions, framing: Framing, fps: float
+        self,
+        capture: cv2.VideoCapture,
+        options: UsbCameraOptions,
+        framing: Framing,
+        fps: float,
+        opened_ns: int,
     ) -> None:
         self.options = options
         """As they were asked for, with the exposure that is set."""
@@ -76,6 +84,10 @@ class V4l2Source:
         exposure_ms = options.exposure_ms
         # One that is not told is rarely longer than a period.
         self._exposure_ns = self._period_ns if exposure_ms is None else int(exposure_ms * 1e6)
+        buffers = max(BUFFERS, int(capture.get(cv2.CAP_PROP_BUFFERSIZE)))
+        self._free_ns = deque(range(opened_ns - buffers, opened_ns), maxlen=buffers)
+        """When each of the driver's buffers was given back to it, at the earliest; the one that it
+        fills first in front."""
 
     @classmethod
     def open(cls, options: UsbCameraOptions, width_px: int, height_px: int) -> Self:
@@ -85,6 +97,7 @@ class V4l2Source:
             ConfigurationError: a setting did not take, or the region is not in the picture.
             CameraError: the device is not there, is in use, or gives no picture.
         """
+        opened_ns = time.monotonic_ns()
         capture = cv2.VideoCapture(options.device, cv2.CAP_V4L2)
         if not capture.isOpened():
             raise CameraError(
@@ -99,23 +112,28 @@ class V4l2Source:
         except (ConfigurationError, CameraError):
             capture.release()
             raise
-        return cls(capture, options, framing, fps)
+        return cls(capture, options, framing, fps, opened_ns)
 
     def grab(self) -> Exposure:
         """Wait for the next picture.
 
         Linux stamps it, by the monotonic clock, when its first packet arrives: after the exposure
         and after what the camera does with a picture before it sends it, at most one period. Where
-        the stamp is none of that clock, the picture may have been a period on its way besides.
+        the stamp is none of that clock, the picture may have waited since the driver got the
+        buffer that it is in, and how long no clock here tells: this thread may have been held up.
         """
+        # Gives back the buffer of the last picture; they take turns.
+        self._free_ns.append(time.monotonic_ns())
         if not self._capture.grab():
             raise CameraError(f"{self.name}: gives no picture any more; is it unplugged?")
         now_ns = time.monotonic_ns()
-        before_sent_ns = self._exposure_ns + self._period_ns
         stamp_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-        if 0 <= now_ns - stamp_ns <= OLDEST_STAMP_NS:
-            return Exposure(began_ns=stamp_ns - before_sent_ns, ended_ns=stamp_ns)
-        return Exposure(began_ns=now_ns - before_sent_ns - self._period_ns, ended_ns=now_ns)
+        is_stamped = 0 <= now_ns - stamp_ns <= OLDEST_STAMP_NS
+        arrived_ns = stamp_ns if is_stamped else self._free_ns[0]
+        return Exposure(
+            began_ns=arrived_ns - self._exposure_ns - self._period_ns,
+            ended_ns=stamp_ns if is_stamped else now_ns,
+        )
 
     def retrieve(self) -> ImageArray:
         """Return the picture, cut out and resized."""

@@ -135,11 +135,7 @@ def exposure_began_ns(camera: EmulatedCamera, said: Said) -> int:
 @pytest.mark.parametrize("pixel_format", ["MJPG", "YUYV"])
 @pytest.mark.parametrize(
     "stamps_are_utc",
-    [
-        pytest.param(False, id="stamped"),
-        # Without stamps a picture is as old as when it is read: whoever reads must get its turn.
-        pytest.param(True, id="without stamps", marks=pytest.mark.alone),
-    ],
+    [pytest.param(False, id="stamped"), pytest.param(True, id="without stamps")],
 )
 def test_no_picture_was_begun_before_it_was_asked_for_however_long_nobody_looked(
     camera: EmulatedCamera, running: Process, pixel_format: str, stamps_are_utc: bool
@@ -155,6 +151,21 @@ def test_no_picture_was_begun_before_it_was_asked_for_however_long_nobody_looked
         assert said["shape"] == [48, 48, 3]
         red, green, blue = said["corner"]
         assert red > 200 > green > 90 > blue
+
+
+@pytest.mark.parametrize("stamps_are_utc", [False, True], ids=["stamped", "without stamps"])
+def test_no_picture_is_an_old_one_where_the_thread_that_reads_hardly_gets_its_turn(
+    camera: EmulatedCamera, running: Process, stamps_are_utc: bool
+):
+    camera.board.stamps_are_utc = stamps_are_utc
+    open_camera(running, exposure_ms=5.0, timeout_s=10.0)
+    running.tell(hog=True)
+    try:
+        for _ in range(5):
+            said = running.capture()
+            assert exposure_began_ns(camera, said) >= said["asked_ns"]
+    finally:
+        running.tell(hog=False)
 
 
 def test_the_moment_that_a_picture_tells_is_when_its_first_packet_arrived(

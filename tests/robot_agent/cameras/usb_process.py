@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import sys
 import time
+from threading import Event, Thread
 from typing import Any
 
 from protocol.errors import GraspFleetError
 from robot_agent.cameras.usb import UsbCamera
 from tests.robot_agent.cameras.recordings import number_in
 
+HOGGED_US = 40_000
+"""How long nobody else gets a turn at a time: longer than the emulated camera takes to a picture
+that was begun when it was asked for."""
+
 
 def main() -> None:
+    resting = Event()
     logging.basicConfig(level=logging.INFO)
     camera: UsbCamera | None = None
     for line in sys.stdin:
@@ -27,12 +34,26 @@ def main() -> None:
                 if camera is not None:
                     camera.close()
                 said = {}
+            elif "hog" in order:
+                if order["hog"]:
+                    resting.clear()
+                    Thread(target=hog_until, args=(resting,), daemon=True).start()
+                else:
+                    resting.set()
+                said = {}
             else:
                 assert camera is not None
                 said = capture(camera)
         except GraspFleetError as error:
             said = {"error": type(error).__name__, "words": str(error)}
         print(json.dumps(said), flush=True)
+
+
+def hog_until(resting: Event) -> None:
+    """Hold the interpreter, and let go of it only for as long as another thread's turn."""
+    sleep_holding_it = ctypes.PyDLL(None).usleep
+    while not resting.is_set():
+        sleep_holding_it(HOGGED_US)
 
 
 def capture(camera: UsbCamera) -> dict[str, Any]:
