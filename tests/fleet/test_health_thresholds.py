@@ -76,7 +76,7 @@ def test_a_limit_is_that_of_the_alert(name: str, pattern: str, severity: str, li
 
 
 def test_a_robot_is_called_hot_before_it_stops_itself():
-    assert robot_ailments.MOST_TEMPERATURE_C == WARM_SHARE * SafetyConfig().max_temperature_c
+    assert WARM_SHARE * SafetyConfig().max_temperature_c == robot_ailments.MOST_TEMPERATURE_C
 
 
 @pytest.mark.parametrize(
