@@ -150,12 +150,15 @@ class Demo:
 
     def _wait_for_learner(self) -> bool:
         """Wait until the gateway answers; False when a person stopped the demo first."""
-        deadline = time.monotonic() + _LEARNER_START_S
-        while time.monotonic() < deadline:
+        began = time.monotonic()
+        while (waited_s := time.monotonic() - began) < _LEARNER_START_S:
             if self._stop.wait(0.1):
                 return False
             self._fleet.tend()
-            self._monitor.show(Progress(phase="starting the learner", left_s=None), None)
+            detail = f"since {waited_s:.0f} s"
+            self._monitor.show(
+                Progress(phase="starting the learner", left_s=None, detail=detail), None
+            )
             self._status = self._fleet.status(_INTERVAL_S)
             if self._status is not None:
                 return True

@@ -26,7 +26,9 @@ _LAST_VERSION = 2**53
 def list_releases(run: Path = Path("runs/demo"), json: bool = False) -> int:
     """List the releases that the learner keeps, what is pinned, and what was held back.
 
-    Weights are held back when they do worse than the newest release on held-out attempts.
+    Weights are held back when they do worse than the newest release on held-out attempts. A
+    release's own loss is on those that were held out when it was made: of two releases the one with
+    the lower loss need not be the better one.
 
     Args:
         run: folder with learner.toml and keys.
