@@ -86,6 +86,11 @@ class SequenceSet:
         return sum(self._ends) - sum(self._firsts)
 
     @property
+    def run_count(self) -> int:
+        """How many runs there are."""
+        return len(self._firsts)
+
+    @property
     def highest(self) -> int:
         """The highest number; 0 when there is none."""
         return self._ends[-1] - 1 if self._ends else 0

@@ -204,3 +204,38 @@ def test_beside_a_damaged_page_no_copy_goes_and_others_do(tmp_path: Path):
     assert store.retire_copies("arm", SPOOL, small_copies(100, 101, 900)) == [100, 101, 900]
     assert store.kept_digests("arm", SPOOL, [485, 900]).keys() == {485}
     store.close()
+
+
+def test_a_robot_whose_sequences_are_in_too_many_pieces_is_left_out_until_they_are_few(
+    store: EpisodeStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("learner.store.holdings.MOST_RUNS", 20)
+    torn = "torn"
+    store.commit([arrival(2 * one, robot=torn, record_bytes=100) for one in range(1, 31)])
+    store.commit([arrival(one, robot="other", record_bytes=100) for one in (1, 3)])
+    for _ in range(3):
+        found = store.holdings()
+        assert torn not in found
+        assert {*found["arm"], *found["other"]} == {SPOOL}
+    assert caplog.text.count("torn has left so many gaps") == 1
+    store.commit([arrival(2 * one - 1, robot=torn, record_bytes=100) for one in range(1, 25)])
+    assert store.holdings()[torn][SPOOL].missing == 6
+
+
+def test_the_pieces_of_a_robot_are_counted_over_all_of_its_spools(
+    store: EpisodeStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("learner.store.holdings.MOST_RUNS", 20)
+    for spool in range(8):
+        for one in (2, 4, 6):
+            burial = Burial(
+                robot_id="torn",
+                spool_id=bytes([spool]) * 16,
+                sequence=one,
+                last_sequence=one,
+                reason="",
+            )
+            store.commit([burial])
+    for _ in range(3):
+        held = store.holdings()["torn"]
+        assert sum(one.tombstoned.run_count for one in held.values()) == 18
