@@ -135,7 +135,7 @@ def test_more_workers_than_cores_are_refused_before_anything_starts(tmp_path: Pa
             "release_secret": "release.secret",
             "registry": "registry",
         },
-        "training": {"batch_size": 65536, "workers": 4096},
+        "training": {"batch_size": 65536, "workers": 1024},
     }
     path = tmp_path / "learner.toml"
     path.write_text(toml_text(table))
@@ -148,7 +148,7 @@ def test_more_workers_than_cores_are_refused_before_anything_starts(tmp_path: Pa
         check=False,
     )
     assert done.returncode == 2, done.stderr[-2000:]
-    assert "training.workers 4096" in done.stderr.splitlines()[-1]
+    assert "training.workers 1024" in done.stderr.splitlines()[-1]
 
 
 def test_more_workers_than_the_batch_can_be_split_among_are_a_wrong_configuration():
