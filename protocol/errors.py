@@ -12,6 +12,7 @@ GraspFleetError
 ├── AuthenticationError        a key is unknown, revoked or of another server
 ├── TrainingDivergedError      a loss or gradient is not finite: back to the last checkpoint
 ├── StoreError                 the episode store is damaged or of another version
+├── OutboxError                the robot's disk fails: replace it
 ├── NonFiniteScoreError        a network returned NaN or infinity
 ├── HandEyeError               a hand-eye map that cannot be right
 ├── EndedEarlyError            no failure: it was asked to end before it was ready
@@ -70,6 +71,10 @@ class TrainingDivergedError(GraspFleetError):
 
 class StoreError(GraspFleetError):
     """The episode store is damaged or was written by another version."""
+
+
+class OutboxError(GraspFleetError):
+    """The robot's disk takes no record, and not because it is full."""
 
 
 class NonFiniteScoreError(GraspFleetError):

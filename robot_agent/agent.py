@@ -14,7 +14,13 @@ import numpy as np
 
 from protocol.codec import encode_episode
 from protocol.episode import Episode, Mode
-from protocol.errors import OutboxFullError, RejectedEpisodeError, RobotError, SafetyFault
+from protocol.errors import (
+    OutboxError,
+    OutboxFullError,
+    RejectedEpisodeError,
+    RobotError,
+    SafetyFault,
+)
 from protocol.key_files import credential_of
 from protocol.messages import STARTING, Heartbeat, RobotHealth
 from protocol.release_manifest import CollectionSettings
@@ -168,6 +174,7 @@ class Agent:
 
         Raises:
             SafetyFault: only a person may resume; the robot holds still.
+            OutboxError: its disk fails; an attempt is lost.
         """
         self._emergency.wakes(stopping)
         self._receiver.start()
@@ -258,7 +265,13 @@ class Agent:
         if isinstance(fault, SafetyFault):
             stopping.set()
         # On disk before anything else that may fail or take long.
-        trouble = self._keep(episode, stopping)
+        try:
+            trouble = self._keep(episode, stopping)
+        except OutboxError as error:
+            if isinstance(fault, SafetyFault):  # it decides how the agent ends
+                logger.warning("%s", error)
+                raise fault from error
+            raise
         self._note(mode, episode)
         if isinstance(fault, SafetyFault):
             raise fault
@@ -293,7 +306,12 @@ class Agent:
         self._policy.note_attempt(mode, self._loop.abort_error)
 
     def _spool(self, record: bytes, stopping: Event) -> None:
-        """Keep the record; with a full outbox, wait for room rather than lose it."""
+        """Keep the record; with a full outbox, wait for room rather than lose it.
+
+        Raises:
+            OutboxError: the disk fails. The last heartbeat says so: nobody reads the log of a robot
+                that falls silent.
+        """
         is_stopping = False
         say_at_s = time.monotonic()
         while True:
@@ -310,6 +328,9 @@ class Agent:
                 with suppress(SafetyFault):  # it has set ``stopping``: the record comes first
                     self._pause(stopping, FIRST_PAUSE_S)
                 is_stopping = stopping.is_set()
+            except OutboxError as error:
+                self._warning = f"ends, and an attempt is lost: {error}"
+                raise OutboxError(f"{self._config.name} {self._warning}") from error
             else:
                 self._uplink.notify()
                 return

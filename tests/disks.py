@@ -57,6 +57,11 @@ def ext4_disk(image: Path, folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def fail_disk(disk: Path) -> None:
+    """Let a file system of ``ext4_disk`` take nothing any more, as after an error of its card."""
+    subprocess.run(["mount", "-o", "remount,abort", str(disk)], capture_output=True, check=False)
+
+
 @contextmanager
 def frozen(disk: Path) -> Iterator[None]:
     """Let nobody write to it meanwhile: whoever tries waits until the end."""

@@ -21,17 +21,16 @@ from pathlib import Path
 from typing import Literal
 
 from protocol.codec import digest as digest_of
-from protocol.errors import OutboxFullError
+from protocol.errors import OutboxError, OutboxFullError
 from protocol.limits import MAX_TOMBSTONE_RANGE
 from robot_agent.config import OutboxConfig
 from robot_agent.delivery.outbox_file import (
     FILE_NAME,
     OutboxCounts,
     claim,
-    free_bytes,
-    is_disk_full,
     open_outbox_file,
     outbox_counts,
+    outbox_error,
     read_counts,
 )
 from robot_agent.delivery.spooled_records import SpooledRecords
@@ -73,6 +72,7 @@ class Outbox:
             ConfigurationError: the folder cannot be written, another agent has it open, or the
                 file is damaged or of another version.
             OutboxFullError: the disk is full.
+            OutboxError: the disk fails.
         """
         self._config = config
         self._path = folder / FILE_NAME
@@ -82,7 +82,7 @@ class Outbox:
         self._put_at_s: deque[tuple[int, float]] = deque()
         """Sequences that this process put, oldest first, with when."""
         self._undeleted: set[int] = set()
-        """Acked, and still in the file, because the disk had no room to write that they go."""
+        """Acked, and still in the file, because the disk did not take that they go."""
         self._owner = claim(folder)
         self._database = open_outbox_file(self._path)
         self._waiting_bytes = 0
@@ -116,6 +116,7 @@ class Outbox:
         Raises:
             OutboxFullError: the size limit is reached and the policy is to stop, or the disk is
                 full. Nothing was written; the same call may succeed later.
+            OutboxError: the disk fails.
         """
         digest = digest_of(record)
         with self._lock:
@@ -163,17 +164,17 @@ class Outbox:
         """Delete what the learner has on disk: acked records, and tombstones it has noted.
 
         On disk some records later, and on a full disk when it has room again. After a loss of power
-        the last of them may wait here again; they are sent again then, and the learner recognises
-        them.
+        the last of them may wait here again, and all of them on a disk that fails; they are sent
+        again then, and the learner recognises them.
         """
         with self._lock:
             was_full = bool(self._undeleted)
             self._undeleted.update(sequences)
-            if not self._delete_acked() and not was_full:
+            trouble = self._delete_acked()
+            if trouble is not None and not was_full:
                 logger.warning(
-                    "outbox %s: the disk is full (%d bytes are free): what the learner has is "
-                    "remembered, and deleted when there is room; free some space",
-                    *(self._path, free_bytes(self._path)),
+                    "%s. What the learner has is remembered, and deleted when there is room",
+                    trouble,
                 )
 
     def set_aside(self, sequence: int, code: str, reason: str) -> None:
@@ -260,8 +261,8 @@ class Outbox:
             self._put_at_s.popleft()
         return oldest
 
-    def _delete_acked(self) -> bool:
-        """Delete what was acked; return False if the disk has no room to write that."""
+    def _delete_acked(self) -> OutboxError | OutboxFullError | None:
+        """Delete what was acked; return why the disk does not take that, if it does not."""
         doomed = list(self._undeleted)
         try:
             with self._transaction(synchronous="NORMAL"):
@@ -270,11 +271,11 @@ class Outbox:
                     "DELETE FROM tombstones WHERE sequence = ?", [(each,) for each in doomed]
                 )
                 self._database.execute("UPDATE outbox SET acked = acked + ?", (count,))
-        except OutboxFullError:
-            return False
+        except (OutboxError, OutboxFullError) as error:
+            return error
         self._undeleted.clear()
         self._waiting_bytes -= freed_bytes
-        return True
+        return None
 
     def _turn_over(self) -> None:
         with self._transaction():
@@ -362,12 +363,7 @@ class Outbox:
             self._database.execute("COMMIT")
         except (sqlite3.OperationalError, OSError) as error:
             self._roll_back()
-            if not is_disk_full(error):
-                raise
-            raise OutboxFullError(
-                f"outbox {self._path}: the disk is full ({free_bytes(self._path)} bytes are free); "
-                "free some space"
-            ) from error
+            raise outbox_error(self._path, error) from error
         except BaseException:
             self._roll_back()
             raise

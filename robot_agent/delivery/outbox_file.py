@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from protocol.errors import ConfigurationError, OutboxFullError
+from protocol.errors import ConfigurationError, OutboxError, OutboxFullError
 from robot_agent.delivery.record_log import NOWHERE
 
 logger = logging.getLogger(__name__)
@@ -162,6 +162,21 @@ def is_disk_full(error: BaseException) -> bool:
 def free_bytes(path: Path) -> int:
     """Return how much a file's disk has room for."""
     return shutil.disk_usage(path.parent).free
+
+
+def outbox_error(path: Path, error: BaseException) -> OutboxError | OutboxFullError:
+    """Say in words why the outbox could not be written."""
+    if is_disk_full(error):
+        return OutboxFullError(
+            f"outbox {path}: the disk is full ({free_bytes(path)} bytes are free); free some space"
+        )
+    disk = next(folder for folder in path.resolve().parents if folder.is_mount())
+    reason = error.strerror if isinstance(error, OSError) else error
+    return OutboxError(
+        f"outbox {path}: the disk at {disk} takes no writes: {reason}; replace the card: one that "
+        "fails, or that the system has made read-only, is at its end (`dmesg` says more). Save the "
+        "state folder from it, which holds what is not delivered"
+    )
 
 
 def _cannot_begin(path: Path) -> OutboxFullError:

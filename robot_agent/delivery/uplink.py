@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from protocol.codec import decode_message
-from protocol.errors import OutboxFullError, RejectedMessageError
+from protocol.errors import OutboxError, OutboxFullError, RejectedMessageError
 from protocol.limits import MAX_HEADER_BYTES
 from protocol.messages import (
     WIRE_VERSION,
@@ -447,7 +447,7 @@ class Uplink:
         logger.error("episode %d is refused: %s", sequence, printable(refusal.reason))
         try:
             self._outbox.set_aside(sequence, refusal.code, refusal.reason)
-        except OutboxFullError as error:
+        except (OutboxError, OutboxFullError) as error:
             # It stays under way: sent again after the wait for an ack, and refused again.
             logger.warning("episode %d is not set aside: %s", sequence, error)
             return

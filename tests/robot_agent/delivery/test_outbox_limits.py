@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from protocol.errors import OutboxFullError
+from protocol.errors import OutboxError, OutboxFullError
 from robot_agent.config import OutboxConfig
 from robot_agent.delivery.outbox import Outbox
-from tests.disks import fill_disk, small_disk
+from tests.disks import ext4_disk, fail_disk, fill_disk, small_disk
 from tests.robot_agent.delivery.outbox_contents import assert_adds_up, record, sequences
 
 
@@ -128,7 +128,7 @@ def test_on_a_full_disk_what_the_learner_has_is_not_sent_again_and_goes_when_the
         assert (counts.acked, counts.waiting, counts.waiting_bytes) == (2, 7, 7000)
         with pytest.raises(OutboxFullError, match=r"the disk is full \(0 bytes are free\)"):
             outbox.put(record(11))
-        assert caplog.text.count("remembered, and deleted when there is room") == 1, "said once"
+        assert caplog.text.count("What the learner has is remembered") == 1, "said once"
         (disk / "logs").unlink()
         outbox.put(record(11))
         outbox.close()
@@ -170,4 +170,23 @@ def test_an_outbox_on_a_full_disk_says_that_and_opens_when_there_is_room(tmp_pat
         (disk / "logs").unlink()
         outbox = Outbox(disk, OutboxConfig())
         assert sequences(outbox) == [1]
+        outbox.close()
+
+
+def test_a_disk_that_fails_is_named_with_the_remedy_and_what_it_holds_is_still_delivered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    with ext4_disk(tmp_path / "image", tmp_path / "disk") as disk:
+        outbox = Outbox(disk / "state", OutboxConfig())
+        for number in range(1, 4):
+            outbox.put(record(number))
+        fail_disk(disk)
+        remedy = rf"outbox {disk}/state/.*: the disk at {disk} takes no writes: .* replace the card"
+        with pytest.raises(OutboxError, match=remedy):
+            outbox.put(record(4))
+        assert sequences(outbox) == [1, 2, 3]
+        outbox.forget([1, 2])
+        assert sequences(outbox) == [3]
+        assert (outbox.counts().acked, outbox.counts().waiting) == (2, 1)
+        assert caplog.text.count("What the learner has is remembered") == 1
         outbox.close()
