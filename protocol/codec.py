@@ -253,6 +253,13 @@ def _check_images(
         raise RejectedEpisodeError(
             f"{name}: an image of {max(sizes)} bytes exceeds {limits.image_bytes}"
         )
+    pixels = meta.height_px * meta.width_px
+    most = limits.image_extra_bytes + limits.image_bytes_per_pixel * pixels
+    if max(sizes) > most:
+        raise RejectedEpisodeError(
+            f"{name}: an image of {max(sizes)} bytes exceeds {most} for {meta.height_px} x "
+            f"{meta.width_px} pixels"
+        )
     found_bytes = len(record) - begin
     if sum(sizes) != found_bytes:
         raise RejectedEpisodeError(

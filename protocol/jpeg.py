@@ -33,6 +33,11 @@ MOST_SEGMENTS = 64
 million empty ones, and each costs the gateway time."""
 _BASELINE = 0xC0
 """The one kind of frame that encode_jpeg writes; others cost a decoder far more per byte."""
+_SCAN = b"\xff\xda"
+"""What a scan begins with; between the frame header and the end nothing else holds it."""
+MOST_SCANS = 3
+"""One for each component. A decoder takes any number of empty ones, and goes through all blocks of
+the picture for each."""
 _OTHER_FRAME_MARKERS = frozenset(range(0xC1, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _DECODE_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -57,10 +62,16 @@ def decode_jpeg(blob: bytes | memoryview, *, height_px: int, width_px: int) -> I
     """Return the picture uint8[height, width, 3], RGB, never larger than its header says.
 
     Raises:
-        RejectedEpisodeError: the header gives another size, or the data cannot be decoded.
+        RejectedEpisodeError: the header gives another size, there are too many scans, or the data
+            cannot be decoded.
     """
-    if jpeg_size(blob) != (height_px, width_px):
-        raise RejectedEpisodeError(f"JPEG {jpeg_size(blob)} is not {height_px} x {width_px} pixels")
+    frame_at = _find_frame(blob)
+    found = _read_frame(blob, frame_at)
+    if found != (height_px, width_px):
+        raise RejectedEpisodeError(f"JPEG {found} is not {height_px} x {width_px} pixels")
+    scans = bytes(blob).count(_SCAN, frame_at)
+    if scans > MOST_SCANS:
+        raise RejectedEpisodeError(f"JPEG of {scans} scans exceeds {MOST_SCANS}")
     try:
         image = cv2.imdecode(np.frombuffer(blob, np.uint8), _DECODE_FLAGS)
     except cv2.error as error:

@@ -51,6 +51,10 @@ class EpisodeLimits:
     meta_bytes: int = 256 * 2**10
     image_bytes: int = 2 * 2**20
     """Size of one JPEG image."""
+    image_bytes_per_pixel: int = 8
+    """Of one JPEG image, beside ``image_extra_bytes``; noise at the best quality has five."""
+    image_extra_bytes: int = 65_536
+    """What one JPEG image may have whatever it measures: a camera's notes, a small picture."""
     image_side_px: int = 2048
     """Height and width of an image, each."""
     pixels: int = 64 * 2**20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -20,11 +21,12 @@ from protocol.codec import (
     digest,
     encode_episode,
     encode_message,
+    read_episode_meta,
     read_episode_summary,
 )
 from protocol.episode import Episode, GripperPose, Label, Mode, Step, StepKind
 from protocol.errors import RejectedEpisodeError, RejectedMessageError
-from protocol.jpeg import check_jpeg_sizes, encode_jpeg, jpeg_size
+from protocol.jpeg import check_jpeg_sizes, decode_jpeg, encode_jpeg, jpeg_size
 from protocol.limits import EPISODE_LIMITS
 from protocol.messages import Ack, FromGateway, Heartbeat, Refusal, ToGateway
 from tests.delivery_site import make_heartbeat
@@ -275,6 +277,48 @@ def test_a_picture_with_more_segments_than_any_camera_writes_is_refused_before_a
     for more in (65 - own, 500_000):
         with pytest.raises(RejectedEpisodeError, match="64 segments"):
             jpeg_size(blob[:2] + more * empty + blob[2:])
+
+
+@pytest.mark.parametrize("quality", [1, 50, 92, 100])
+@pytest.mark.parametrize("side_px", [8, 64, 512])
+def test_the_worst_of_honest_pictures_has_far_fewer_bytes_than_its_pixels_may_have(
+    quality: int, side_px: int
+):
+    specks = np.random.default_rng(1).integers(0, 2, (side_px, side_px, 3), np.uint8) * 255
+    whole = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    _, blob = cv2.imencode(".jpg", specks, [cv2.IMWRITE_JPEG_QUALITY, quality, *whole])
+    own = EPISODE_LIMITS.image_bytes_per_pixel * specks[..., 0].size
+    assert len(blob) < 0.65 * own + 1_000
+    assert specks.nbytes < 0.5 * own
+
+
+@pytest.mark.parametrize("surplus", [0, 1])
+def test_a_picture_of_more_bytes_than_its_pixels_may_have_is_refused_unopened(surplus: int):
+    most = EPISODE_LIMITS.image_extra_bytes + EPISODE_LIMITS.image_bytes_per_pixel * 64 * 64
+    first, *others = read_episode_meta(RECORD).image_bytes
+    note_bytes = most + surplus - first
+    halves = (note_bytes // 2, note_bytes - note_bytes // 2)
+    notes = b"".join(b"\xff\xfe" + struct.pack(">H", n - 2) + bytes(n - 4) for n in halves)
+    record = patched_meta(image_bytes=[most + surplus, *others])
+    begin = len(record) - first - sum(others)
+    record = record[: begin + 2] + notes + record[begin + 2 :]
+    if surplus:
+        with pytest.raises(RejectedEpisodeError, match=f"{most + 1} bytes exceeds {most} for 64"):
+            read_episode_summary(record)
+    else:
+        assert len(decode_episode(record).steps) == 4
+
+
+def test_a_picture_of_many_empty_scans_is_refused_before_it_is_decoded():
+    blob = encode_jpeg(make_image(np.random.default_rng(1)))
+    assert blob.count(b"\xff\xda") == 1
+    scan_at = blob.index(b"\xff\xda")
+    empty = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00\x00"
+    decode_jpeg(blob[:scan_at] + 2 * empty + blob[scan_at:], height_px=64, width_px=64)
+    for more in (3, 8_000):
+        scans = blob[:scan_at] + more * empty + blob[scan_at:]
+        with pytest.raises(RejectedEpisodeError, match=f"{more + 1} scans exceeds 3"):
+            decode_jpeg(scans, height_px=64, width_px=64)
 
 
 def test_the_pixels_of_all_images_together_are_limited():
