@@ -113,7 +113,7 @@ class OfflineRun:
         self.held_out = HeldOut()
         """What the last report found."""
         self.clock = LoopClock()
-        self._log = TrainingLog(config.run_folder)
+        self._log = TrainingLog(config.run_folder, rarely_s=0.0)
         self._stopping = Event()
         self._began_s = time.monotonic()
         self._report_due = 0.0

@@ -268,9 +268,14 @@ class Trainer:
             "examples": len(self._replay.training),
             "attempts": self._feed.attempts,
             "release_version": self._releases.version,
-            "hand_eye_correction_mm": self._training.averaged.refiner.corrections_mm(),
         }
-        self._log.write(facts, scalars, self._training.step_count)
+        self._log.write(facts, scalars, self._training.step_count, self._figures_by_robot)
+
+    def _figures_by_robot(self) -> dict[str, dict[str, float]]:
+        moved = self._training.averaged.refiner.corrections_mm()
+        return {
+            "hand_eye_correction_mm": {robot_id: round(mm, 2) for robot_id, mm in moved.items()}
+        }
 
     def _checkpoint(self) -> Checkpoint:
         assert self._releases is not None
