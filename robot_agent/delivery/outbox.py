@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Literal
@@ -85,16 +85,16 @@ class Outbox:
         """Acked, and still in the file, because the disk did not take that they go."""
         self._owner = claim(folder)
         self._database = open_outbox_file(self._path)
-        self._waiting_bytes = 0
         self._records = SpooledRecords(self._database, folder)
         with self._transaction():
             self._records.recover()
-        counts = self.counts()
+        counts = read_counts(self._database)
         self.spool_id = counts.spool_id
         self._waiting_bytes = counts.waiting_bytes
+        """In the file, with what is acked and still there."""
         with self._transaction():
             freed_bytes = self._forget_refused(counts.refused_bytes)
-        self._refused_bytes = counts.refused_bytes - freed_bytes
+        self._counts = counts.plus(refused_bytes=-freed_bytes)
 
     def check_room(self) -> None:
         """Check that another record may be kept, if it is no larger than the largest so far.
@@ -128,10 +128,13 @@ class Outbox:
                 self._turn_over()
             # What is dropped is told to the learner at once: it must not come back.
             with self._transaction(synchronous="FULL" if excess_bytes else "NORMAL"):
-                freed_bytes = self._drop_oldest(excess_bytes) if excess_bytes else 0
+                dropped, freed_bytes = self._drop_oldest(excess_bytes) if excess_bytes else (0, 0)
                 sequence = self._records.add(digest, record)
             self._records.next_place = self._records.next_place.after(len(record))
             self._waiting_bytes += len(record) - freed_bytes
+            self._counts = self._counts.plus(
+                written=1, dropped=dropped, waiting_bytes=len(record) - freed_bytes
+            )
             self._put_at_s.append((sequence, time.monotonic()))
             if excess_bytes:
                 self._oldest()
@@ -169,7 +172,10 @@ class Outbox:
         """
         with self._lock:
             was_full = bool(self._undeleted)
-            self._undeleted.update(sequences)
+            new = set(sequences) - self._undeleted
+            sizes = self._records.sizes(new)
+            self._counts = self._counts.plus(acked=len(sizes), waiting_bytes=-sum(sizes))
+            self._undeleted |= new
             trouble = self._delete_acked()
             if trouble is not None and not was_full:
                 logger.warning(
@@ -183,6 +189,8 @@ class Outbox:
         When such records take more than REFUSED_SHARE of the size limit, the oldest go.
         """
         with self._lock:
+            if sequence in self._undeleted:
+                return
             with self._transaction():
                 row = self._database.execute(
                     "SELECT bytes, digest FROM waiting WHERE sequence = ?", (sequence,)
@@ -196,9 +204,11 @@ class Outbox:
                 self._records.delete([sequence])
                 self._database.execute("UPDATE outbox SET refused = refused + 1")
                 self._bury([sequence], f"refused: {reason}"[:512])
-                freed_bytes = self._forget_refused(self._refused_bytes + row[0])
+                freed_bytes = self._forget_refused(self._counts.refused_bytes + row[0])
             self._waiting_bytes -= row[0]
-            self._refused_bytes += row[0] - freed_bytes
+            self._counts = self._counts.plus(
+                refused=1, waiting_bytes=-row[0], refused_bytes=row[0] - freed_bytes
+            )
 
     def tombstones(
         self, *, after: int = 0, limit: int = MAX_TOMBSTONE_RANGE
@@ -221,17 +231,7 @@ class Outbox:
 
     def counts(self) -> OutboxCounts:
         """Return what became of every sequence, over all restarts."""
-        with self._lock:
-            counts = read_counts(self._database)
-            query = "SELECT bytes FROM waiting WHERE sequence = ?"
-            rows = [self._database.execute(query, (each,)).fetchone() for each in self._undeleted]
-        acked_bytes = [row[0] for row in rows if row is not None]
-        return replace(
-            counts,
-            acked=counts.acked + len(acked_bytes),
-            waiting=counts.waiting - len(acked_bytes),
-            waiting_bytes=counts.waiting_bytes - sum(acked_bytes),
-        )
+        return self._counts
 
     def oldest_s(self) -> float:
         """Return how long the oldest waiting record has waited; 0 when none does.
@@ -288,12 +288,13 @@ class Outbox:
         Raises:
             OutboxFullError: they do, and the policy is to stop.
         """
-        kept_bytes = self._waiting_bytes + self._refused_bytes
+        refused_bytes = self._counts.refused_bytes
+        kept_bytes = self._waiting_bytes + refused_bytes
         excess_bytes = kept_bytes + needed_bytes - self._config.max_bytes
         if excess_bytes <= 0:
             return 0
         if self._config.when_full == "stop":
-            refused = f", {self._refused_bytes} are of refused ones" if self._refused_bytes else ""
+            refused = f", {refused_bytes} are of refused ones" if refused_bytes else ""
             remedy = "waiting for the learner to take some"
             raise OutboxFullError(
                 f"outbox {self._path}: {self._waiting_bytes} bytes wait{refused} and "
@@ -302,16 +303,17 @@ class Outbox:
             )
         return excess_bytes
 
-    def _drop_oldest(self, excess_bytes: int) -> int:
-        """Drop the oldest records; return how many bytes that frees."""
+    def _drop_oldest(self, excess_bytes: int) -> tuple[int, int]:
+        """Drop the oldest records; return how many, and how many bytes that frees."""
         freed_bytes = 0
         doomed: list[int] = []
         rows = self._database.execute("SELECT sequence, bytes FROM waiting ORDER BY sequence")
         for sequence, size_bytes in rows:
             if freed_bytes >= excess_bytes:
                 break
-            doomed.append(sequence)
-            freed_bytes += size_bytes
+            if sequence not in self._undeleted:
+                doomed.append(sequence)
+                freed_bytes += size_bytes
         rows.close()
         if freed_bytes < excess_bytes:
             raise OutboxFullError(
@@ -327,7 +329,7 @@ class Outbox:
             freed_bytes,
             doomed[-1],
         )
-        return freed_bytes
+        return len(doomed), freed_bytes
 
     def _forget_refused(self, kept_bytes: int) -> int:
         """Delete the oldest refused records while they take too much; return the bytes freed."""

@@ -83,6 +83,28 @@ class OutboxCounts:
     refused_bytes: int
     """Of the refused records that are still kept."""
 
+    def plus(
+        self,
+        *,
+        written: int = 0,
+        acked: int = 0,
+        dropped: int = 0,
+        refused: int = 0,
+        waiting_bytes: int = 0,
+        refused_bytes: int = 0,
+    ) -> OutboxCounts:
+        """Return the counts after so many more of each; how many wait follows from that."""
+        return OutboxCounts(
+            spool_id=self.spool_id,
+            written=self.written + written,
+            acked=self.acked + acked,
+            dropped=self.dropped + dropped,
+            refused=self.refused + refused,
+            waiting=self.waiting + written - acked - dropped - refused,
+            waiting_bytes=self.waiting_bytes + waiting_bytes,
+            refused_bytes=self.refused_bytes + refused_bytes,
+        )
+
 
 def claim(folder: Path) -> TextIO:
     """Make the folder and take it for this process.

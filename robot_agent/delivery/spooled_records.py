@@ -10,7 +10,7 @@ from robot_agent.delivery.record_log import NOWHERE, Place, RecordLog
 
 
 class SpooledRecords:
-    """Every method belongs into a transaction of the caller's, but for the two that only read.
+    """Every method belongs into a transaction of the caller's, but for those that only read.
 
     What the log has and the index has not is found when it is opened. So an index that lost its
     last changes with the power costs no record; some that were acked are sent once more.
@@ -84,6 +84,12 @@ class SpooledRecords:
         if segment is None:
             return bytes(record)
         return self._log.read(Place(segment=segment, offset=offset), record_bytes)
+
+    def sizes(self, sequences: Iterable[int]) -> list[int]:
+        """Return the bytes of those of these records that wait."""
+        query = "SELECT bytes FROM waiting WHERE sequence = ?"
+        rows = [self._database.execute(query, (each,)).fetchone() for each in sequences]
+        return [row[0] for row in rows if row is not None]
 
     def delete(self, sequences: Iterable[int]) -> tuple[int, int]:
         """Forget records; return the bytes and the number of those that were there."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from protocol.errors import ConfigurationError
 from robot_agent.config import OutboxConfig
 from robot_agent.delivery.outbox import Outbox, outbox_counts
+from robot_agent.delivery.outbox_file import FILE_NAME
 from tests.delivery_site import ROOT
 from tests.robot_agent.delivery.outbox_contents import assert_adds_up, record, sequences
 
@@ -70,6 +73,7 @@ def test_a_writer_that_is_killed_loses_nothing_that_put_returned_for(tmp_path: P
         assert [episode.sequence for episode in kept] == list(range(1, len(kept) + 1))
         assert len(kept) - returned[-1] in {0, 1}, "at most the put that was under way is extra"
         assert {episode.record for episode in kept} == {b"record" * 1000}
+        assert outbox.counts() == outbox_counts(tmp_path)
         assert_adds_up(outbox)
         outbox.close()
 
@@ -77,6 +81,37 @@ def test_a_writer_that_is_killed_loses_nothing_that_put_returned_for(tmp_path: P
 def test_the_counts_are_readable_while_the_agent_runs(outbox: Outbox, tmp_path: Path):
     outbox.put(record(1))
     assert outbox_counts(tmp_path) == outbox.counts()
+
+
+def test_the_counts_are_those_of_the_file_after_whatever_happened(tmp_path: Path):
+    config = OutboxConfig(max_bytes=40_000, when_full="drop-oldest")
+    outbox = Outbox(tmp_path, config)
+    draws = random.Random(1)
+    for number in range(300):
+        outbox.put(record(number, size=draws.choice([400, 1000, 3000])))
+        some = draws.sample(range(1, number + 2), min(3, number))
+        if draws.random() < 0.5:
+            outbox.forget([*some, 1000])
+        elif some and draws.random() < 0.6:
+            outbox.set_aside(some[0], "schema", "wrong")
+        assert outbox.counts() == outbox_counts(tmp_path)
+        if number % 50 == 49:
+            outbox.close()
+            outbox = Outbox(tmp_path, config)
+            assert outbox.counts() == outbox_counts(tmp_path)
+    counts = outbox.counts()
+    assert min(counts.acked, counts.dropped, counts.refused, counts.waiting) > 0
+    outbox.close()
+
+
+def test_how_it_is_is_told_without_a_look_into_the_file(outbox: Outbox, tmp_path: Path):
+    outbox.put(record(1))
+    before = outbox.counts()
+    with sqlite3.connect(tmp_path / FILE_NAME) as other:
+        other.execute("UPDATE waiting SET bytes = bytes + 1")
+    other.close()
+    assert outbox_counts(tmp_path) != before
+    assert outbox.counts() == before
 
 
 def test_a_folder_without_an_outbox_is_named(tmp_path: Path):
