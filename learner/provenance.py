@@ -11,6 +11,7 @@ import msgspec
 
 from learner.config import LearnerConfig
 from protocol.errors import ConfigurationError
+from protocol.key_files import PUBLIC_MODE, write_over
 
 _PACKAGES = ("graspfleet", "torch", "ray", "numpy", "onnx", "onnxruntime", "pyzmq", "lmdb")
 
@@ -60,14 +61,8 @@ def write_run_record(config: LearnerConfig) -> None:
         ConfigurationError: the run folder cannot be made or written.
     """
     record = {"config": config, "software": software_versions()}
-    content = msgspec.json.encode(record, enc_hook=str)
-    try:
-        config.run_folder.mkdir(parents=True, exist_ok=True)
-        (config.run_folder / "run.json").write_bytes(msgspec.json.format(content) + b"\n")
-    except OSError as error:
-        raise ConfigurationError(
-            f"run_folder {config.run_folder}: cannot be written: {error.strerror}"
-        ) from error
+    content = msgspec.json.format(msgspec.json.encode(record, enc_hook=str)) + b"\n"
+    write_over(config.run_folder / "run.json", content, mode=PUBLIC_MODE)
 
 
 def source_commit() -> str:

@@ -17,6 +17,7 @@ import fsspec
 
 from protocol.abandoned_files import remove_abandoned
 from protocol.errors import ConfigurationError
+from protocol.key_files import sync_folder
 
 _KEEPS_NOTHING = frozenset(
     ["memory", "http", "https", "zip", "tar", "libarchive", "data", "github", "git", "jupyter"]
@@ -79,6 +80,8 @@ class LocalFolder:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self.path / name)
+            # Older checkpoints are removed next; the disk is to know of this one before.
+            sync_folder(self.path)
         except OSError:
             partial.unlink(missing_ok=True)  # a full disk needs the room
             raise

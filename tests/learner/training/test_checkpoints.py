@@ -208,6 +208,22 @@ def test_what_a_killed_learner_left_half_written_goes_with_the_next_checkpoint(t
     assert all(path.exists() for path in others)
 
 
+def test_the_disk_knows_of_a_new_checkpoint_before_an_old_one_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    names_at_sync: list[list[str]] = []
+    sync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        if os.fstat(descriptor).st_ino == tmp_path.stat().st_ino:
+            names_at_sync.append([path.name for path in tmp_path.iterdir()])
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    LocalFolder(tmp_path).write("000000009.safetensors", b"whole")
+    assert names_at_sync == [["000000009.safetensors"]]
+
+
 def test_what_is_not_only_of_weights_is_restored_too(checkpoints: Checkpoints):
     training, _ = trained()
     counted = Counted(through={"ab": 70}, examples=300, history_drawn=20)
