@@ -13,6 +13,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from protocol.codec import encode_message
 from protocol.errors import ConfigurationError
+from protocol.refusal_log import RefusalLog
 from protocol.security import CurveKeys
 from protocol.sockets import SILENCE_S, SocketLimits, connect, make_dealer
 from protocol.wakeup import Wakeup
@@ -66,6 +67,7 @@ class LearnerConnection:
         self._retry_at: float | None = None
         self._doubts = 0
         self._answer_due_since_s: float | None = None
+        self._refusals = RefusalLog(logger)
         self.refusal = ""
         """Why the learner does not let this robot in; "" when it does."""
         self.is_connected = False
@@ -125,6 +127,7 @@ class LearnerConnection:
 
         It may return None earlier, when the connection itself had something to do.
         """
+        self._refusals.say_counts()
         self._retry_if_silent()
         self._retry_if_due()
         if self._retry_at is not None:
@@ -206,11 +209,16 @@ class LearnerConnection:
             self._key_to_try = learner_key
 
     def _say_refused(self, reason: str) -> None:
-        self._say(f"{self._endpoint} refuses the connection: {reason}")
+        self._say("refuses the connection", reason)
 
-    def _say(self, refusal: str) -> None:
+    def _say(self, what: str, reason: str) -> None:
+        refusal = f"{self._endpoint} {what}: {reason}"
         if refusal != self.refusal:
-            logger.warning("%s; trying again", refusal)
+            # A link that comes and goes is refused anew each time. A reason of another kind is
+            # told however often that was.
+            self._refusals.note(
+                logging.WARNING, self._endpoint, f"{what}: {reason}", "trying again"
+            )
         self.refusal = refusal
 
     def _retry_if_silent(self) -> None:
@@ -232,7 +240,7 @@ class LearnerConnection:
         try:
             self.open()
         except (zmq.ZMQError, ConfigurationError) as error:
-            self._say(f"{self._endpoint}: no new connection can be made: {error}")
+            self._say("is out of reach: no new connection can be made", str(error))
             self._retry_at = time.monotonic() + RETRY_REFUSED_AFTER_S
         else:
             self._retry_at = None

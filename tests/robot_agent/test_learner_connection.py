@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import socketserver
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from protocol.limits import LOGGED_REFUSALS
 from protocol.sockets import SocketLimits
 from robot_agent.learner_connection import LearnerConnection
 from tests.delivery_site import DeliverySite, make_site
+from tests.faulty_link import FaultyLink
 from tests.waiting import wait_until
 
 
@@ -125,3 +128,31 @@ def test_only_a_learner_that_breaks_off_twice_is_taken_for_another_one(
     first, second = caplog.messages
     assert "broke off" in first
     assert "copy server.public" in second
+
+
+def test_a_link_that_comes_and_goes_does_not_fill_the_log(
+    site: DeliverySite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("robot_agent.learner_connection.RETRY_REFUSED_AFTER_S", 0.05)
+    monkeypatch.setattr("robot_agent.learner_connection.CONNECT_ANEW_AFTER_S", 0.05)
+    monkeypatch.setattr("protocol.refusal_log.LOGGING_PERIOD_S", math.inf)
+    keys = site.enrol("leg")
+    with (
+        site.running_gateway() as gateway,
+        FaultyLink(int(gateway.endpoint.rsplit(":", 1)[1])) as link,
+    ):
+        connection = LearnerConnection(
+            link.endpoint, keys, site.learner_keys("leg"), SocketLimits(frame_bytes=2**20)
+        )
+        connection.open()
+        for _ in range(3 * LOGGED_REFUSALS):
+            wait_until(lambda: is_connected(connection), "the link is there")
+            link.refuses = True
+            link.reset()
+            wait_until(lambda: says(connection, "broke off"), "the link is gone")
+            link.refuses = False
+        assert sum("broke off" in line for line in caplog.messages) == LOGGED_REFUSALS
+        monkeypatch.setattr("protocol.refusal_log.LOGGING_PERIOD_S", 0.0)
+        connection.receive(0.0)
+        assert f"{2 * LOGGED_REFUSALS} more times" in caplog.text
+        connection.close()
