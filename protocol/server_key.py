@@ -9,26 +9,44 @@ has stored the next key, which holds that key.
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from protocol.errors import ConfigurationError
 from protocol.key_notice import notice_beside, read_key_notice
 from protocol.messages import KeyNotice
+from protocol.refusal_log import RefusalLog
 from protocol.security import CurveKeys, load_curve_keys
 
 logger = logging.getLogger(__name__)
+
+MARKED_AGAIN_AFTER_S = 10.0
+"""A robot that says with each heartbeat something else writes no more often than this."""
 
 
 class ServerKey:
     """Belongs to the thread that owns the socket."""
 
-    def __init__(self, secret_file: Path) -> None:
+    def __init__(
+        self,
+        secret_file: Path,
+        refusals: RefusalLog | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Read the files.
+
+        Args:
+            secret_file: the learner's; the others lie beside it.
+            refusals: where is said what robots say of the next key; this room's log without one.
+            clock: seconds, for how often a robot's mark may change.
 
         Raises:
             ConfigurationError: the secret is missing, open to others, or no key.
         """
         self._secret_file = secret_file
+        self._refusals = refusals or RefusalLog(logger)
+        self._clock = clock
         self.keys: CurveKeys = load_curve_keys(secret_file)
         """What the socket goes by."""
         self.notice: KeyNotice | None = None
@@ -71,14 +89,19 @@ class ServerKey:
 
     def _note(self, robot_id: str, notice: KeyNotice, *, has_it: bool) -> None:
         if has_it:
+            now_s = self._clock()
+            if now_s < self._marked_again_s.get(robot_id, now_s):
+                return
             if mark_confirmed(self._secret_file, robot_id, notice.next_public_key):
-                logger.info("%s has stored the learner's next key", robot_id)
+                self._marked_again_s[robot_id] = now_s + MARKED_AGAIN_AFTER_S
+                what = "has stored the learner's next key"
+                self._refusals.note(logging.INFO, robot_id, what, "the change need not wait for it")
             self._noted.add(robot_id)
         elif _withdraw_mark(self._secret_file, robot_id):
+            # At once, unlike the mark: without the key it could not connect after the change.
             self._noted.discard(robot_id)
-            logger.warning(
-                "%s does not have the learner's next key (any more); it is told anew", robot_id
-            )
+            what = "does not have the learner's next key (any more)"
+            self._refusals.note(logging.WARNING, robot_id, what, "it is told anew")
 
     def _read_notice(self) -> None:
         try:
@@ -92,6 +115,8 @@ class ServerKey:
         # Every robot says with every heartbeat which key it has: the disk is asked only once.
         self._noted: set[str] = set()
         self._not_noted: set[str] = set()
+        self._marked_again_s: dict[str, float] = {}
+        """By robot, when its mark may be written again."""
 
 
 def mark_confirmed(secret_file: Path, robot_id: str, next_public_key: str) -> bool:

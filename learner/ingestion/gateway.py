@@ -93,8 +93,8 @@ class Gateway:
             StoreError: the store is damaged or of another format.
         """
         self._config = config
-        self._key = ServerKey(server_secret)
         self._refusals = RefusalLog(logger)
+        self._key = ServerKey(server_secret, self._refusals)
         self._registry = Registry(registry_folder)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._authenticator = RegistryAuthenticator(self._context, self._registry, self._refusals)
