@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from learner.ingestion.balance import BETWEEN_S, PATIENCE_S, Balance
+from learner.ingestion.balance import BETWEEN_S, PATIENCE_S, STAYS_S, Balance
 from learner.ingestion.gateway_report import HeardReport
 from learner.ingestion.neighbours import Neighbours
 from tests.learner.ingestion.test_neighbours import B, C, crowd, report
@@ -71,3 +71,13 @@ def test_a_robot_that_came_back_stays():
         watch.hear(b=0)
         sent.append(watch.ask("arm", 9))
     assert sent == [B, None, None]
+
+
+def test_a_robot_that_came_back_moves_again_after_a_later_outage():
+    watch = Watch()
+    for _ in range(4):
+        watch.moves(PATIENCE_S, own=9, b=0)
+        watch.now_s += BETWEEN_S
+        watch.hear(b=0)
+        assert watch.ask("arm", 9) == B
+        watch.moves(STAYS_S, own=5, b=5)
