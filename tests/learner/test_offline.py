@@ -145,7 +145,7 @@ def test_a_disk_without_room_is_said_before_anything_is_trained(
     [
         ((), "--config TOML is needed, or --offline STORE"),
         (("--offline", "store"), "--offline needs --out DIR"),
-        (("--offline", "store", "--out", "out", "--visits", "-1"), "--visits -1.0: must be 0"),
+        (("--offline", "store", "--out", "out", "--visits", "-1"), "--visits -1: from 0 to"),
     ],
 )
 def test_what_is_missing_on_the_command_line_is_said(
