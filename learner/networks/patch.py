@@ -73,7 +73,9 @@ class PatchNetwork(GraspNetwork):
             mirror_B2 = variation.mirror_B2
             stretch_B3 = functional.pad(mirror_B2 * variation.scale_B1, (0, 1), value=1.0)
             grid_B3P = grid_B3P * stretch_B3[:, :, None]
-        uv_B2P = patch_coordinates(grid_B3P, target_B5, map_B34)
+        # In bfloat16 a patch point is up to a third of a pixel off.
+        with torch.autocast(map_B34.device.type, enabled=False):
+            uv_B2P = patch_coordinates(grid_B3P, target_B5, map_B34)
         patch_BCRS = functional.grid_sample(
             normalised_images(first_image_BHWC, image_BHWC),
             uv_B2P.transpose(1, 2).reshape(-1, ROWS, COLUMNS, 2),

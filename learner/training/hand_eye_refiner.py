@@ -114,7 +114,9 @@ class HandEyeRefiner(nn.Module):
         """
         row_B = self.rows_of(calibration_B)
         is_known_B11 = (row_B != NOBODY)[:, None, None]
-        map_B34: Tensor = found_B34 @ self._motion(self.correction_R24[row_B] * is_known_B11)
+        # In bfloat16 a map would swallow corrections of a millimetre.
+        with torch.autocast(found_B34.device.type, enabled=False):
+            map_B34: Tensor = found_B34 @ self._motion(self.correction_R24[row_B] * is_known_B11)
         return map_B34
 
     def prior_loss(self) -> Tensor:

@@ -291,6 +291,13 @@ def test_mirroring_flips_the_patch_and_what_points_sideways(mirror: tuple[float,
     torch.testing.assert_close(mirrored_condition, condition * signs)
 
 
+def test_a_patch_lies_where_it_lies_also_in_bfloat16():
+    patch, _ = shown(ACTION)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        in_bfloat16, _ = shown(ACTION)
+    torch.testing.assert_close(in_bfloat16, patch, atol=0, rtol=0)
+
+
 def test_training_varies_size_and_light_of_the_patch():
     picture = picture_with_dot((0.03, 0.02, 0.01), LOOKING_DOWN)
     pose, back = [0.03, 0.02, 0.01, 0.0], [-0.02, 0.0, 0.0, 0.0, 1.0]

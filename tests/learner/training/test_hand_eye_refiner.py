@@ -122,6 +122,19 @@ def test_a_correction_of_one_is_a_centimetre():
     assert refiner.corrections_mm()["robot-0"] == pytest.approx(1e3 * SCALE_M)
 
 
+def test_a_correction_of_a_tenth_of_a_millimetre_counts_also_in_bfloat16():
+    refiner = HandEyeRefiner()
+    attempt = attempt_of("robot-0", TRUE_MAP)
+    row_of(refiner, attempt)
+    with torch.no_grad():
+        refiner.correction_R24[0, 1, 3] = 1e-4 / SCALE_M
+    key_B = torch.tensor([refiner.key_of(attempt)])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        map_B34 = refiner(key_B, torch.from_numpy(TRUE_MAP.matrix)[None])
+    refined = HandEyeMap(matrix=map_B34[0].detach().numpy())
+    assert refined.error_m(TRUE_MAP, POINTS) == pytest.approx(1e-4, rel=0.05)
+
+
 def test_a_linear_correction_of_one_is_a_centimetre_at_the_edge():
     refiner = HandEyeRefiner()
     row_of(refiner, attempt_of("robot-0", TRUE_MAP))
