@@ -163,8 +163,8 @@ class TrainingConfig:
     held_out_fraction: Fraction = 0.05
     """Share of episodes kept out of training to measure calibration on."""
     replay_bytes: PositiveInt = 2_000_000_000
-    """Memory for decoded examples, 12.4 KB a picture at 64 px. When it is full, a robot makes room by
-    its own oldest attempts, one with less than an equal share by those of the robot with most."""
+    """Memory for decoded examples, 12.4 KB a picture at 64 px. When it is full, a robot makes room
+    by its own oldest attempts, one with less than an equal share by those of whoever has most."""
     replay_attempts: NonNegativeInt = 0
     """Attempts older than so many newest ones are not trained on; 0: all that memory holds."""
     most_repeats: PositiveFloat = 4.0
