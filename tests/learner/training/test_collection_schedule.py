@@ -50,7 +50,7 @@ def config_with(**changes: Any) -> LearnerConfig:
         ({"collection": {"final_max_moves": 101}}, "<= 100 .*collection.final_max_moves"),
         ({"collection": {"first_max_moves": 101}}, "<= 100 .*collection.first_max_moves"),
         ({"image_height_px": 7}, ">= 8 .*image_height_px"),
-        ({"image_width_px": 4097}, "<= 4096 .*image_width_px"),
+        ({"image_width_px": 2049}, "<= 2048 .*image_width_px"),
         (
             {"collection": {"random_fraction": 0.8, "explore_fraction": 0.3}},
             "random_fraction 0.8 and explore_fraction 0.3 are more than all attempts",
@@ -72,7 +72,7 @@ def test_the_most_that_may_be_configured_can_be_released(random_fraction: float)
         "random_fraction": random_fraction,
         "explore_fraction": round(1 - random_fraction, 1),
     }
-    config = config_with(collection=collection, image_height_px=8, image_width_px=4096).collection
+    config = config_with(collection=collection, image_height_px=8, image_width_px=2048).collection
     settings = collection_settings(10_000, config)
     assert settings.max_moves == 100
     msgspec.convert(msgspec.to_builtins(settings), CollectionSettings)
