@@ -166,7 +166,8 @@ class TrainingConfig:
     """Memory for decoded examples, 12.4 KB a picture at 64 px. When it is full, a robot makes room
     by its own oldest attempts, one with less than an equal share by those of whoever has most."""
     replay_attempts: NonNegativeInt = 0
-    """Attempts older than so many newest ones are not trained on; 0: all that memory holds."""
+    """At most so many attempts are trained on, and the oldest go of the robots with most; 0: all
+    that memory holds."""
     most_repeats: PositiveFloat = 4.0
     """Robots are sampled alike, but no example more than this many times as often as the average
     one of its outcome."""

@@ -18,7 +18,7 @@ from protocol.ports import bind_error
 from protocol.security import load_curve_keys, load_release_secret
 from protocol.sockets import refusal_to_listen
 
-ENDING_S = 2.0
+ENDING_S = 5.0
 """How long ports and stores may still be taken: the parts of a learner that was killed look every
 second whether they must end."""
 _POLL_S = 0.1
