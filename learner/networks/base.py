@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+
+def in_float32(device: torch.device) -> AbstractContextManager[None]:
+    """Compute in float32 also where a step is in bfloat16, for what eight bits are too few."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 class GraspNetwork(nn.Module, ABC):

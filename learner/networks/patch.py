@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from learner.networks.base import GraspNetwork, normalised_images
+from learner.networks.base import GraspNetwork, in_float32, normalised_images
 from learner.networks.patch_view import final_pose, line_of_sight, patch_coordinates
 
 # B batch, N candidates, P patch points, C channels, R patch rows, S patch columns, K conditions
@@ -74,7 +74,7 @@ class PatchNetwork(GraspNetwork):
             stretch_B3 = functional.pad(mirror_B2 * variation.scale_B1, (0, 1), value=1.0)
             grid_B3P = grid_B3P * stretch_B3[:, :, None]
         # In bfloat16 a patch point is up to a third of a pixel off.
-        with torch.autocast(map_B34.device.type, enabled=False):
+        with in_float32(map_B34.device):
             uv_B2P = patch_coordinates(grid_B3P, target_B5, map_B34)
         patch_BCRS = functional.grid_sample(
             normalised_images(first_image_BHWC, image_BHWC),

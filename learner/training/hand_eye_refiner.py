@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from learner.networks.base import in_float32
 from learner.training.calibration_rows import Calibration, CalibrationRows, key_of
 from learner.training.team import Team
 from protocol.episode import Episode
@@ -115,7 +116,7 @@ class HandEyeRefiner(nn.Module):
         row_B = self.rows_of(calibration_B)
         is_known_B11 = (row_B != NOBODY)[:, None, None]
         # In bfloat16 a map would swallow corrections of a millimetre.
-        with torch.autocast(found_B34.device.type, enabled=False):
+        with in_float32(found_B34.device):
             map_B34: Tensor = found_B34 @ self._motion(self.correction_R24[row_B] * is_known_B11)
         return map_B34
 
