@@ -22,12 +22,13 @@ from fleet.enrolment import (
     enrol_robot,
     ensure_learner_keys,
 )
-from fleet.ports import free_ports, is_free
+from fleet.ports import free_ports
 from fleet.run_folder import FleetRecord, RunFolder, write_atomically
 from fleet.toml_text import edited, laid_over, load_table, toml_text
 from learner.config import EVERY_ADDRESS, LearnerConfig
 from protocol.configuration import from_table, load_toml
 from protocol.errors import ConfigurationError
+from protocol.ports import bind_error
 from protocol.registry import Registry
 from robot_agent.arms.arm_places import ARM_PLACES
 from robot_agent.config import AgentConfig, CameraDescription
@@ -199,7 +200,7 @@ def _later_learner_toml(folder: RunFolder, plan: FleetPlan) -> str:
     config = learner_config(folder)
     text = edited(folder.learner_config.read_text(encoding="utf-8"), plan.learner_options)
     binds = (config.gateways[0].bind, config.releases.bind)
-    if all(is_free(_port(bind)) for bind in binds):
+    if all(bind_error(_port(bind)) is None for bind in binds):
         return text
     for bind, port in zip(binds, free_ports(2), strict=True):
         text = re.sub(rf"{re.escape(bind)}(?!\d)", f"{bind.rpartition(':')[0]}:{port}", text)

@@ -9,7 +9,7 @@ import random
 import tempfile
 from pathlib import Path
 
-from fleet.ports import is_free
+from protocol.ports import bind_error
 
 # Above those that Linux gives outgoing connections, and those that the product takes for itself: a
 # client that tries such a port again and again, before its server is there, never meets itself.
@@ -23,7 +23,7 @@ def free_port() -> int:
     It is this process's as long as it lives, so that a learner may take its time to bind it.
     """
     for port in random.sample(_PORTS, len(_PORTS)):
-        if port not in _claimed and _claim(port) and is_free(port):
+        if port not in _claimed and _claim(port) and bind_error(port) is None:
             _claimed.add(port)
             return port
     raise RuntimeError(f"no free TCP port from {_PORTS.start} to {_PORTS.stop - 1}")
